@@ -1,0 +1,12 @@
+"""IMPALA (Espeholt et al., 2018) in TensorFlow 2: actors, Reverb, a V-trace learner.
+
+Importing this package imports neither TensorFlow nor Reverb. It checks that the installed versions of the libraries fit
+each other, and quietens their start-up messages (see `impala_tf.quiet`).
+"""
+
+from impala_tf import quiet, versions
+
+__version__ = "0.1.0"
+
+versions.check()
+quiet.environment()

@@ -1,0 +1,72 @@
+"""Do the installed libraries fit each other?
+
+TensorFlow, Reverb and TF-Agents are released in step: their native libraries load only beside the one TensorFlow that
+they were built against, and fail otherwise with undefined symbols. NumPy 2 breaks all three. This module says so before
+anything is loaded, from the packages' metadata alone.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Requirement(NamedTuple):
+    """A library and the versions of it that fit.
+
+    Attributes:
+      names: distribution names that provide it; the first is the one to install.
+      install: what pip is to be told.
+      minimum: first version that fits, as (major, minor).
+      below: first version that no longer fits, as (major, minor).
+    """
+
+    names: tuple[str, ...]
+    install: str
+    minimum: tuple[int, int]
+    below: tuple[int, int]
+
+
+REQUIREMENTS = (
+    Requirement(("tensorflow", "tensorflow-cpu"), "tensorflow==2.15.1", (2, 15), (2, 16)),
+    Requirement(("dm-reverb",), "dm-reverb==0.14.0", (0, 14), (0, 15)),
+    Requirement(("tf-agents",), "tf-agents==0.19.0", (0, 19), (0, 20)),
+    Requirement(("numpy",), "numpy<2", (1, 23), (2, 0)),
+)
+
+
+def check(
+    requirements: tuple[Requirement, ...] = REQUIREMENTS,
+    installed_version: Callable[[str], str] = importlib.metadata.version,
+) -> None:
+    """Raises ImportError, with what to install, where a library is missing or does not fit the others.
+
+    Args:
+      requirements: what must be there.
+      installed_version: the version of a distribution; raises `importlib.metadata.PackageNotFoundError` if there is none.
+    """
+    problems = []
+    for requirement in requirements:
+        found = _find(requirement.names, installed_version)
+        if found is None:
+            problems.append(f"{requirement.names[0]} is not installed")
+        elif not requirement.minimum <= _major_minor(found) < requirement.below:
+            problems.append(f"{requirement.names[0]} is {found}")
+    if problems:
+        wanted = " ".join(f'"{requirement.install}"' for requirement in requirements)
+        raise ImportError(f"impala_tf cannot run here: {', '.join(problems)}. Install: pip install {wanted}")
+
+
+def _find(names: tuple[str, ...], installed_version: Callable[[str], str]) -> str | None:
+    for name in names:
+        try:
+            return installed_version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _major_minor(version: str) -> tuple[int, int]:
+    major, minor = (version.split(".") + ["0"])[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()) or 0)

@@ -1,0 +1,1 @@
+"""Reverb server configurations (`ReverbServerConfig` textprotos)."""

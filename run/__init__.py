@@ -1,0 +1,1 @@
+"""Command line: start and supervise learners and actors."""
