@@ -1,0 +1,232 @@
+"""Every setting of a run: its meaning, unit and default.
+
+The absl flags (`impala_tf.flags`) are derived from these dataclasses, one flag per field, and the paper's set-ups are
+flag files in `run/flagfiles/`. The defaults are the paper's Atari settings (Table G.1). Frame counts are environment
+frames: agent steps times the action repeat.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from impala_tf.errors import UserError
+
+
+def _setting(
+    default: Any,
+    help: str,  # noqa: A002
+    *,
+    choices: tuple[str, ...] = (),
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    fixed: bool = False,
+) -> Any:
+    """A dataclass field; `fixed` settings shape what is learnt, so a resumed run must have the same values."""
+    meta = {"help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "fixed": fixed}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """What the agent plays. The options below `env` are Atari's; other environments take no notice of them."""
+
+    env: str = _setting(
+        "atari/pong", "Environment: atari/<game>, gymnasium/<id>, catch (built in) or counting (diagnostic).", fixed=True
+    )
+    full_action_set: bool = _setting(False, "All 18 Atari actions instead of the game's own.", fixed=True)
+    sticky_actions: float = _setting(
+        0.0, "Probability that Atari repeats the previous action.", at_least=0, at_most=1, fixed=True
+    )
+    fire_on_reset: bool = _setting(False, "Press FIRE after each reset, in games that have it.", fixed=True)
+    life_loss_ends_episode: bool = _setting(
+        True, "Losing a life ends the episode for learning; reported returns are of full games all the same.", fixed=True
+    )
+    max_frames_per_episode: int = _setting(
+        108_000, "Time limit of a game, in environment frames.", at_least=1, fixed=True
+    )
+    env_threads: int = _setting(0, "Threads that step the environments of one actor; 0: one per actor.", at_least=0)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The agent's network (Figure 3)."""
+
+    torso: str = _setting(
+        "auto",
+        "Torso: shallow (two convolutions), shallow_3conv (the other reading of the paper), deep (residual), mlp; auto "
+        "takes shallow for images and mlp for everything else.",
+        choices=("auto", "shallow", "shallow_3conv", "deep", "mlp"),
+        fixed=True,
+    )
+    core: str = _setting(
+        "none", "Recurrent core between torso and heads.", choices=("none", "lstm"), fixed=True
+    )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss (section 4.2), summed over time and batch."""
+
+    discount: float = _setting(0.99, "Discount per agent step.", at_least=0, at_most=1, fixed=True)
+    baseline_cost: float = _setting(0.5, "Weight of the baseline loss.", at_least=0, fixed=True)
+    entropy_cost: float = _setting(0.01, "Weight of the entropy bonus.", at_least=0, fixed=True)
+    reward_clipping: str = _setting(
+        "abs_one", "abs_one clips rewards to [-1, 1] in the loss.", choices=("abs_one", "none"), fixed=True
+    )
+    rho_bar: float = _setting(1.0, "V-trace: truncation of rho, which sets the fixed point.", at_least=0, fixed=True)
+    c_bar: float = _setting(1.0, "V-trace: truncation of c, which sets the speed of contraction.", at_least=0, fixed=True)
+    pg_rho_bar: float = _setting(1.0, "V-trace: truncation of rho in the policy gradient.", at_least=0, fixed=True)
+    vtrace_lambda: float = _setting(1.0, "V-trace: lambda (Remark 2).", at_least=0, at_most=1, fixed=True)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """RMSProp as in TensorFlow 1: epsilon inside the square root, slots start at one."""
+
+    learning_rate: float = _setting(6e-4, "Learning rate at frame 0.", at_least=0, fixed=True)
+    annealing_frames: int = _setting(
+        0, "Frame at which the linearly annealed learning rate reaches 0; 0: total_frames.", at_least=0, fixed=True
+    )
+    rmsprop_decay: float = _setting(
+        0.99, "RMSProp decay (not in the paper; its authors' code).", at_least=0, at_most=1, fixed=True
+    )
+    rmsprop_epsilon: float = _setting(0.01, "RMSProp epsilon.", at_least=0, fixed=True)
+    rmsprop_momentum: float = _setting(0.0, "RMSProp momentum.", at_least=0, fixed=True)
+    max_gradient_norm: float = _setting(40.0, "Clip of the gradient's global norm; 0: none.", at_least=0, fixed=True)
+    max_refused_updates: int = _setting(
+        10, "Updates with a loss or gradient that is not finite are refused; this many in a row end the run.", at_least=1
+    )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Trajectories and their way through Reverb."""
+
+    unroll_length: int = _setting(20, "T, agent steps in an unroll.", at_least=1, fixed=True)
+    batch_size: int = _setting(32, "B, unrolls in a learner step.", at_least=1, fixed=True)
+    reverb_config: str = _setting(
+        "on_policy", "Tables: the name of a file in reverb_configs/, or the path of a .textproto (ReverbServerConfig)."
+    )
+    queue_size: int = _setting(
+        0, "Unrolls that may wait in the queue; all of them are policy lag. 0: what reverb_config says.", at_least=0
+    )
+    prefetch: int = _setting(1, "Batches prepared while the learner computes.", at_least=0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how long, and what runs on which machine."""
+
+    logdir: str = _setting("", "Folder of the run: checkpoints, logs, curve. Starting again with it resumes.")
+    total_frames: int = _setting(200_000_000, "Environment frames to train for.", at_least=1)
+    seed: int = _setting(1, "Seed of the weights, the environments and the actions.", at_least=0, fixed=True)
+    role: str = _setting(
+        "all",
+        "all: learner and actors on this machine. learner, actor: one of them, for runs across machines or by hand.",
+        choices=("all", "learner", "actor"),
+    )
+    num_actors: int = _setting(
+        -1, "Actor processes on this machine; -1: one per core; 0: everything in one process, for a debugger.", at_least=-1
+    )
+    envs_per_actor: int = _setting(0, "Environments of one actor, stepped as a batch; 0: by the actors' number.", at_least=0)
+    address: str = _setting("", "--role=actor: the learner's host:port.")
+    port: int = _setting(
+        0,
+        "Port of the learner's Reverb server; 0: a free one. Reverb speaks plain gRPC, without encryption or passwords, "
+        "on every interface: keep the port inside a network that you trust.",
+        at_least=0,
+        at_most=65535,
+    )
+    actor_id: int = _setting(0, "--role=actor: number of this actor, different on every one of them.", at_least=0)
+    xla: str = _setting(
+        "auto", "Compile the learner with XLA: auto goes by the device.", choices=("auto", "on", "off")
+    )
+    learner_threads: int = _setting(0, "Intra-op threads of the learner; 0: by the cores.", at_least=0)
+    actor_threads: int = _setting(1, "Intra-op threads of each actor's inference.", at_least=1)
+    checkpoint_interval: float = _setting(60.0, "Seconds between checkpoints.", at_least=0.1)
+    checkpoints_kept: int = _setting(3, "Checkpoints kept.", at_least=1)
+    log_interval: float = _setting(10.0, "Seconds between progress lines and log rows.", at_least=0.1)
+    connect_timeout: float = _setting(
+        45.0, "Seconds that an actor waits for a learner that does not answer before it gives up.", at_least=1
+    )
+    stall_timeout: float = _setting(
+        300.0, "Seconds without a learner step after which the run is ended with an error.", at_least=1
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run, as a tree."""
+
+    environment: EnvironmentConfig = EnvironmentConfig()
+    network: NetworkConfig = NetworkConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    data: DataConfig = DataConfig()
+    run: RunConfig = RunConfig()
+
+    @property
+    def annealing_frames(self) -> int:
+        """Environment frames over which the learning rate falls to 0."""
+        return self.optimizer.annealing_frames or self.run.total_frames
+
+
+def settings() -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yields (group, field) for every setting; field names are unique over the groups."""
+    for group in dataclasses.fields(Config):
+        for setting in dataclasses.fields(getattr(Config, group.name)):
+            yield group.name, setting
+
+
+def from_values(values: dict[str, Any]) -> Config:
+    """Builds and validates a `Config` from {setting: value}; missing settings take their defaults.
+
+    Raises:
+      UserError: for an unknown setting, a value outside its range or choices, or values that contradict each other.
+    """
+    groups: dict[str, dict[str, Any]] = {group.name: {} for group in dataclasses.fields(Config)}
+    known = {setting.name: (group, setting) for group, setting in settings()}
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"Unknown setting {name!r}.")
+        group, setting = known[name]
+        meta = setting.metadata
+        if meta["choices"] and value not in meta["choices"]:
+            raise UserError(f"--{name}={value}: must be one of {', '.join(meta['choices'])}.")
+        if not isinstance(value, (str, bool)) and not meta["at_least"] <= value <= meta["at_most"]:
+            low, high = meta["at_least"], meta["at_most"]
+            raise UserError(
+                f"--{name}={value}: must be at least {low:g}" + (f" and at most {high:g}." if high < math.inf else ".")
+            )
+        groups[group][name] = value
+    types = {group.name: type(getattr(Config(), group.name)) for group in dataclasses.fields(Config)}
+    config = Config(**{name: types[name](**chosen) for name, chosen in groups.items()})
+    if config.loss.rho_bar < config.loss.c_bar:
+        raise UserError(
+            f"--rho_bar={config.loss.rho_bar} is below --c_bar={config.loss.c_bar}; V-trace needs rho_bar >= c_bar "
+            "(section 4.1)."
+        )
+    return config
+
+
+def to_values(config: Config) -> dict[str, Any]:
+    """The settings as a flat {setting: value}, the inverse of `from_values`."""
+    return {setting.name: getattr(getattr(config, group), setting.name) for group, setting in settings()}
+
+
+def fixed_differences(saved: dict[str, Any], config: Config) -> list[str]:
+    """What keeps a run made with `saved` settings from going on with `config`: one line per differing setting.
+
+    Settings that do not shape what is learnt may differ; total_frames among them, so that a run can be extended. Where
+    annealing_frames is 0, the learning rate's schedule then stretches with it.
+    """
+    now = to_values(config)
+    lines = []
+    for _, setting in settings():
+        if setting.metadata["fixed"] and saved.get(setting.name, setting.default) != now[setting.name]:
+            lines.append(f"--{setting.name}: {saved.get(setting.name, setting.default)} there, {now[setting.name]} now")
+    return lines

@@ -1,0 +1,32 @@
+"""absl flags, one per setting of `impala_tf.config`."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from impala_tf import config as config_lib
+
+_DEFINE = {"str": flags.DEFINE_string, "bool": flags.DEFINE_bool, "int": flags.DEFINE_integer, "float": flags.DEFINE_float}
+
+
+def define() -> None:
+    """Defines a flag for every setting. Ranges and choices are checked by `config.from_values`."""
+    for _, setting in config_lib.settings():
+        text = setting.metadata["help"]
+        if setting.metadata["choices"]:
+            text += f" One of: {', '.join(setting.metadata['choices'])}."
+        _DEFINE[str(setting.type)](setting.name, setting.default, text)
+
+
+def to_config() -> config_lib.Config:
+    """The settings that the parsed flags hold.
+
+    Raises:
+      UserError: as `config.from_values`.
+    """
+    return config_lib.from_values({setting.name: flags.FLAGS[setting.name].value for _, setting in config_lib.settings()})
+
+
+def to_arguments(config: config_lib.Config) -> list[str]:
+    """Command-line arguments that give another process the same settings."""
+    return [f"--{name}={value}" for name, value in config_lib.to_values(config).items()]

@@ -1,0 +1,77 @@
+"""Deadlines for every wait on the learner's server.
+
+Reverb's clients retry for ever and say nothing. An actor therefore asks the server for its tables before it does
+anything else, and keeps asking from a thread of its own while it runs: when there is no answer for long enough, the
+process ends with a message, whatever native call its main thread waits in.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import reverb
+from reverb import reverb_types
+
+from impala_tf.errors import UserError
+
+_PING_SECONDS = 5
+
+
+def _ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
+    """The server's tables, or None if it does not answer. A new client each time: gRPC's own back-off would wait longer."""
+    try:
+        return reverb.Client(address).server_info(timeout=_PING_SECONDS)
+    except (reverb.errors.ReverbError, RuntimeError, ValueError):
+        return None
+
+
+def wait_for_server(address: str, timeout: float, say: Callable[[str], None]) -> dict[str, reverb_types.TableInfo]:
+    """Waits until a server answers at `address` ("host:port") and returns its tables.
+
+    Args:
+      timeout: in seconds.
+      say: told what is being waited for, every few seconds.
+
+    Raises:
+      UserError: if nothing answers in time.
+    """
+    start = last_said = time.monotonic()
+    while (tables := _ask(address)) is None:
+        now = time.monotonic()
+        if now - start > timeout:
+            raise UserError(
+                f"No learner answered at {address} within {timeout:g} s. Is it running, is the address its --port, and "
+                "can this machine reach it?"
+            )
+        if now - last_said > 10:
+            say(f"waiting for the learner at {address}")
+            last_said = now
+        time.sleep(0.2)
+    return tables
+
+
+class ServerWatch:
+    """Calls `on_lost(message)` from a thread when the server has not answered for `timeout` seconds."""
+
+    def __init__(self, address: str, timeout: float, on_lost: Callable[[str], None]):
+        self._address, self._timeout, self._on_lost = address, timeout, on_lost
+        self._stop = threading.Event()
+        threading.Thread(target=self._watch, name="server-watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        heard = time.monotonic()
+        while not self._stop.wait(min(_PING_SECONDS, self._timeout / 4)):
+            if _ask(self._address) is not None:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._timeout:
+                self._on_lost(
+                    f"The learner at {self._address} has not answered for {self._timeout:g} s: it has ended or cannot be "
+                    "reached."
+                )
+                return
+
+    def stop(self) -> None:
+        """Ends the watch."""
+        self._stop.set()

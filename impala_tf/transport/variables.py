@@ -1,0 +1,112 @@
+"""Parameters on their way from the learner to the actors, through TF-Agents' variable container."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import reverb
+import tensorflow as tf
+from tf_agents.experimental.distributed import reverb_variable_container
+
+from impala_tf.errors import UserError
+from impala_tf.transport import VARIABLES
+
+
+class VariablePublisher:
+    """The learner's side: publishes parameters without holding up training.
+
+    `publish` copies the variables, which must be done between two updates; a thread pushes the copy. Where pushing is
+    slower than training, copies that were never pushed are dropped: the newest wins.
+    """
+
+    def __init__(self, address: str, variables: Sequence[tf.Variable]):
+        self._variables = list(variables)
+        self._container = reverb_variable_container.ReverbVariableContainer(address, [VARIABLES])
+        self._copy = tf.function(lambda: [tf.identity(v) for v in self._variables])
+        self._changed = threading.Condition()
+        self._newest: dict[str, Any] | None = None
+        self._error: Exception | None = None
+        self._pushing = False
+        self._stopped = False
+        self._thread = threading.Thread(target=self._push, name="variable-publisher", daemon=True)
+        self._thread.start()
+
+    def publish(self, learner_step: int) -> None:
+        """Takes a copy of the variables, to be pushed as those of `learner_step`.
+
+        Raises:
+          Exception: what an earlier push raised.
+        """
+        values = {"learner_step": tf.constant(learner_step, tf.int64), "variables": self._copy()}
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            self._newest = values
+            self._changed.notify_all()
+
+    def wait_until_pushed(self, timeout: float) -> bool:
+        """Waits until the newest copy has been pushed; False if that takes longer than `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._newest is None and not self._pushing, timeout)
+
+    def _push(self) -> None:
+        while True:
+            with self._changed:
+                self._pushing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._newest is not None or self._stopped)
+                if self._stopped:
+                    return
+                values, self._newest, self._pushing = self._newest, None, True
+            try:
+                self._container.push(values, VARIABLES)
+            except Exception as error:  # raised again on the training thread, at its next publish
+                with self._changed:
+                    self._error = error
+                    self._pushing = False
+                    self._changed.notify_all()
+                return
+
+    def stop(self) -> None:
+        """Ends the thread; what has not been pushed is dropped."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+class VariableClient:
+    """An actor's side: pulls the newest parameters into its own variables."""
+
+    def __init__(self, address: str, variables: Sequence[tf.Variable], timeout: float, say: Callable[[str], None]):
+        """Waits until the learner has published for the first time: no actor starts on parameters of its own.
+
+        Args:
+          address: of the learner's server.
+          variables: to be overwritten, in the learner's order.
+          timeout: in seconds, for the first publication.
+          say: told what is being waited for.
+
+        Raises:
+          UserError: if the learner publishes nothing in time.
+        """
+        client = reverb.Client(address)
+        deadline = time.monotonic() + timeout
+        waiting = False
+        while client.server_info(timeout=int(timeout) + 1)[VARIABLES].current_size == 0:
+            if time.monotonic() > deadline:
+                raise UserError(f"The learner at {address} published no parameters within {timeout:g} s.")
+            if not waiting:
+                say(f"waiting for the first parameters of the learner at {address}")
+                waiting = True
+            time.sleep(0.1)
+        self._container = reverb_variable_container.ReverbVariableContainer(address, [VARIABLES])
+        self._learner_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._values = {"learner_step": self._learner_step, "variables": list(variables)}
+
+    def refresh(self) -> int:
+        """Overwrites the variables with the newest published ones and returns the learner step that made them."""
+        self._container.update(self._values, VARIABLES)
+        return int(self._learner_step)
