@@ -1,0 +1,192 @@
+"""Torsos: observations [N, ...] to float32 features [N, F], one frame at a time (IMPALA, Figure 3).
+
+N is time folded into the batch. All variables exist once the constructor returns. The layers compute in the global
+Keras precision policy; the features that leave a torso are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from impala_tf.errors import UserError
+from impala_tf.networks import initializers
+from impala_tf.structures import ArraySpec
+
+
+def _to_float(observation: tf.Tensor) -> tf.Tensor:
+    """float32 network input; uint8 is the dtype of pixels and is scaled to [0, 1] (Figure 3: / 255)."""
+    x = tf.cast(observation, tf.float32)
+    return x / 255.0 if observation.dtype == tf.uint8 else x
+
+
+def _conv(channels: int, kernel: int, stride: int, padding: str, seeds: Iterator[int]) -> tf.keras.layers.Layer:
+    initializer = initializers.fan_in(next(seeds))
+    return tf.keras.layers.Conv2D(channels, kernel, stride, padding, kernel_initializer=initializer)
+
+
+def _dense(units: int, seeds: Iterator[int]) -> tf.keras.layers.Layer:
+    return tf.keras.layers.Dense(units, kernel_initializer=initializers.fan_in(next(seeds)))
+
+
+def _flatten(x: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(x, [-1, np.prod(x.shape[1:], dtype=int)])
+
+
+class Torso(tf.Module):
+    """Base: `observation` [N, *spec.shape] of the spec's dtype to float32 [N, feature_size]."""
+
+    minimum_size = 1  # Smallest height and width of an image that it can read, pixels.
+
+    def __init__(self, spec: ArraySpec, feature_size: int, seed: int):
+        super().__init__()
+        self.feature_size = feature_size
+        self._add_layers(initializers.seeds(seed))
+        self(tf.zeros([1, *spec.shape], spec.dtype))  # Keras layers create their variables when first called.
+
+    def __call__(self, observation: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self._features(_to_float(tf.convert_to_tensor(observation))), tf.float32)
+
+    def _add_layers(self, seeds: Iterator[int]) -> None:
+        raise NotImplementedError
+
+    def _features(self, x: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
+
+
+class ShallowTorso(Torso):
+    """Figure 3 left: two convolutions and a fully connected layer of 256, the network of A3C (Mnih et al. 2016).
+
+    VALID padding: only with it has the DMLab agent the 1.2 million parameters that the caption of Figure 3 states.
+    """
+
+    minimum_size = 20
+
+    def __init__(self, spec: ArraySpec, seed: int = 0):
+        super().__init__(spec, 256, seed)
+
+    def _add_layers(self, seeds: Iterator[int]) -> None:
+        sizes = ((16, 8, 4), (32, 4, 2))
+        self._convs = [_conv(*size, "valid", seeds) for size in sizes]
+        self._fc = _dense(self.feature_size, seeds)
+
+    def _features(self, x: tf.Tensor) -> tf.Tensor:
+        for conv in self._convs:
+            x = tf.nn.relu(conv(x))
+        return tf.nn.relu(self._fc(_flatten(x)))
+
+
+class Shallow3ConvTorso(ShallowTorso):
+    """The other reading of the Atari text (section 5.3.2: "three convolutional layers"): Nature DQN's, with fc 512.
+
+    The paper calls its shallow Atari network both that and equivalent to A3C's, which has two; no sizes are given.
+    """
+
+    minimum_size = 36
+
+    def __init__(self, spec: ArraySpec, seed: int = 0):
+        Torso.__init__(self, spec, 512, seed)
+
+    def _add_layers(self, seeds: Iterator[int]) -> None:
+        sizes = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+        self._convs = [_conv(*size, "valid", seeds) for size in sizes]
+        self._fc = _dense(self.feature_size, seeds)
+
+
+class _ResidualBlock(tf.Module):
+    """relu, 3x3 convolution, relu, 3x3 convolution, and the input added."""
+
+    def __init__(self, channels: int, seeds: Iterator[int]):
+        super().__init__()
+        self._convs = [_conv(channels, 3, 1, "same", seeds) for _ in range(2)]
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        y = x
+        for conv in self._convs:
+            y = conv(tf.nn.relu(y))
+        return x + y
+
+
+class _Section(tf.Module):
+    """3x3 convolution, 3x3 max pooling of stride 2, two residual blocks."""
+
+    def __init__(self, channels: int, seeds: Iterator[int]):
+        super().__init__()
+        self._conv = _conv(channels, 3, 1, "same", seeds)
+        self._blocks = [_ResidualBlock(channels, seeds) for _ in range(2)]
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        x = tf.nn.max_pool2d(self._conv(x), ksize=3, strides=2, padding="SAME")
+        for block in self._blocks:
+            x = block(x)
+        return x
+
+
+class DeepTorso(Torso):
+    """Figure 3 right: 15 convolutions in three residual sections, relu, fully connected 256, relu; SAME padding."""
+
+    def __init__(self, spec: ArraySpec, seed: int = 0):
+        super().__init__(spec, 256, seed)
+
+    def _add_layers(self, seeds: Iterator[int]) -> None:
+        self._sections = [_Section(channels, seeds) for channels in (16, 32, 32)]
+        self._fc = _dense(self.feature_size, seeds)
+
+    def _features(self, x: tf.Tensor) -> tf.Tensor:
+        for section in self._sections:
+            x = section(x)
+        return tf.nn.relu(self._fc(_flatten(tf.nn.relu(x))))
+
+
+class MLPTorso(Torso):
+    """Two relu layers of 64 for vectors and tiny images: any shape, flattened. Not in the paper."""
+
+    def __init__(self, spec: ArraySpec, seed: int = 0):
+        super().__init__(spec, 64, seed)
+
+    def _add_layers(self, seeds: Iterator[int]) -> None:
+        self._layers = [_dense(self.feature_size, seeds) for _ in range(2)]
+
+    def _features(self, x: tf.Tensor) -> tf.Tensor:
+        x = _flatten(x)
+        for layer in self._layers:
+            x = tf.nn.relu(layer(x))
+        return x
+
+
+_TORSOS = {"shallow": ShallowTorso, "shallow_3conv": Shallow3ConvTorso, "deep": DeepTorso, "mlp": MLPTorso}
+NAMES = ("auto", *_TORSOS)
+
+# Smaller images (gridworlds, catch) have no use for 8x8 filters of stride 4.
+_AUTO_IMAGE_SIZE = 36
+
+
+def make_torso(name: str, observation_spec: ArraySpec, seed: int = 0) -> Torso:
+    """Builds the torso called `name`, one of `NAMES`, for single observations of `observation_spec`.
+
+    "auto" is "shallow" for images of at least 36 x 36 pixels, and "mlp" for everything else.
+
+    Raises:
+      UserError: the name is unknown, or that torso cannot read such observations.
+    """
+    if name not in NAMES:
+        raise UserError(f"Unknown torso {name!r}; choose one of {', '.join(NAMES)}.")
+    if not isinstance(observation_spec, ArraySpec):
+        kind = type(observation_spec).__name__
+        raise UserError(f"An observation must be one array, an image [height, width, channels] or a vector, not {kind}.")
+    shape, dtype = observation_spec
+    if np.dtype(dtype).kind not in "biuf":
+        raise UserError(f"Observations must be numbers (integer, floating or bool), not {np.dtype(dtype)}.")
+    is_image = len(shape) == 3
+    if name == "auto":
+        name = "shallow" if is_image and min(shape[:2]) >= _AUTO_IMAGE_SIZE else "mlp"
+    torso = _TORSOS[name]
+    if torso is not MLPTorso and not (is_image and min(shape[:2]) >= torso.minimum_size):
+        size = torso.minimum_size
+        raise UserError(
+            f"Torso {name!r} reads images [height, width, channels] of at least {size} x {size} pixels, not "
+            f"observations of shape {list(shape)}; use --torso=mlp or --torso=auto."
+        )
+    return torso(observation_spec, seed)
