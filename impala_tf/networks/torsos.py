@@ -175,7 +175,9 @@ def make_torso(name: str, observation_spec: ArraySpec, seed: int = 0) -> Torso:
         raise UserError(f"Unknown torso {name!r}; choose one of {', '.join(NAMES)}.")
     if not isinstance(observation_spec, ArraySpec):
         kind = type(observation_spec).__name__
-        raise UserError(f"An observation must be one array, an image [height, width, channels] or a vector, not {kind}.")
+        raise UserError(
+            f"An observation must be one array, an image [height, width, channels] or a vector, not {kind}."
+        )
     shape, dtype = observation_spec
     if np.dtype(dtype).kind not in "biuf":
         raise UserError(f"Observations must be numbers (integer, floating or bool), not {np.dtype(dtype)}.")

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from impala_tf.errors import UserError
+from impala_tf.networks.agent import Agent
+from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec
+
+T, B = 5, 3
+ATARI, DMLAB, SMALL = (84, 84, 4), (72, 96, 3), (20, 20, 2)
+
+
+def environment(shape, num_actions, dtype=np.uint8):
+    return EnvironmentSpec(ArraySpec(shape, np.dtype(dtype)), num_actions, frames_per_step=4)
+
+
+def random_inputs(num_actions, seed=0, leading=(T, B)):
+    rng = np.random.default_rng(seed)
+    inputs = AgentInput(
+        observation=rng.integers(0, 256, (*leading, *SMALL), dtype=np.uint8),
+        last_reward=rng.normal(size=leading).astype(np.float32),
+        last_action=rng.integers(0, num_actions, leading).astype(np.int32),
+        episode_start=rng.random(leading) < 0.3,
+    )
+    return AgentInput(*map(tf.constant, inputs))
+
+
+def weights(agent):
+    return [v.numpy() for v in agent.trainable_variables]
+
+
+@pytest.fixture(scope="module", params=["none", "lstm"])
+def agent(request):
+    return Agent(environment(SMALL, 4), "shallow", request.param, seed=1)
+
+
+@pytest.mark.parametrize(
+    "shape, torso, core, num_actions, expected",
+    [
+        # DMLab: Figure 3 without the instruction encoder. With its 1000 x 20 embedding, LSTM 64 and 64 more inputs of
+        # the core (107,296 parameters), these are the 1.2 and 1.6 million of the figure's caption.
+        (DMLAB, "shallow", "lstm", 9, 1_123_130),
+        (DMLAB, "deep", "lstm", 9, 1_520_714),
+        # Atari, Table G.1: the deep network without LSTM; 84 -> 42 -> 21 -> 11, 11 x 11 x 32 = 3872 flattened.
+        (ATARI, "deep", "none", 6, 1_091_031),
+        (ATARI, "deep", "none", 18, 1_094_115),
+    ],
+)
+def test_parameter_counts(shape, torso, core, num_actions, expected):
+    assert sum(x.size for x in weights(Agent(environment(shape, num_actions), torso, core))) == expected
+
+
+def test_shapes_and_dtypes(agent):
+    state = agent.initial_state(B)
+    outputs, next_state = agent.unroll(random_inputs(4), state)
+    assert (outputs.logits.shape, outputs.logits.dtype) == ((T, B, 4), tf.float32)
+    assert (outputs.value.shape, outputs.value.dtype) == ((T, B), tf.float32)
+    tf.nest.assert_same_structure(state, next_state)
+    outputs, _ = agent.step(random_inputs(4, leading=(B,)), state)
+    assert (outputs.logits.shape, outputs.value.shape) == ((B, 4), (B,))
+
+
+def test_core_state_spec_is_that_of_the_state(agent):
+    spec, state = agent.core_state_spec, agent.initial_state(B)
+    assert len(spec) == len(state)
+    assert [(B, *s.shape) for s in spec] == [tuple(x.shape) for x in state]
+    assert [s.dtype for s in spec] == [x.dtype.as_numpy_dtype for x in state]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_unroll_equals_stepwise(agent, jit_compile):
+    inputs, state = random_inputs(4), agent.initial_state(B)
+    outputs, final = tf.function(agent.unroll, jit_compile=jit_compile)(inputs, state)
+    for t in range(T):
+        output, state = agent.step(AgentInput(*(x[t] for x in inputs)), state)
+        np.testing.assert_allclose(output.logits, outputs.logits[t], atol=1e-5)
+        np.testing.assert_allclose(output.value, outputs.value[t], atol=1e-5)
+    for a, b in zip(state, final, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_features_then_rest_equals_unroll(agent):
+    inputs, state = random_inputs(4), agent.initial_state(B)
+    whole, _ = agent.unroll(inputs, state)
+    features = agent.features(inputs.observation)
+    assert features.shape == (T, B, agent.torso.feature_size)
+    parts, _ = tf.function(agent.unroll_features, jit_compile=True)(features, inputs, state)
+    np.testing.assert_allclose(parts.logits, whole.logits, atol=1e-5)
+    np.testing.assert_allclose(parts.value, whole.value, atol=1e-5)
+
+
+def test_unknown_time_and_batch_in_a_graph(agent):
+    inputs, state = random_inputs(4), agent.initial_state(B)
+    specs = AgentInput(*(tf.TensorSpec([None, None, *x.shape[2:]], x.dtype) for x in inputs))
+    state_specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), state)
+    outputs, _ = tf.function(agent.unroll, input_signature=[specs, state_specs])(inputs, state)
+    np.testing.assert_allclose(outputs.logits, agent.unroll(inputs, state)[0].logits, atol=1e-5)
+
+
+def test_seed_decides_the_weights_and_nothing_else_does():
+    def build(seed):
+        return Agent(environment(SMALL, 4), "deep", "lstm", seed=seed)
+
+    tf.random.set_seed(1)
+    first = build(7)
+    tf.random.set_seed(2)
+    second, other = build(7), build(8)
+    for a, b, c in zip(*map(weights, (first, second, other)), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.ndim == 1 or not np.allclose(a, c)
+
+
+def test_every_variable_is_there_at_once_in_a_fixed_order_and_gets_a_gradient(agent):
+    before = [id(v) for v in agent.trainable_variables]
+    with tf.GradientTape() as tape:
+        outputs, _ = agent.unroll(random_inputs(4), agent.initial_state(B))
+        loss = tf.reduce_sum(tf.square(outputs.logits)) + tf.reduce_sum(tf.square(outputs.value))
+    assert [id(v) for v in agent.trainable_variables] == before
+    assert len(agent.variables) == len(before)
+    gradients = tape.gradient(loss, agent.trainable_variables)
+    assert all(np.any(gradient) for gradient in gradients)
+
+
+def test_order_of_variables():
+    """Learner and actors exchange plain lists, across versions of checkpoints: the order is part of the format."""
+    names = [v.name.split("/")[-2:] for v in Agent(environment(SMALL, 4), "shallow", "lstm").trainable_variables]
+    heads = [["policy", "kernel:0"], ["policy", "bias:0"], ["value", "kernel:0"], ["value", "bias:0"]]
+    assert names[:4] == heads
+    shapes = [tuple(v.shape) for v in Agent(environment(SMALL, 4), "shallow", "lstm").trainable_variables]
+    assert shapes[4:] == [
+        *((261, 1024), (256, 1024), (1024,)),
+        *((8, 8, 2, 16), (16,), (4, 4, 16, 32), (32,)),
+        *((32, 256), (256,)),
+    ]
+
+
+def test_answers_are_float32_in_bfloat16_compute():
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        agent = Agent(environment(SMALL, 4), "deep", "lstm")
+        outputs, state = agent.unroll(random_inputs(4), agent.initial_state(B))
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    assert {x.dtype for x in (*outputs, *state, *agent.trainable_variables)} == {tf.float32}
+
+
+def test_checkpoint(tmp_path, agent):
+    path = tf.train.Checkpoint(agent=agent).save(str(tmp_path / "agent"))
+    core = "lstm" if agent.core_state_spec else "none"
+    restored = Agent(environment(SMALL, 4), "shallow", core, seed=2)
+    tf.train.Checkpoint(agent=restored).restore(path).assert_consumed()
+    for a, b in zip(weights(agent), weights(restored), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_vector_observations():
+    agent = Agent(environment((4,), 2, np.float32))
+    inputs = AgentInput(tf.ones([T, B, 4]), tf.zeros([T, B]), tf.zeros([T, B], tf.int32), tf.zeros([T, B], tf.bool))
+    outputs, state = agent.unroll(inputs, agent.initial_state(B))
+    assert (outputs.logits.shape, state) == ((T, B, 2), ())
+
+
+@pytest.mark.parametrize("torso, core", [("nature", "none"), ("auto", "gru"), ("shallow_3conv", "none")])
+def test_user_errors(torso, core):
+    with pytest.raises(UserError):
+        Agent(environment(SMALL, 4), torso, core)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from impala_tf.errors import UserError
+from impala_tf.networks.torsos import DeepTorso, MLPTorso, Shallow3ConvTorso, ShallowTorso, make_torso
+from impala_tf.structures import ArraySpec
+
+
+def image_spec(*shape, dtype=np.uint8):
+    return ArraySpec(shape, np.dtype(dtype))
+
+
+def random_images(spec, n=2, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *spec.shape), dtype=np.uint8)
+
+
+def parameters(module):
+    return sum(int(np.prod(v.shape)) for v in module.trainable_variables)
+
+
+@pytest.mark.parametrize(
+    "name, features, expected",
+    [
+        # Kernel, biases; the last is (flattened + 1) x units. VALID: 84 -> 20 -> 9 (-> 7). SAME, halved: 42, 21, 11.
+        ("shallow", 256, (8 * 8 * 4 + 1) * 16 + (4 * 4 * 16 + 1) * 32 + (9 * 9 * 32 + 1) * 256),
+        (
+            "shallow_3conv",
+            512,
+            (8 * 8 * 4 + 1) * 32 + (4 * 4 * 32 + 1) * 64 + (3 * 3 * 64 + 1) * 64 + (7 * 7 * 64 + 1) * 512,
+        ),
+        (
+            "deep",
+            256,
+            (9 * 4 + 1) * 16 + (9 * 16 + 1) * (4 * 16 + 32) + (9 * 32 + 1) * (9 * 32) + (11 * 11 * 32 + 1) * 256,
+        ),
+    ],
+)
+def test_atari_features_and_parameters(name, features, expected):
+    spec = image_spec(84, 84, 4)
+    torso = make_torso(name, spec)
+    assert torso.feature_size == features
+    assert parameters(torso) == expected
+    output = torso(random_images(spec))
+    assert (output.shape, output.dtype) == ((2, features), tf.float32)
+    assert np.min(output) == 0.0 < np.std(output)  # relu, and alive
+
+
+def conv(x, layer, stride, padding):
+    kernel, bias = layer
+    return tf.nn.conv2d(x, kernel, stride, padding) + bias
+
+
+def layers_by_shape(module):
+    """(kernel, bias) of every layer, by the shape of its kernel; for torsos whose layers all differ in it."""
+    variables = module.trainable_variables
+    return {tuple(kernel.shape): (kernel, bias) for kernel, bias in zip(variables[::2], variables[1::2], strict=True)}
+
+
+def test_shallow_is_the_left_of_figure_3():
+    spec = image_spec(72, 96, 3)
+    torso, images = make_torso("shallow", spec, seed=3), random_images(spec)
+    layers = layers_by_shape(torso)
+    x = images.astype(np.float32) / 255.0
+    x = tf.nn.relu(conv(x, layers[(8, 8, 3, 16)], 4, "VALID"))
+    x = tf.nn.relu(conv(x, layers[(4, 4, 16, 32)], 2, "VALID"))
+    kernel, bias = layers[(2240, 256)]  # 7 x 10 x 32 flattened.
+    x = tf.nn.relu(tf.reshape(x, [2, -1]) @ kernel + bias)
+    np.testing.assert_allclose(torso(images), x, atol=1e-5)
+
+
+def test_deep_is_the_right_of_figure_3():
+    spec = image_spec(24, 16, 3)
+    torso, images = DeepTorso(spec, seed=3), random_images(spec)
+
+    def layer(keras_layer):
+        return keras_layer.kernel, keras_layer.bias
+
+    x = images.astype(np.float32) / 255.0
+    for section in torso._sections:
+        x = conv(x, layer(section._conv), 1, "SAME")
+        x = tf.nn.max_pool2d(x, 3, 2, "SAME")
+        for block in section._blocks:
+            first, second = block._convs
+            y = conv(tf.nn.relu(x), layer(first), 1, "SAME")
+            x = x + conv(tf.nn.relu(y), layer(second), 1, "SAME")
+    x = tf.reshape(tf.nn.relu(x), [2, -1])
+    np.testing.assert_allclose(torso(images), tf.nn.relu(x @ torso._fc.kernel + torso._fc.bias), atol=1e-5)
+    assert [section._conv.filters for section in torso._sections] == [16, 32, 32]
+
+
+@pytest.mark.parametrize("dtype, scale", [(np.uint8, 255.0), (np.float32, 1.0), (np.int64, 1.0), (bool, 1.0)])
+def test_mlp_reads_any_shape_and_scales_pixels_only(dtype, scale):
+    spec = ArraySpec((3, 2), np.dtype(dtype))
+    torso = make_torso("mlp", spec)
+    observation = np.random.default_rng(0).integers(0, 2, (4, 3, 2)).astype(dtype)
+    x = observation.reshape(4, 6).astype(np.float32) / scale
+    for layer in torso._layers:
+        x = tf.nn.relu(x @ layer.kernel + layer.bias)
+    np.testing.assert_allclose(torso(observation), x, atol=1e-6)
+    assert parameters(torso) == 7 * 64 + 65 * 64
+
+
+@pytest.mark.parametrize(
+    "spec, torso",
+    [
+        (image_spec(84, 84, 4), ShallowTorso),
+        (image_spec(36, 36, 1), ShallowTorso),
+        (image_spec(35, 80, 3), MLPTorso),
+        (image_spec(10, 5, 1), MLPTorso),
+        (ArraySpec((4,), np.dtype(np.float32)), MLPTorso),
+        (ArraySpec((), np.dtype(np.float32)), MLPTorso),
+    ],
+)
+def test_auto(spec, torso):
+    made = make_torso("auto", spec)
+    assert type(made) is torso
+    assert made(np.zeros([2, *spec.shape], spec.dtype)).shape == (2, made.feature_size)
+
+
+@pytest.mark.parametrize("torso", [ShallowTorso, Shallow3ConvTorso, DeepTorso])
+def test_smallest_image(torso):
+    size = torso.minimum_size
+    assert torso(image_spec(size, size, 1))(np.zeros([1, size, size, 1], np.uint8)).shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "name, spec, message",
+    [
+        ("resnet", image_spec(84, 84, 4), "Unknown torso 'resnet'; choose one of auto, shallow,"),
+        ("shallow", image_spec(84, 19, 4), r"at least 20 x 20 pixels, not observations of shape \[84, 19, 4\]"),
+        ("shallow_3conv", image_spec(35, 84, 4), "at least 36 x 36"),
+        ("deep", ArraySpec((4,), np.dtype(np.float32)), r"not observations of shape \[4\]; use --torso=mlp"),
+        ("auto", {"image": image_spec(84, 84, 4)}, "one array, .* not dict"),
+        ("auto", ArraySpec((3,), np.dtype("U5")), "must be numbers"),
+    ],
+)
+def test_user_errors(name, spec, message):
+    with pytest.raises(UserError, match=message):
+        make_torso(name, spec)
+
+
+@pytest.mark.parametrize("name", ["shallow", "shallow_3conv", "deep", "mlp"])
+def test_seed_decides_the_weights(name):
+    def weights(seed):
+        return [v.numpy() for v in make_torso(name, image_spec(40, 40, 1), seed=seed).trainable_variables]
+
+    for a, b, c in zip(weights(1), weights(1), weights(2), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.ndim == 1 or not np.allclose(a, c)  # Biases start at zero.
+
+
+def test_layers_of_equal_shape_start_differently():
+    kernels = [v.numpy() for v in DeepTorso(image_spec(8, 8, 1)).trainable_variables if v.shape == (3, 3, 32, 32)]
+    assert len(kernels) == 9
+    assert len({kernel.tobytes() for kernel in kernels}) == 9
+    for kernel in kernels:  # Scale 1 / sqrt(fan in), cut at two of it.
+        assert np.std(kernel) * np.sqrt(9 * 32) == pytest.approx(0.88, abs=0.02)
+        assert np.abs(kernel).max() * np.sqrt(9 * 32) <= 2.001
+
+
+def test_features_are_float32_in_bfloat16_compute():
+    spec = image_spec(40, 40, 2)
+    reference = DeepTorso(spec, seed=1)
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        torso = DeepTorso(spec, seed=1)
+        features = torso(random_images(spec))
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    expected = reference(random_images(spec)).numpy()
+    assert features.dtype == tf.float32
+    assert all(v.dtype == tf.float32 for v in torso.trainable_variables)
+    np.testing.assert_allclose(features, expected, atol=0.05 * expected.max())
+    assert not np.array_equal(features, expected)
