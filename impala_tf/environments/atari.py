@@ -1,0 +1,149 @@
+"""Atari games through ALE's native vector environment, preprocessed as in the paper (Table G.1).
+
+An agent step is 4 environment frames with the same action; the pixel-wise maximum of the last two, in gray, reduced to
+84 x 84, joins the previous three. A game starts after 0 to 30 no-op frames and ends after at most 108,000 frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+from typing import Any
+
+import numpy as np
+
+from impala_tf.environments.base import BatchedEnvironment, Games, instance_seeds
+from impala_tf.errors import UserError
+from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
+
+FRAMES_PER_STEP = 4
+MAX_NOOPS = 30
+
+
+class AtariEnvironment(BatchedEnvironment):
+    """One Atari game.
+
+    Observations are uint8 [84, 84, 4], oldest frame first; a game starts with three black frames and its first. The
+    loss of a life ends the episode for learning (`terminated`) but not the game: play, the frame stack and the reported
+    return and length of the game go on across it.
+
+    Args:
+      game: for example "ms_pacman"; see `rom`.
+      num_envs: instances.
+      seed: of no-op starts and sticky actions; each instance derives its own from it.
+      full_action_set: all 18 actions of the console instead of those that the game uses.
+      sticky_actions: probability that a frame repeats the action of the frame before it.
+      fire_on_reset: press FIRE first, where the game has it (some games wait for it).
+      life_loss_ends_episode: as above; without it only the end of the game terminates.
+      max_frames_per_episode: environment frames after the no-ops at which a game is truncated.
+      env_threads: threads that step the instances; 0 for one per core.
+
+    Raises:
+      UserError: unknown game, missing package, option out of range.
+    """
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int,
+        seed: int,
+        *,
+        full_action_set: bool = False,
+        sticky_actions: float = 0.0,
+        fire_on_reset: bool = False,
+        life_loss_ends_episode: bool = True,
+        max_frames_per_episode: int = 108_000,
+        env_threads: int = 0,
+    ):
+        if not 0 <= sticky_actions <= 1:
+            raise UserError(f"the probability of sticky actions must lie in [0, 1], got {sticky_actions}")
+        if max_frames_per_episode < 1:
+            raise UserError(f"max_frames_per_episode must be at least 1, got {max_frames_per_episode}")
+        game = rom(game)
+        from ale_py.vector_env import AtariVectorEnv
+
+        # ALE announces a directory of one's own (ALE_ROMS_DIR) on stdout each time.
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._env: Any = AtariVectorEnv(
+                    game,
+                    num_envs,
+                    autoreset_mode="SameStep",
+                    num_threads=env_threads,
+                    stack_num=1,  # Stacked below: that is three times faster than transposing ALE's stacks.
+                    noop_max=MAX_NOOPS + 1,  # ALE's bound is exclusive.
+                    # `episodic_life` would reset the game whenever a life is lost; `life_loss_info` only tells of it.
+                    episodic_life=False,
+                    life_loss_info=life_loss_ends_episode,
+                    max_num_frames_per_episode=max_frames_per_episode,
+                    repeat_action_probability=sticky_actions,
+                    full_action_space=full_action_set,
+                    use_fire_reset=fire_on_reset,
+                    reward_clipping=False,
+                )
+        except OSError as error:
+            raise UserError(f"the ROM of {game} cannot be read: {error}; check ALE_ROMS_DIR") from error
+        self.num_envs = num_envs
+        self.spec = EnvironmentSpec(
+            ArraySpec((84, 84, 4), np.dtype(np.uint8)), int(self._env.single_action_space.n), FRAMES_PER_STEP
+        )
+        self._seeds = instance_seeds(seed, num_envs)
+        self._games = Games(num_envs)
+        # The last four frames of each pixel as the bytes of one number, oldest in the lowest.
+        self._stack = np.zeros((num_envs, 84, 84), "<u4")
+        self._frame_number = np.zeros(num_envs, np.int32)
+
+    def reset(self) -> EnvironmentOutput:
+        frames, info = self._env.reset(seed=self._seeds)
+        self._frame_number = info["episode_frame_number"]
+        return self._games.first_output(self._push(frames, new_game=np.ones(self.num_envs, bool)))
+
+    def step(self, actions: np.ndarray) -> EnvironmentOutput:
+        # ALE's threads would wait for ever after an action out of range, hence the check.
+        frames, reward, terminated, truncated, info = self._env.step(self._check(actions))
+        # A game that goes on has advanced by exactly one action repeat, whether or not a life was lost.
+        new_game = (terminated | truncated) & (info["episode_frame_number"] < self._frame_number + FRAMES_PER_STEP)
+        self._frame_number = info["episode_frame_number"]
+        return self._games.output(self._push(frames, new_game), reward, terminated, truncated, new_game)
+
+    def close(self) -> None:
+        del self._env  # Joins ALE's threads.
+
+    def _push(self, frames: np.ndarray, new_game: np.ndarray) -> np.ndarray:
+        """Appends the newest frames, uint8 [B, 1, 84, 84], to the stacks; returns them as uint8 [B, 84, 84, 4]."""
+        stack = self._stack >> 8  # Drops the oldest. A fresh array, so that earlier outputs stay as they are.
+        stack[new_game] = 0
+        observation = stack.view(np.uint8).reshape(*stack.shape, 4)
+        observation[..., 3] = frames[:, 0]
+        self._stack = stack
+        return observation
+
+
+def games() -> list[str]:
+    """Names of the games that ALE brings, for example "ms_pacman". UserError where ale_py is not installed."""
+    try:
+        from ale_py import roms, vector_env  # noqa: F401
+    except ImportError as error:
+        raise UserError('Atari environments need the package ale-py: pip install "ale-py==0.12.1"') from error
+    return sorted(roms.get_all_rom_ids())
+
+
+def rom(name: str) -> str:
+    """ALE's name of a game: "ms_pacman" for "ms_pacman", "MsPacman", "ALE/MsPacman-v5", "MsPacmanNoFrameskip-v4".
+
+    Raises:
+      UserError: no such game; names the nearest ones.
+    """
+    known = {_key(game): game for game in games()}
+    key = _key(re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", name))
+    if key in known:
+        return known[key]
+    near = [known[k] for k in difflib.get_close_matches(key, known)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"for example {', '.join(sorted(known.values())[:5])}."
+    raise UserError(f"unknown Atari game {name!r}: {hint} ALE has {len(known)} games.")
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,99 @@
+"""What an actor knows of an environment: a batch of B instances that are stepped together and reset themselves."""
+
+from __future__ import annotations
+
+import abc
+
+import numpy as np
+
+from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
+
+
+class BatchedEnvironment(abc.ABC):
+    """B instances of one environment, stepped together.
+
+    Automatic reset in the same step: where a step ends an episode, the observation that it returns is already the first
+    one of the next episode; the last observation of the ended episode is never shown.
+
+    The arrays that `reset` and `step` return are fresh: later calls do not write into them, so they may be kept.
+
+    Attributes:
+      spec: what one instance looks like to an agent.
+      num_envs: B.
+    """
+
+    spec: EnvironmentSpec
+    num_envs: int
+
+    @abc.abstractmethod
+    def reset(self) -> EnvironmentOutput:
+        """Starts a new episode in every instance. Called once, before the first `step`; rewards and flags are 0."""
+
+    @abc.abstractmethod
+    def step(self, actions: np.ndarray) -> EnvironmentOutput:
+        """Takes one agent step in every instance.
+
+        Args:
+          actions: int32 [B], each in [0, `spec.num_actions`).
+
+        Raises:
+          ValueError: the actions have another shape or lie outside that range.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to release.
+        """Releases what the environment holds; nothing may be called after it."""
+
+    def _check(self, actions: np.ndarray) -> np.ndarray:
+        """The actions as an int32 array [B]; ValueError where they are not B numbers in range."""
+        actions = np.asarray(actions, np.int32)
+        if actions.shape != (self.num_envs,):
+            raise ValueError(f"expected actions of shape ({self.num_envs},), got {actions.shape}")
+        if actions.min() < 0 or actions.max() >= self.spec.num_actions:
+            raise ValueError(f"actions must lie in [0, {self.spec.num_actions}), got {actions}")
+        return actions
+
+
+class Games:
+    """Accumulates return and length of the full games (all lives) that B instances are in the middle of."""
+
+    def __init__(self, num_envs: int):
+        self._return = np.zeros(num_envs, np.float64)  # Long games with large scores lose points in float32.
+        self._length = np.zeros(num_envs, np.int32)
+
+    def first_output(self, observation: np.ndarray) -> EnvironmentOutput:
+        """The output of `reset`: the first observations, no rewards, nothing ended; forgets unfinished games."""
+        self._return[:], self._length[:] = 0, 0
+        no = np.zeros(len(self._length), bool)
+        return EnvironmentOutput(
+            observation, no.astype(np.float32), no, no.copy(), no.astype(np.float32), no.astype(np.int32)
+        )
+
+    def output(
+        self,
+        observation: np.ndarray,
+        reward: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        game_over: np.ndarray,
+    ) -> EnvironmentOutput:
+        """The output of `step`, completed by return and length of the games that ended in it.
+
+        Args:
+          observation: [B, ...].
+          reward: [B], raw.
+          terminated, truncated: bool [B], as in `EnvironmentOutput`.
+          game_over: bool [B], a full game ended, in whichever way; the loss of a life is not enough.
+        """
+        self._return += reward
+        self._length += 1
+        episode_return = np.where(game_over, self._return, 0).astype(np.float32)
+        episode_length = np.where(game_over, self._length, 0).astype(np.int32)
+        self._return[game_over], self._length[game_over] = 0, 0
+        return EnvironmentOutput(
+            observation, reward.astype(np.float32), terminated, truncated, episode_return, episode_length
+        )
+
+
+def instance_seeds(seed: int, num_envs: int) -> np.ndarray:
+    """One seed for each instance, int32 [B] in [0, 2^31), spread so that actors with seeds 0, 1, 2, ... share none."""
+    return (np.random.SeedSequence(seed).generate_state(num_envs) >> 1).astype(np.int32)
