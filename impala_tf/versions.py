@@ -44,7 +44,7 @@ def check(
 
     Args:
       requirements: what must be there.
-      installed_version: the version of a distribution; raises `importlib.metadata.PackageNotFoundError` if there is none.
+      installed_version: the version of a distribution, or `importlib.metadata.PackageNotFoundError`.
     """
     problems = []
     for requirement in requirements:
@@ -68,5 +68,5 @@ def _find(names: tuple[str, ...], installed_version: Callable[[str], str]) -> st
 
 
 def _major_minor(version: str) -> tuple[int, int]:
-    major, minor = (version.split(".") + ["0"])[:2]
+    major, minor = [*version.split("."), "0"][:2]
     return int(major), int("".join(c for c in minor if c.isdigit()) or 0)

@@ -1,0 +1,174 @@
+"""The package as a user meets it: what an import prints and checks, and what the wheel contains."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import impala_tf
+from impala_tf import quiet, versions
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs `code` in a new process outside the checkout, without the log level that the tests set."""
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, **environment},
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+# impala_tf.versions
+
+
+def fitting(name: str) -> str:
+    return {"tensorflow": "2.15.1", "dm-reverb": "0.14.0", "tf-agents": "0.19.0", "numpy": "1.26.4"}[name]
+
+
+def test_installed_versions_fit():
+    versions.check()
+
+
+def test_fitting_versions_pass():
+    versions.check(installed_version=fitting)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("tensorflow", "2.16.1"),
+        ("tensorflow", "2.14.1"),
+        ("tensorflow", "2.16rc0"),
+        ("dm-reverb", "0.13.0"),
+        ("tf-agents", "0.18.0"),
+        ("numpy", "2.0.0"),
+        ("numpy", "1.22.4"),
+    ],
+)
+def test_unfitting_version_is_named_with_what_to_install(name, version):
+    with pytest.raises(ImportError) as error:
+        versions.check(installed_version=lambda asked: version if asked == name else fitting(asked))
+    assert str(error.value) == (
+        f"impala_tf cannot run here: {name} is {version}. Install: pip install "
+        '"tensorflow==2.15.1" "dm-reverb==0.14.0" "tf-agents==0.19.0" "numpy<2"'
+    )
+
+
+def test_missing_libraries_are_named_in_one_line():
+    def installed(name: str) -> str:
+        if name in ("dm-reverb", "tf-agents"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return fitting(name)
+
+    with pytest.raises(ImportError, match="dm-reverb is not installed, tf-agents is not installed") as error:
+        versions.check(installed_version=installed)
+    assert "\n" not in str(error.value)
+
+
+def test_another_build_of_tensorflow_will_do():
+    def installed(name: str) -> str:
+        if name == "tensorflow":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "2.15.0.post1" if name == "tensorflow-cpu" else fitting(name)
+
+    versions.check(installed_version=installed)
+
+
+def test_check_agrees_with_the_declared_dependencies():
+    declared = importlib.metadata.requires("impala-tf") or []
+    for requirement in versions.REQUIREMENTS:
+        name, _, pin = requirement.install.partition("==")
+        if pin:
+            assert requirement.install in declared
+            assert requirement.minimum <= tuple(map(int, pin.split(".")[:2])) < requirement.below
+        else:
+            name, below = requirement.install.split("<")
+            bound = ".".join(map(str, requirement.minimum))
+            assert f"{name}<{below},>={bound}" in declared
+
+
+def test_version_is_the_distribution_s():
+    assert importlib.metadata.version("impala-tf") == impala_tf.__version__
+
+
+# impala_tf.quiet
+
+
+def test_import_is_light_and_silent():
+    done = run_python("import impala_tf, sys; assert not {'tensorflow', 'reverb', 'numpy', 'gym'} & set(sys.modules)")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_heavy_libraries_start_silently():
+    done = run_python(
+        "import impala_tf, tensorflow, reverb, tf_agents.experimental.distributed.reverb_variable_container"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_native_stderr_drops_only_known_lines():
+    done = run_python(
+        """
+import impala_tf, os, sys, reverb, tensorflow as tf
+from impala_tf import quiet
+with quiet.native_stderr():
+    server = reverb.Server([reverb.Table.queue("q", 4)])
+    client = reverb.Client(f"localhost:{server.port}")
+    client.insert([1.0], {"q": 1.0})
+    assert len(list(client.sample("q", 1))) == 1
+    tf.function(lambda x: x + 1, jit_compile=True)(tf.ones([]))
+    server.stop()
+    print("python's line", file=sys.stderr)
+    os.write(2, b"a native line")
+"""
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "python's line\na native line")
+
+
+def test_native_stderr_shows_held_lines_after_an_exception(capfd):
+    with pytest.raises(ValueError), quiet.native_stderr():
+        os.write(2, b"what the library said\n")
+        raise ValueError
+    assert capfd.readouterr().err == "what the library said\n"
+
+
+def test_user_can_see_everything():
+    line = "[reverb/cc/platform/default/server.cc:71] Started replay server on port 1"
+    code = f"from impala_tf import quiet; import os\nwith quiet.native_stderr(): os.write(2, b{line!r})"
+    assert run_python(code).stderr == ""
+    assert run_python(code, TF_CPP_MIN_LOG_LEVEL="0").stderr == line
+
+
+# The wheel
+
+
+def test_wheel_contains_the_data_files(tmp_path):
+    hatchling_build = pytest.importorskip("hatchling.build")
+    code = f"import hatchling.build; hatchling.build.build_wheel({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+    assert hatchling_build
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for package in ("impala_tf", "run", "reverb_configs"):
+        expected = {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / package).rglob("*")
+            if path.suffix in (".py", ".textproto", ".flags", ".typed")
+        }
+        assert expected
+        assert expected <= names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"impala_tf", "run", "reverb_configs", f"impala_tf-{impala_tf.__version__}.dist-info"}
