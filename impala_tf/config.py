@@ -114,7 +114,7 @@ class DataConfig:
     queue_size: int = _setting(
         0, "Unrolls that may wait in the queue; all of them are policy lag. 0: what reverb_config says.", at_least=0
     )
-    prefetch: int = _setting(1, "Batches prepared while the learner computes.", at_least=0)
+    prefetch: int = _setting(1, "Batches that may wait ready while the learner computes.", at_least=1)
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,11 @@ class Config:
     def annealing_frames(self) -> int:
         """Environment frames over which the learning rate falls to 0."""
         return self.optimizer.annealing_frames or self.run.total_frames
+
+    def environment_options(self) -> dict[str, Any]:
+        """What `environments.make` and `environments.spec` take."""
+        options = dataclasses.asdict(self.environment)
+        return {"env_id": options.pop("env"), **options}
 
 
 def settings() -> Iterator[tuple[str, dataclasses.Field]]:

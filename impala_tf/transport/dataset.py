@@ -54,7 +54,7 @@ class BatchQueue:
 
     def __init__(self, dataset: tf.data.Dataset, prefetch: int):
         """Starts drawing; at most `prefetch` batches wait besides the one being drawn."""
-        self._queue: queue.Queue[Trajectory | Exception] = queue.Queue(maxsize=max(prefetch, 1))
+        self._queue: queue.Queue[Trajectory | Exception] = queue.Queue(maxsize=prefetch)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._draw, args=(dataset,), name="batch-queue", daemon=True)
         self._thread.start()

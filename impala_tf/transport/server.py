@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.resources
 import pathlib
-import socket
 import tempfile
 from typing import Any
 
@@ -14,7 +13,7 @@ from reverb.platform import checkpointers_lib
 from reverb.server_executable import reverb_config_pb2, server_from_proto
 
 from impala_tf.errors import UserError
-from impala_tf.transport import TRAJECTORIES, VARIABLES
+from impala_tf.transport import TRAJECTORIES, VARIABLES, ports
 
 
 def load_config(name_or_path: str) -> reverb_config_pb2.ReverbServerConfig:
@@ -64,27 +63,6 @@ def set_queue_size(config: reverb_config_pb2.ReverbServerConfig, queue_size: int
         )
 
 
-def check_port_free(port: int) -> None:
-    """gRPC would share a port that is in use without a word; this tells.
-
-    Raises:
-      UserError: if something listens on the port.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            raise UserError(f"--port={port} cannot be used ({error.strerror}): choose another, or 0 for a free one.") from None
-
-
-def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
-
-
 class Server:
     """A running Reverb server. `stop` it, or use it in a `with` statement."""
 
@@ -99,8 +77,8 @@ class Server:
         Raises:
           UserError: if the port is in use.
         """
-        port = port or free_port()
-        check_port_free(port)
+        ports.check_free(port)
+        port = port or ports.free_port()
         # As server_from_proto.tables_from_proto builds them, and with signatures, which it cannot give them.
         tables = [
             reverb.Table(

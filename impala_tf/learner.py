@@ -1,0 +1,120 @@
+"""The learner: one compiled update per batch of unrolls (IMPALA, section 4.2)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from impala_tf import losses
+from impala_tf.config import Config
+from impala_tf.networks.agent import Agent
+from impala_tf.optimizer import Optimizer, linear_schedule
+from impala_tf.structures import AgentInput, Trajectory
+
+
+class Learner(tf.Module):
+    """Holds what training changes and changes it.
+
+    Attributes:
+      agent: the network; its variables are the parameters.
+      optimizer: RMSProp and its slots.
+      step_count: int64 variable, batches consumed, refused updates included.
+      frames: int64 variable, environment frames in those batches; the position in the learning rate's schedule.
+      refused: int64 variable, updates refused because the loss or the gradient was not finite.
+      refused_in_a_row: int64 variable, how many of them were the last ones.
+    """
+
+    def __init__(self, agent: Agent, config: Config, frames_per_step: int):
+        """Builds the optimiser and compiles the update at its first call.
+
+        Args:
+          agent: to be trained.
+          config: loss, optimiser and compilation settings.
+          frames_per_step: environment frames per agent step.
+        """
+        super().__init__()
+        self.agent = agent
+        self.optimizer = Optimizer(
+            agent.trainable_variables,
+            decay=config.optimizer.rmsprop_decay,
+            momentum=config.optimizer.rmsprop_momentum,
+            epsilon=config.optimizer.rmsprop_epsilon,
+            clip_norm=config.optimizer.max_gradient_norm,
+        )
+        self.step_count = tf.Variable(0, dtype=tf.int64, trainable=False, name="step_count")
+        self.frames = tf.Variable(0, dtype=tf.int64, trainable=False, name="frames")
+        self.refused = tf.Variable(0, dtype=tf.int64, trainable=False, name="refused")
+        self.refused_in_a_row = tf.Variable(0, dtype=tf.int64, trainable=False, name="refused_in_a_row")
+        self._config = config
+        self._frames_per_step = frames_per_step
+        self.xla = use_xla(config.run.xla)
+        # cuDNN's recurrent kernels and oneDNN's convolutions cannot be inside an XLA cluster, so the update is compiled
+        # in parts: the torso, and everything after it.
+        self._features = tf.function(agent.features, jit_compile=self.xla)
+        self._loss = tf.function(self._loss_from_features, jit_compile=self.xla)
+        self._apply = tf.function(self._apply_if_finite, jit_compile=self.xla)
+        self.step = tf.function(self._step, autograph=False)
+
+    def _step(self, batch: Trajectory) -> dict[str, tf.Tensor]:
+        """One update.
+
+        Args:
+          batch: time-major [T + 1, B, ...].
+
+        Returns:
+          float32 scalars by name: those of `impala_loss`, `gradient_norm` (before clipping) and `learning_rate`.
+        """
+        config = self._config.optimizer
+        learning_rate = linear_schedule(config.learning_rate, self.frames, self._config.annealing_frames)
+        variables = self.agent.trainable_variables
+        with tf.GradientTape() as tape:
+            features = self._features(batch.observation)
+            loss, metrics = self._loss(features, batch)
+        gradients = tape.gradient(loss, variables)
+        gradient_norm = self._apply(loss, gradients, learning_rate)
+        unroll_length, batch_size = batch.action.shape[0] - 1, batch.action.shape[1]
+        self.step_count.assign_add(1)
+        self.frames.assign_add(unroll_length * batch_size * self._frames_per_step)
+        return {"gradient_norm": gradient_norm, "learning_rate": learning_rate, **metrics}
+
+    def _loss_from_features(self, features: tf.Tensor, batch: Trajectory) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        config = self._config.loss
+        inputs = AgentInput(
+            observation=(),
+            last_reward=batch.reward,
+            last_action=batch.action,
+            episode_start=tf.logical_or(batch.terminated, batch.truncated),
+        )
+        output, _ = self.agent.unroll_features(features, inputs, batch.core_state)
+        return losses.impala_loss(
+            output,
+            batch,
+            discount=config.discount,
+            baseline_cost=config.baseline_cost,
+            entropy_cost=config.entropy_cost,
+            reward_clipping=config.reward_clipping,
+            rho_bar=config.rho_bar,
+            c_bar=config.c_bar,
+            pg_rho_bar=config.pg_rho_bar,
+            lambda_=config.vtrace_lambda,
+        )
+
+    def _apply_if_finite(self, loss: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
+        """Applies the gradients, or refuses the whole update: one NaN would spread to every parameter and slot."""
+        gradient_norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(loss) & tf.math.is_finite(gradient_norm)
+
+        def update() -> tf.Tensor:
+            self.optimizer.apply(gradients, self.agent.trainable_variables, learning_rate)
+            return tf.constant(0, tf.int64)
+
+        self.refused_in_a_row.assign(tf.cond(finite, update, lambda: self.refused_in_a_row + 1))
+        self.refused.assign_add(tf.cast(~finite, tf.int64))
+        return gradient_norm
+
+
+def use_xla(setting: str) -> bool:
+    """Whether to compile with XLA: "on", "off", or "auto", which says yes on a GPU.
+
+    XLA's convolutions on a CPU take four to five times as long as the ones that TensorFlow calls without it.
+    """
+    return setting == "on" or (setting == "auto" and bool(tf.config.list_physical_devices("GPU")))

@@ -1,0 +1,27 @@
+"""How a run is laid out on this machine when the flags leave it open."""
+
+from __future__ import annotations
+
+import os
+
+from impala_tf.config import Config
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def num_actors(config: Config) -> int:
+    """Actor processes: one per core, so that some environments step while other actors wait for inference."""
+    return cores() if config.run.num_actors < 0 else config.run.num_actors
+
+
+def envs_per_actor(config: Config) -> int:
+    """Environments of one actor: 32 amortise a policy step; with many actors fewer, since all of them are policy lag."""
+    return config.run.envs_per_actor or max(8, min(32, 512 // max(num_actors(config), 1)))
+
+
+def learner_threads(config: Config) -> int:
+    """Intra-op threads of the learner: one for every actor's core left over, at least one."""
+    return config.run.learner_threads or max(1, cores() // 2)

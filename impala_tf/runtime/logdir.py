@@ -1,0 +1,83 @@
+"""The folder of a run: its settings, who is using it, and where its files are."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pathlib
+from typing import Any
+
+from impala_tf import config as config_lib
+from impala_tf.errors import UserError
+
+
+class LogDir:
+    """Paths in a run's folder.
+
+    Attributes:
+      path: the folder.
+      config: config.json, the settings of the last start.
+      checkpoints: folder of the checkpoints.
+      progress: progress.csv, one row per log interval.
+      curve: learning_curve.png.
+      tensorboard: folder of TensorBoard's event files.
+      logs: folder of what each process wrote to its standard error.
+    """
+
+    def __init__(self, path: str):
+        self.path = pathlib.Path(path)
+        self.config = self.path / "config.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.progress = self.path / "progress.csv"
+        self.curve = self.path / "learning_curve.png"
+        self.tensorboard = self.path / "tensorboard"
+        self.logs = self.path / "logs"
+
+    def prepare(self, config: config_lib.Config) -> None:
+        """Makes the folder, and refuses one that belongs to a run that cannot go on with these settings.
+
+        Raises:
+          UserError: no folder was named, it cannot be written, or its run was made with other settings.
+        """
+        if not config.run.logdir:
+            raise UserError("--logdir is needed: the folder for checkpoints and logs, for example --logdir=runs/pong.")
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".write-test-{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
+            saved = json.loads(self.config.read_text()) if self.config.exists() else None
+        except OSError as error:
+            raise UserError(f"--logdir={self.path} cannot be used: {error.strerror} ({error.filename}).") from None
+        except ValueError:
+            raise UserError(f"{self.config} is damaged: it is not JSON. Mend it, or use another --logdir.") from None
+        if saved is not None:
+            differences = config_lib.fixed_differences(saved, config)
+            if differences:
+                raise UserError(
+                    f"--logdir={self.path} holds a run with other settings, which cannot go on with these: "
+                    f"{'; '.join(differences)}. Use its settings, or another --logdir."
+                )
+        write_json(self.config, config_lib.to_values(config))
+
+    def lock(self) -> Any:
+        """Keeps a second learner out for as long as the returned file is open.
+
+        Raises:
+          UserError: another process is using the folder.
+        """
+        file = open(self.path / ".lock", "w")  # noqa: SIM115 - stays open
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise UserError(f"Another run is using --logdir={self.path}: end it, or use another folder.") from None
+        return file
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the new one, never half of one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)

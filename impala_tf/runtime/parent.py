@@ -1,0 +1,31 @@
+"""What a child process owes its parent: to end when the parent ends, and to say that it is at work."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+
+READY = "ready"
+"""What an actor's process prints on its standard output once its first unrolls have been taken."""
+
+
+def end_with_parent(sig: int = signal.SIGKILL) -> None:
+    """Asks for `sig` when the parent process ends: from the kernel on Linux, by looking at the parent elsewhere."""
+    parent = os.getppid()
+    try:
+        pr_set_pdeathsig = 1
+        asked = ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, sig) == 0
+    except (AttributeError, OSError):
+        asked = False
+    if asked and os.getppid() == parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), sig)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,42 @@
+"""Learner and one actor in turns in a single thread, through a real Reverb server: for debuggers and profilers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from impala_tf.config import Config
+from impala_tf.errors import UserError
+from impala_tf.runtime.acting import ActorSetup
+from impala_tf.runtime.layout import envs_per_actor
+from impala_tf.runtime.training import Training
+
+
+def run(config: Config, training: Training, stop: threading.Event, say: Callable[[str], None]) -> None:
+    """Collects unrolls until there is a batch, updates, and so on, until the run is finished or `stop` is set.
+
+    Every update is on unrolls of the newest parameters or, where a batch takes fewer unrolls than an actor delivers at
+    once, of ones a few updates older.
+
+    Raises:
+      UserError: as `ActorSetup` and `Training.update`; or if a batch does not come.
+    """
+    setup = ActorSetup(config, training.address, say)
+    collected = 0
+    try:
+        while not (training.finished or stop.is_set()):
+            while collected < config.data.batch_size:
+                setup.actor.run_unroll()
+                collected += envs_per_actor(config)
+            # What does not fit the queue is taken while the learner samples, so this does not wait for all of it.
+            setup.writer.flush(timeout=0.05)
+            start = time.monotonic()
+            batch = training.next_batch(config.run.stall_timeout)
+            if batch is None:
+                raise UserError(f"{collected} unrolls were written, and no batch came back in {config.run.stall_timeout:g} s.")
+            training.update(batch, time.monotonic() - start)
+            collected -= config.data.batch_size
+        training.finish()
+    finally:
+        setup.environment.close()

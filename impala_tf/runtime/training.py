@@ -1,0 +1,173 @@
+"""The learner's process: server, data, updates, parameters, checkpoints and logs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from impala_tf import environments
+from impala_tf.runtime.checkpoint import Checkpointer
+from impala_tf.config import Config
+from impala_tf.errors import UserError
+from impala_tf.learner import Learner
+from impala_tf.runtime.logdir import LogDir
+from impala_tf.networks.agent import Agent
+from impala_tf.runtime.progress import Progress
+from impala_tf.transport import VARIABLES, server
+from impala_tf.transport.dataset import BatchQueue, make_dataset
+from impala_tf.transport.signatures import trajectory_signature, variables_signature
+from impala_tf.transport.variables import VariablePublisher
+
+
+class Training:
+    """A run's learner, from the opened log directory to the last checkpoint. Use it in a `with` statement."""
+
+    def __init__(self, config: Config, say: Callable[[str], None]):
+        """Opens the log directory, starts the server, restores the newest checkpoint and publishes its parameters.
+
+        Args:
+          config: of the run.
+          say: prints a line on the console.
+
+        Raises:
+          UserError: for anything in the settings, the folder or its checkpoints that cannot be used.
+        """
+        self._config, self._say = config, say
+        logdir = LogDir(config.run.logdir)
+        logdir.prepare(config)
+        self._lock = logdir.lock()
+        reverb_config = server.load_config(config.data.reverb_config)
+        server.set_queue_size(reverb_config, config.data.queue_size, config.data.batch_size)
+
+        spec = environments.spec(**config.environment_options())
+        self.agent = Agent(spec, config.network.torso, config.network.core, config.run.seed)
+        self.learner = Learner(self.agent, config, spec.frames_per_step)
+        self._checkpointer = Checkpointer(logdir.checkpoints, config.run.checkpoints_kept, learner=self.learner)
+        state = self._checkpointer.restore(say)
+        self._progress = Progress(logdir, config.run.total_frames, state, say)
+        if state is not None:
+            say(f"resuming {config.run.logdir} at {self.frames:,} frames, learner step {self.step_count:,}")
+
+        signature = trajectory_signature(spec, self.agent.core_state_spec, config.data.unroll_length)
+        signatures = {VARIABLES: variables_signature(self.agent.trainable_variables)}
+        signatures.update({t.table_name: signature for t in reverb_config.tables if t.table_name != VARIABLES})
+        self._server = server.Server(reverb_config, signatures, config.run.port)
+        self.address = self._server.address
+        self._publisher = VariablePublisher(self.address, self.agent.trainable_variables)
+        self._publisher.publish(self.step_count)
+        self._batches = BatchQueue(make_dataset(self.address, signature, config.data.batch_size), config.data.prefetch)
+        self._saved = time.monotonic()
+        self._reported: float | None = None
+
+    @property
+    def frames(self) -> int:
+        """Environment frames consumed so far, over all starts of the run."""
+        return int(self.learner.frames)
+
+    @property
+    def step_count(self) -> int:
+        """Learner steps so far, over all starts of the run."""
+        return int(self.learner.step_count)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has consumed its frames."""
+        return self.frames >= self._config.run.total_frames
+
+    def run(self, stop: threading.Event) -> None:
+        """Updates until the run is finished or `stop` is set; then writes a checkpoint.
+
+        Raises:
+          UserError: no unrolls came for `stall_timeout` seconds, or too many updates in a row were refused.
+        """
+        config = self._config.run
+        if not self.finished:
+            self._say(f"learner ready at {self.address}; waiting for the actors' first unrolls")
+        waiting_since = time.monotonic()
+        while not (self.finished or stop.is_set()):
+            batch = self.next_batch(timeout=0.25)
+            waited = time.monotonic() - waiting_since
+            if batch is not None:
+                self.update(batch, waited)
+                waiting_since = time.monotonic()
+            elif waited > config.stall_timeout:
+                raise UserError(
+                    f"No unrolls arrived for {config.stall_timeout:g} s. The actors' own output is in "
+                    f"{LogDir(config.logdir).logs}."
+                )
+        self.finish()
+
+    def next_batch(self, timeout: float):
+        """The next time-major batch, or None if there is none within `timeout` seconds."""
+        return self._batches.get(timeout)
+
+    def update(self, batch, waited: float) -> None:
+        """One learner step on a time-major batch that was waited for `waited` seconds.
+
+        Publishes the new parameters, and reports and saves when it is time to.
+
+        Raises:
+          UserError: the limit of refused updates in a row is reached.
+        """
+        first = self._reported is None
+        if first:
+            self._say("first unrolls are here; compiling the learner" + (" with XLA" if self.learner.xla else ""))
+        start, step_before = time.monotonic(), self.step_count
+        metrics = self.learner.step(batch)
+        self._publisher.publish(self.step_count)
+        self._progress.add(batch, step_before, self.frames, metrics, waited)
+        self._check_refused(step_before)
+        now = time.monotonic()
+        if self._reported is None:
+            self._say(f"first update done, {now - start:.1f} s later; progress every {self._config.run.log_interval:g} s")
+            self._reported = now
+        if now - self._reported > self._config.run.log_interval:
+            self._progress.report(int(self.learner.refused))
+            self._reported = now
+        if now - self._saved > self._config.run.checkpoint_interval:
+            self._save()
+
+    def finish(self) -> None:
+        """Reports and writes the last checkpoint.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        self._progress.report(int(self.learner.refused))
+        self._save(final=True)
+
+    def _check_refused(self, step: int) -> None:
+        refused = int(self.learner.refused_in_a_row)
+        if refused >= self._config.optimizer.max_refused_updates:
+            self._progress.report(int(self.learner.refused))
+            raise UserError(
+                f"{refused} updates in a row were refused because the loss or its gradient was not finite (NaN or "
+                f"infinite), the last at {self.frames:,} frames. The newest checkpoint is from before. Lower "
+                "--learning_rate, raise --rmsprop_epsilon, or look for rewards or observations that are not finite."
+            )
+        if refused:
+            self._say(f"update {step:,} refused: its loss or gradient is not finite ({refused} in a row)")
+
+    def _save(self, final: bool = False) -> None:
+        """Writes a checkpoint. One that fails in mid-run is reported and tried again; the last one must succeed."""
+        try:
+            self._checkpointer.save(self.frames, self._progress.state())
+        except (OSError, tf.errors.OpError) as error:
+            message = f"The checkpoint at {self.frames:,} frames could not be written ({error}). Is the disk full?"
+            if final:
+                raise UserError(message + " Earlier checkpoints are untouched.") from None
+            self._say(message + " Training goes on; the next attempt follows.")
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._batches.stop()
+        self._publisher.stop()
+        self._progress.close()
+        self._server.stop()
+        self._lock.close()

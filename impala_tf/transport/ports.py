@@ -1,0 +1,31 @@
+"""Ports for the learner's server."""
+
+from __future__ import annotations
+
+import socket
+
+from impala_tf.errors import UserError
+
+
+def check_free(port: int) -> None:
+    """gRPC would share a port that is in use without a word; this tells.
+
+    Args:
+      port: 0 is always free.
+
+    Raises:
+      UserError: if something listens on the port, or it may not be used.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise UserError(f"--port={port} cannot be used ({error.strerror}): choose another, or 0 for a free one.") from None
+
+
+def free_port() -> int:
+    """A port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,148 @@
+"""Trains an agent: `impala-train --env=atari/pong --logdir=runs/pong`, or `python -m run.train` with the same flags."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+from absl import app, flags
+
+from impala_tf import environments, quiet
+from impala_tf import flags as impala_flags
+from impala_tf.config import Config
+from impala_tf.errors import UserError
+from impala_tf.runtime.logdir import LogDir
+
+# TensorFlow and Reverb take seconds to import, so each role imports what it needs once its settings are known to be good.
+
+
+def _say(message: str) -> None:
+    print(message, flush=True)
+
+
+def _stop_on_signal() -> tuple[threading.Event, list[int]]:
+    """An event that Ctrl-C and SIGTERM set, and the signals that came. A second one ends the process at once."""
+    stop, received = threading.Event(), []
+
+    def handle(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        received.append(number)
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop, received
+
+
+def _run_all(config: Config) -> int:
+    """Learner and actors on this machine."""
+    from impala_tf.runtime import supervisor
+    from impala_tf.transport import ports
+
+    LogDir(config.run.logdir).prepare(config)
+    environments.spec(**config.environment_options())  # A wrong id is told here, before anything is started.
+    port = config.run.port or ports.free_port()
+    ports.check_free(port)
+    stop, received = _stop_on_signal()
+    status = supervisor.run(config, port, stop, _say)
+    return _conclude(config, status, received)
+
+
+def _run_learner(config: Config) -> int:
+    """The learner alone, or, without actor processes, learner and actor in turns."""
+    from impala_tf.runtime import layout, parent
+    from impala_tf.transport import ports
+
+    stop, received = _stop_on_signal()
+    parent.end_with_parent(signal.SIGTERM)
+    LogDir(config.run.logdir).prepare(config)
+    ports.check_free(config.run.port)
+    environments.spec(**config.environment_options())
+    _say("importing TensorFlow and Reverb")
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(layout.learner_threads(config))
+    from impala_tf.runtime import training
+
+    alone = config.run.role == "all"
+    with training.Training(config, _say) as learner:
+        if alone:
+            from impala_tf.runtime import single_process
+
+            single_process.run(config, learner, stop, _say)
+        else:
+            learner.run(stop)
+    return _conclude(config, 0, received) if alone else 0
+
+
+def _run_actor(config: Config) -> int:
+    """One actor of a learner elsewhere."""
+    from impala_tf.runtime import parent
+
+    if not config.run.address:
+        raise UserError("--role=actor needs --address, the learner's host:port.")
+    # An actor has nothing to save: any signal ends it, wherever it waits.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent.end_with_parent()
+    from impala_tf.runtime import acting
+
+    acting.run(config, lambda message: print(message, file=sys.stderr, flush=True))
+    return 0
+
+
+def _conclude(config: Config, status: int, received: list[int]) -> int:
+    """Draws the learning curve and says what there is now and what to do next."""
+    from impala_tf.runtime import curve
+
+    logdir = LogDir(config.run.logdir)
+    drawn = curve.draw(logdir.progress, logdir.curve, f"{config.environment.env}, seed {config.run.seed}")
+    command = "impala-train " + " ".join(sys.argv[1:])
+    _say("")
+    if received:
+        _say(f"Ended early by {signal.Signals(received[0]).name}, with a checkpoint.")
+    _say(f"  logs         {logdir.progress} (one row per {config.run.log_interval:g} s, for pandas)")
+    _say(f"  TensorBoard  tensorboard --logdir={logdir.tensorboard}")
+    _say(f"  checkpoints  {logdir.checkpoints}")
+    if drawn:
+        _say(f"  curve        {logdir.curve}")
+    if received or status:
+        _say(f"To go on: {command}")
+    else:
+        _say(f"To train on, start again with more frames: impala-train --logdir={logdir.path} --total_frames=...")
+    return status or (128 + received[0] if received else 0)
+
+
+def _main(argv: list[str]) -> int:
+    try:
+        if len(argv) > 1:
+            raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --name=value (see --help).")
+        config = impala_flags.to_config()
+        if config.run.role == "actor":
+            return _run_actor(config)
+        if config.run.role == "learner" or config.run.num_actors == 0:
+            return _run_learner(config)
+        return _run_all(config)
+    except UserError as error:
+        print(f"ERROR: {error}", file=sys.stderr, flush=True)
+        return 2
+
+
+def main() -> None:
+    """Entry point of `impala-train`."""
+    impala_flags.define()
+    quiet.environment()
+    app.run(_main, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses the flags; a mistyped one is told in one line, with its near matches."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"ERROR: {error} (--help lists all settings)", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
