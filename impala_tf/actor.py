@@ -61,7 +61,9 @@ class Actor:
         # Entry 0 of the first unroll: nothing led to the first observation, so its action, logits and reward stay 0.
         self._observe(0, environment.reset())
 
-    def _sample_action(self, inputs: AgentInput, core_state: Any, counter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    def _sample_action(
+        self, inputs: AgentInput, core_state: Any, counter: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """Draws a_t ~ mu(. | x_t), the softmax of the logits; stateless, so that a seed fixes the actions."""
         output, core_state = self._agent.step(inputs, core_state)
         seed = tf.stack([tf.constant(self._seed, tf.int64), counter])

@@ -35,7 +35,9 @@ class EnvironmentConfig:
     """What the agent plays. The options below `env` are Atari's; other environments take no notice of them."""
 
     env: str = _setting(
-        "atari/pong", "Environment: atari/<game>, gymnasium/<id>, catch (built in) or counting (diagnostic).", fixed=True
+        "atari/pong",
+        "Environment: atari/<game>, gymnasium/<id>, catch (built in) or counting (diagnostic).",
+        fixed=True,
     )
     full_action_set: bool = _setting(False, "All 18 Atari actions instead of the game's own.", fixed=True)
     sticky_actions: float = _setting(
@@ -43,7 +45,9 @@ class EnvironmentConfig:
     )
     fire_on_reset: bool = _setting(False, "Press FIRE after each reset, in games that have it.", fixed=True)
     life_loss_ends_episode: bool = _setting(
-        True, "Losing a life ends the episode for learning; reported returns are of full games all the same.", fixed=True
+        True,
+        "Losing a life ends the episode for learning; reported returns are of full games all the same.",
+        fixed=True,
     )
     max_frames_per_episode: int = _setting(
         108_000, "Time limit of a game, in environment frames.", at_least=1, fixed=True
@@ -62,9 +66,7 @@ class NetworkConfig:
         choices=("auto", "shallow", "shallow_3conv", "deep", "mlp"),
         fixed=True,
     )
-    core: str = _setting(
-        "none", "Recurrent core between torso and heads.", choices=("none", "lstm"), fixed=True
-    )
+    core: str = _setting("none", "Recurrent core between torso and heads.", choices=("none", "lstm"), fixed=True)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ class LossConfig:
         "abs_one", "abs_one clips rewards to [-1, 1] in the loss.", choices=("abs_one", "none"), fixed=True
     )
     rho_bar: float = _setting(1.0, "V-trace: truncation of rho, which sets the fixed point.", at_least=0, fixed=True)
-    c_bar: float = _setting(1.0, "V-trace: truncation of c, which sets the speed of contraction.", at_least=0, fixed=True)
+    c_bar: float = _setting(
+        1.0, "V-trace: truncation of c, which sets the speed of contraction.", at_least=0, fixed=True
+    )
     pg_rho_bar: float = _setting(1.0, "V-trace: truncation of rho in the policy gradient.", at_least=0, fixed=True)
     vtrace_lambda: float = _setting(1.0, "V-trace: lambda (Remark 2).", at_least=0, at_most=1, fixed=True)
 
@@ -98,7 +102,9 @@ class OptimizerConfig:
     rmsprop_momentum: float = _setting(0.0, "RMSProp momentum.", at_least=0, fixed=True)
     max_gradient_norm: float = _setting(40.0, "Clip of the gradient's global norm; 0: none.", at_least=0, fixed=True)
     max_refused_updates: int = _setting(
-        10, "Updates with a loss or gradient that is not finite are refused; this many in a row end the run.", at_least=1
+        10,
+        "Updates with a loss or gradient that is not finite are refused; this many in a row end the run.",
+        at_least=1,
     )
 
 
@@ -130,21 +136,23 @@ class RunConfig:
         choices=("all", "learner", "actor"),
     )
     num_actors: int = _setting(
-        -1, "Actor processes on this machine; -1: one per core; 0: everything in one process, for a debugger.", at_least=-1
+        -1,
+        "Actor processes on this machine; -1: one per core; 0: everything in one process, for a debugger.",
+        at_least=-1,
     )
-    envs_per_actor: int = _setting(0, "Environments of one actor, stepped as a batch; 0: by the actors' number.", at_least=0)
+    envs_per_actor: int = _setting(
+        0, "Environments of one actor, stepped as a batch; 0: by the actors' number.", at_least=0
+    )
     address: str = _setting("", "--role=actor: the learner's host:port.")
     port: int = _setting(
         0,
-        "Port of the learner's Reverb server; 0: a free one. Reverb speaks plain gRPC, without encryption or passwords, "
+        "Port of the learner's Reverb server; 0: a free one. Reverb speaks plain gRPC, without encryption or password, "
         "on every interface: keep the port inside a network that you trust.",
         at_least=0,
         at_most=65535,
     )
     actor_id: int = _setting(0, "--role=actor: number of this actor, different on every one of them.", at_least=0)
-    xla: str = _setting(
-        "auto", "Compile the learner with XLA: auto goes by the device.", choices=("auto", "on", "off")
-    )
+    xla: str = _setting("auto", "Compile the learner with XLA: auto goes by the device.", choices=("auto", "on", "off"))
     learner_threads: int = _setting(0, "Intra-op threads of the learner; 0: by the cores.", at_least=0)
     actor_threads: int = _setting(1, "Intra-op threads of each actor's inference.", at_least=1)
     checkpoint_interval: float = _setting(60.0, "Seconds between checkpoints.", at_least=0.1)

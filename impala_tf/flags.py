@@ -6,7 +6,12 @@ from absl import flags
 
 from impala_tf import config as config_lib
 
-_DEFINE = {"str": flags.DEFINE_string, "bool": flags.DEFINE_bool, "int": flags.DEFINE_integer, "float": flags.DEFINE_float}
+_DEFINE = {
+    "str": flags.DEFINE_string,
+    "bool": flags.DEFINE_bool,
+    "int": flags.DEFINE_integer,
+    "float": flags.DEFINE_float,
+}
 
 
 def define() -> None:
@@ -24,7 +29,9 @@ def to_config() -> config_lib.Config:
     Raises:
       UserError: as `config.from_values`.
     """
-    return config_lib.from_values({setting.name: flags.FLAGS[setting.name].value for _, setting in config_lib.settings()})
+    return config_lib.from_values(
+        {setting.name: flags.FLAGS[setting.name].value for _, setting in config_lib.settings()}
+    )
 
 
 def to_arguments(config: config_lib.Config) -> list[str]:

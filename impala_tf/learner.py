@@ -54,6 +54,19 @@ class Learner(tf.Module):
         self._apply = tf.function(self._apply_if_finite, jit_compile=self.xla)
         self.step = tf.function(self._step, autograph=False)
 
+    def trace(self, signature: Trajectory, batch_size: int) -> None:
+        """Builds the update's graph ahead of its first call, for unrolls of `signature` in batches of `batch_size`."""
+
+        def batched(spec: tf.TensorSpec, time_major: bool) -> tf.TensorSpec:
+            shape = list(spec.shape)
+            return tf.TensorSpec([*shape[:time_major], batch_size, *shape[time_major:]], spec.dtype)
+
+        specs = tf.nest.map_structure(lambda spec: batched(spec, True), signature._replace(core_state=(), task_id=()))
+        core_state = tf.nest.map_structure(lambda spec: batched(spec, False), signature.core_state)
+        self.step.get_concrete_function(
+            specs._replace(core_state=core_state, task_id=batched(signature.task_id, False))
+        )
+
     def _step(self, batch: Trajectory) -> dict[str, tf.Tensor]:
         """One update.
 

@@ -53,16 +53,20 @@ class Optimizer(tf.Module):
           The global norm of the gradients before clipping, float32 scalar.
 
         Raises:
-          ValueError: a gradient is missing, or there are more or fewer variables than in the constructor.
+          ValueError: a gradient is missing, or there are more or fewer of them or of variables than in the constructor.
         """
-        without = [v.name for v, gradient in zip(variables, gradients, strict=True) if gradient is None]
+        if not len(gradients) == len(variables) == len(self._steps):
+            raise ValueError(
+                f"There are {len(gradients)} gradients and {len(variables)} variables, slots for {len(self._steps)}."
+            )
+        without = [v.name for v, gradient in zip(variables, gradients) if gradient is None]
         if without:
             raise ValueError(f"The loss does not depend on {', '.join(without)}.")
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # Repeated sparse rows add up.
         norm = tf.linalg.global_norm(gradients)
         if self._clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
-        slots = zip(variables, self._mean_squares, self._steps, gradients, strict=True)
+        slots = zip(variables, self._mean_squares, self._steps, gradients)
         for variable, mean_square, step, gradient in slots:
             tf.raw_ops.ResourceApplyRMSProp(
                 var=variable.handle,

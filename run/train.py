@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from impala_tf import environments, quiet
 from impala_tf import flags as impala_flags
@@ -14,7 +15,7 @@ from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime.logdir import LogDir
 
-# TensorFlow and Reverb take seconds to import, so each role imports what it needs once its settings are known to be good.
+# TensorFlow and Reverb take seconds to import: each role imports what it needs once its settings are known to be good.
 
 
 def _say(message: str) -> None:
@@ -59,6 +60,7 @@ def _run_learner(config: Config) -> int:
     LogDir(config.run.logdir).prepare(config)
     ports.check_free(config.run.port)
     environments.spec(**config.environment_options())
+    quiet.native_stderr(LogDir(config.run.logdir).logs / "learner.log")
     _say("importing TensorFlow and Reverb")
     import tensorflow as tf
 
@@ -85,6 +87,9 @@ def _run_actor(config: Config) -> int:
     # An actor has nothing to save: any signal ends it, wherever it waits.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent.end_with_parent()
+    logs = LogDir(config.run.logdir).logs
+    supervised = config.run.logdir and logs.is_dir()
+    quiet.native_stderr(logs / f"actor_{config.run.actor_id}.log" if supervised else os.devnull)
     from impala_tf.runtime import acting
 
     acting.run(config, lambda message: print(message, file=sys.stderr, flush=True))
@@ -131,7 +136,7 @@ def _main(argv: list[str]) -> int:
 def main() -> None:
     """Entry point of `impala-train`."""
     impala_flags.define()
-    quiet.environment()
+    logging.set_verbosity(logging.WARNING)
     app.run(_main, flags_parser=_parse)
 
 

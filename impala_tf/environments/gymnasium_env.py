@@ -50,7 +50,7 @@ class GymnasiumEnvironment(BatchedEnvironment):
             self._env.close()
             raise
         image = observations.dtype == np.uint8 and len(observations.shape) in (2, 3)
-        shape = observations.shape + (1,) if image and len(observations.shape) == 2 else observations.shape
+        shape = (*observations.shape, 1) if image and len(observations.shape) == 2 else observations.shape
         self.spec = EnvironmentSpec(ArraySpec(shape, np.dtype(np.uint8 if image else np.float32)), actions.n.item(), 1)
         self.num_envs = num_envs
         self._first_action = actions.start.item()

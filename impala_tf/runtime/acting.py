@@ -22,6 +22,7 @@ from impala_tf.transport.signatures import check_same, trajectory_signature, var
 from impala_tf.transport.variables import VariableClient
 from impala_tf.transport.writer import UnrollWriter
 
+
 class ActorSetup:
     """An actor with its connections to a learner's server."""
 
@@ -91,5 +92,3 @@ def run(config: Config, say: Callable[[str], None]) -> None:
     finally:
         watch.stop()
         setup.environment.close()
-
-

@@ -91,6 +91,6 @@ class Checkpointer:
                 say(f"checkpoint {path} is damaged ({reason}); trying the one before")
         if saved:
             raise UserError(
-                f"None of the {len(saved)} checkpoints in {self._folder} can be read. Move the folder away to start afresh."
+                f"None of the {len(saved)} checkpoints in {self._folder} can be read. Move it away to start afresh."
             )
         return None

@@ -18,7 +18,7 @@ def num_actors(config: Config) -> int:
 
 
 def envs_per_actor(config: Config) -> int:
-    """Environments of one actor: 32 amortise a policy step; with many actors fewer, since all of them are policy lag."""
+    """Environments of one actor: 32 amortise a policy step; with many actors fewer, since all are policy lag."""
     return config.run.envs_per_actor or max(8, min(32, 512 // max(num_actors(config), 1)))
 
 

@@ -65,7 +65,9 @@ class Progress:
             "lengths": list(self._lengths),
         }
 
-    def add(self, batch: Trajectory, learner_step: int, frames: int, metrics: dict[str, tf.Tensor], waited: float) -> None:
+    def add(
+        self, batch: Trajectory, learner_step: int, frames: int, metrics: dict[str, tf.Tensor], waited: float
+    ) -> None:
         """Takes note of one learner step.
 
         Args:
@@ -130,7 +132,8 @@ class Progress:
         left = (self._total_frames - self._frames) / max(row["fps_10s"], 1e-9)
         self._say(
             f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s "
-            f"({row['fps_run']:,.0f} over the run)  return {row['mean_return_100']:.2f} ({len(self._returns)} episodes)  "
+            f"({row['fps_run']:,.0f} over the run)  return {row['mean_return_100']:.2f} "
+            f"({len(self._returns)} episodes)  "
             f"lag {row['policy_lag_mean']:.1f}, max {row['policy_lag_max']}  "
             f"{row['learner_steps_per_second']:.1f} steps/s  {_duration(left)} left"
             + (f"  {refused} updates refused" if refused else "")

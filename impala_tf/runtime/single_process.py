@@ -34,7 +34,9 @@ def run(config: Config, training: Training, stop: threading.Event, say: Callable
             start = time.monotonic()
             batch = training.next_batch(config.run.stall_timeout)
             if batch is None:
-                raise UserError(f"{collected} unrolls were written, and no batch came back in {config.run.stall_timeout:g} s.")
+                raise UserError(
+                    f"{collected} unrolls were written, and no batch came back in {config.run.stall_timeout:g} s."
+                )
             training.update(batch, time.monotonic() - start)
             collected -= config.data.batch_size
         training.finish()

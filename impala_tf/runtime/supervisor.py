@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import pathlib
 import subprocess
@@ -10,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 from impala_tf import flags
 from impala_tf.config import Config
@@ -108,7 +107,7 @@ def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], N
     """
     logs = LogDir(config.run.logdir).logs
 
-    def arguments(**changes: object) -> list[str]:
+    def arguments(**changes: Any) -> list[str]:
         return flags.to_arguments(dataclasses.replace(config, run=dataclasses.replace(config.run, **changes)))
 
     def start_actor(actor_id: int) -> _Child:
@@ -133,7 +132,7 @@ def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], N
                     cause = f"was ended by signal {-status}" if status < 0 else f"ended: {slot.child.error}"
                     wait = slot.schedule_restart()
                     total = sum(s.restarts for s in slots)
-                    say(f"actor {slot.actor_id} {cause}; starting it again in {wait:.0f} s (restart {total} of this run)")
+                    say(f"actor {slot.actor_id} {cause}; starting again in {wait:.0f} s (restart {total} of this run)")
         if stop.is_set():
             learner.process.terminate()
             try:
@@ -146,9 +145,8 @@ def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], N
             cause = f"was ended by signal {-status}" if status < 0 else learner.error
             say(f"ERROR: the learner {cause if status < 0 else 'failed: ' + cause} (see {learner.log})")
             return 1
-        restarts = collections.Counter({slot.actor_id: slot.restarts for slot in slots if slot.restarts})
-        if restarts:
-            say(f"actors were started again {restarts.total()} times")
+        if restarts := sum(slot.restarts for slot in slots):
+            say(f"actors were started again {restarts} times")
         return 0
     finally:
         _end([learner, *(slot.child for slot in slots)])

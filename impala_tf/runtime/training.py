@@ -9,12 +9,12 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from impala_tf import environments
-from impala_tf.runtime.checkpoint import Checkpointer
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.learner import Learner
-from impala_tf.runtime.logdir import LogDir
 from impala_tf.networks.agent import Agent
+from impala_tf.runtime.checkpoint import Checkpointer
+from impala_tf.runtime.logdir import LogDir
 from impala_tf.runtime.progress import Progress
 from impala_tf.transport import VARIABLES, server
 from impala_tf.transport.dataset import BatchQueue, make_dataset
@@ -58,6 +58,8 @@ class Training:
         self.address = self._server.address
         self._publisher = VariablePublisher(self.address, self.agent.trainable_variables)
         self._publisher.publish(self.step_count)
+        # Tracing takes seconds, which the actors need to start anyway.
+        self.learner.trace(signature, config.data.batch_size)
         self._batches = BatchQueue(make_dataset(self.address, signature, config.data.batch_size), config.data.prefetch)
         self._saved = time.monotonic()
         self._reported: float | None = None
@@ -122,7 +124,9 @@ class Training:
         self._check_refused(step_before)
         now = time.monotonic()
         if self._reported is None:
-            self._say(f"first update done, {now - start:.1f} s later; progress every {self._config.run.log_interval:g} s")
+            self._say(
+                f"first update done, {now - start:.1f} s later; progress every {self._config.run.log_interval:g} s"
+            )
             self._reported = now
         if now - self._reported > self._config.run.log_interval:
             self._progress.report(int(self.learner.refused))

@@ -20,7 +20,7 @@ _PING_SECONDS = 5
 
 
 def _ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
-    """The server's tables, or None if it does not answer. A new client each time: gRPC's own back-off would wait longer."""
+    """The server's tables, or None if it does not answer. A new client each time: an old one's back-off would wait."""
     try:
         return reverb.Client(address).server_info(timeout=_PING_SECONDS)
     except (reverb.errors.ReverbError, RuntimeError, ValueError):
@@ -67,8 +67,8 @@ class ServerWatch:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._timeout:
                 self._on_lost(
-                    f"The learner at {self._address} has not answered for {self._timeout:g} s: it has ended or cannot be "
-                    "reached."
+                    f"The learner at {self._address} has not answered for {self._timeout:g} s: it has ended or cannot "
+                    "be reached."
                 )
                 return
 

@@ -21,7 +21,9 @@ def check_free(port: int) -> None:
         try:
             probe.bind(("", port))
         except OSError as error:
-            raise UserError(f"--port={port} cannot be used ({error.strerror}): choose another, or 0 for a free one.") from None
+            raise UserError(
+                f"--port={port} cannot be used ({error.strerror}): choose another, or 0 for a free one."
+            ) from None
 
 
 def free_port() -> int:
