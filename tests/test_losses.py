@@ -193,7 +193,7 @@ class TestTruncation:
         value[self.ENTRY :, self.B_ENV] -= 3.0
         one = self.gradients(output, trajectory)
         other = self.gradients(output._replace(value=value), trajectory._replace(reward=reward))
-        for a, b in zip(one, other, strict=True):
+        for a, b in zip(one, other):
             np.testing.assert_array_equal(a[: self.ENTRY, self.B_ENV], b[: self.ENTRY, self.B_ENV])
             assert not np.allclose(a[self.ENTRY :, self.B_ENV], b[self.ENTRY :, self.B_ENV])
 

@@ -144,7 +144,7 @@ def test_nothing_flows_backwards_over_an_episode_end(case, end):
     kwargs = {**thresholds(*clips), "lambda_": lambda_}
     one = vtrace.from_importance_weights(log_rhos, discounts, rewards, values, bootstrap_value, **kwargs)
     other = vtrace.from_importance_weights(log_rhos, discounts, later, values, 9.0, **kwargs)
-    for a, b in zip(one, other, strict=True):
+    for a, b in zip(one, other):
         np.testing.assert_array_equal(a[: end + 1], b[: end + 1])
 
 
@@ -152,7 +152,7 @@ def test_on_policy_targets_are_n_step_returns():
     """Equation 2: with pi = mu the values inside the unroll cancel, for any thresholds of at least 1."""
     _, discounts, rewards, values, bootstrap_value = random_arguments((6, 3))
     expected, later = [], bootstrap_value
-    for reward, discount in zip(rewards[::-1], discounts[::-1], strict=True):
+    for reward, discount in zip(rewards[::-1], discounts[::-1]):
         later = reward + discount * later
         expected.append(later)
     logits = np.random.default_rng(1).normal(size=(6, 3, 4))
@@ -209,7 +209,7 @@ def test_float64_and_graph_and_xla_equal_plain():
     signature = [tf.TensorSpec([None] * x.ndim, tf.float32) for x in arguments]
     any_shape = tf.function(vtrace.from_importance_weights, input_signature=signature)(*arguments)
     for other in (float64, xla, any_shape):
-        for a, b in zip(other, plain, strict=True):
+        for a, b in zip(other, plain):
             assert a.dtype == tf.float32
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 

@@ -77,7 +77,8 @@ def test_unroll_equals_stepwise(agent, jit_compile):
         output, state = agent.step(AgentInput(*(x[t] for x in inputs)), state)
         np.testing.assert_allclose(output.logits, outputs.logits[t], atol=1e-5)
         np.testing.assert_allclose(output.value, outputs.value[t], atol=1e-5)
-    for a, b in zip(state, final, strict=True):
+    tf.nest.assert_same_structure(state, final)
+    for a, b in zip(state, final):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
@@ -107,7 +108,7 @@ def test_seed_decides_the_weights_and_nothing_else_does():
     first = build(7)
     tf.random.set_seed(2)
     second, other = build(7), build(8)
-    for a, b, c in zip(*map(weights, (first, second, other)), strict=True):
+    for a, b, c in zip(*map(weights, (first, second, other))):
         np.testing.assert_array_equal(a, b)
         assert a.ndim == 1 or not np.allclose(a, c)
 
@@ -151,7 +152,7 @@ def test_checkpoint(tmp_path, agent):
     core = "lstm" if agent.core_state_spec else "none"
     restored = Agent(environment(SMALL, 4), "shallow", core, seed=2)
     tf.train.Checkpoint(agent=restored).restore(path).assert_consumed()
-    for a, b in zip(weights(agent), weights(restored), strict=True):
+    for a, b in zip(weights(agent), weights(restored)):
         np.testing.assert_array_equal(a, b)
 
 

@@ -36,7 +36,8 @@ def core():
 
 
 def assert_close(a, b, atol=1e-6):
-    for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
+    tf.nest.assert_same_structure(a, b)
+    for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b)):
         np.testing.assert_allclose(x, y, atol=atol)
 
 

@@ -56,7 +56,7 @@ def conv(x, layer, stride, padding):
 def layers_by_shape(module):
     """(kernel, bias) of every layer, by the shape of its kernel; for torsos whose layers all differ in it."""
     variables = module.trainable_variables
-    return {tuple(kernel.shape): (kernel, bias) for kernel, bias in zip(variables[::2], variables[1::2], strict=True)}
+    return {tuple(kernel.shape): (kernel, bias) for kernel, bias in zip(variables[::2], variables[1::2])}
 
 
 def test_shallow_is_the_left_of_figure_3():
@@ -147,7 +147,7 @@ def test_seed_decides_the_weights(name):
     def weights(seed):
         return [v.numpy() for v in make_torso(name, image_spec(40, 40, 1), seed=seed).trainable_variables]
 
-    for a, b, c in zip(weights(1), weights(1), weights(2), strict=True):
+    for a, b, c in zip(weights(1), weights(1), weights(2)):
         np.testing.assert_array_equal(a, b)
         assert a.ndim == 1 or not np.allclose(a, c)  # Biases start at zero.
 
