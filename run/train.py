@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from impala_tf import flags as impala_flags
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime.logdir import LogDir
+from impala_tf.transport import ports, textproto
 
 # TensorFlow and Reverb take seconds to import: each role imports what it needs once its settings are known to be good.
 
@@ -36,31 +38,47 @@ def _stop_on_signal() -> tuple[threading.Event, list[int]]:
     return stop, received
 
 
+def _check(config: Config) -> LogDir:
+    """Tells what is wrong before anything slow is imported or started, and returns the run's folder."""
+    environments.spec(**config.environment_options())
+    textproto.read(config.data.reverb_config)
+    ports.check_free(config.run.port)
+    logdir = LogDir(config.run.logdir)
+    logdir.check(config)
+    logdir.lock().close()
+    return logdir
+
+
 def _run_all(config: Config) -> int:
     """Learner and actors on this machine."""
     from impala_tf.runtime import supervisor
-    from impala_tf.transport import ports
 
-    LogDir(config.run.logdir).prepare(config)
-    environments.spec(**config.environment_options())  # A wrong id is told here, before anything is started.
-    port = config.run.port or ports.free_port()
-    ports.check_free(port)
-    stop, received = _stop_on_signal()
-    status = supervisor.run(config, port, stop, _say)
-    return _conclude(config, status, received)
+    logdir = _check(config)
+    received: list[int] = []
+    if not _finished(config, logdir):
+        stop, received = _stop_on_signal()
+        supervisor.run(config, config.run.port or ports.free_port(), stop, _say)
+    return _conclude(config, received)
+
+
+def _finished(config: Config, logdir: LogDir) -> bool:
+    """Whether the run has all of its frames already; says so."""
+    finished = logdir.frames >= config.run.total_frames
+    if finished:
+        _say(f"{logdir.path} has its frames already: {logdir.frames:,} of {config.run.total_frames:,}.")
+    return finished
 
 
 def _run_learner(config: Config) -> int:
     """The learner alone, or, without actor processes, learner and actor in turns."""
     from impala_tf.runtime import layout, parent
-    from impala_tf.transport import ports
 
     stop, received = _stop_on_signal()
-    parent.end_with_parent(signal.SIGTERM)
-    LogDir(config.run.logdir).prepare(config)
-    ports.check_free(config.run.port)
-    environments.spec(**config.environment_options())
-    quiet.native_stderr(LogDir(config.run.logdir).logs / "learner.log")
+    parent.end_with_supervisor(signal.SIGTERM)
+    logdir = _check(config)
+    if _finished(config, logdir):
+        return _conclude(config, received)
+    quiet.native_stderr(logdir.logs / "learner.log")
     _say("importing TensorFlow and Reverb")
     import tensorflow as tf
 
@@ -75,7 +93,7 @@ def _run_learner(config: Config) -> int:
             single_process.run(config, learner, stop, _say)
         else:
             learner.run(stop)
-    return _conclude(config, 0, received) if alone else 0
+    return _conclude(config, received) if alone else 0
 
 
 def _run_actor(config: Config) -> int:
@@ -84,9 +102,10 @@ def _run_actor(config: Config) -> int:
 
     if not config.run.address:
         raise UserError("--role=actor needs --address, the learner's host:port.")
+    ports.check_address(config.run.address)
     # An actor has nothing to save: any signal ends it, wherever it waits.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent.end_with_parent()
+    parent.end_with_supervisor()
     logs = LogDir(config.run.logdir).logs
     supervised = config.run.logdir and logs.is_dir()
     quiet.native_stderr(logs / f"actor_{config.run.actor_id}.log" if supervised else os.devnull)
@@ -96,26 +115,26 @@ def _run_actor(config: Config) -> int:
     return 0
 
 
-def _conclude(config: Config, status: int, received: list[int]) -> int:
+def _conclude(config: Config, received: list[int]) -> int:
     """Draws the learning curve and says what there is now and what to do next."""
     from impala_tf.runtime import curve
 
     logdir = LogDir(config.run.logdir)
     drawn = curve.draw(logdir.progress, logdir.curve, f"{config.environment.env}, seed {config.run.seed}")
-    command = "impala-train " + " ".join(sys.argv[1:])
+    command = shlex.join(["impala-train", *sys.argv[1:]])
     _say("")
     if received:
-        _say(f"Ended early by {signal.Signals(received[0]).name}, with a checkpoint.")
+        _say(f"Ended early by {signal.Signals(received[0]).name}; the last checkpoint is at {logdir.frames:,} frames.")
     _say(f"  logs         {logdir.progress} (one row per {config.run.log_interval:g} s, for pandas)")
     _say(f"  TensorBoard  tensorboard --logdir={logdir.tensorboard}")
     _say(f"  checkpoints  {logdir.checkpoints}")
     if drawn:
         _say(f"  curve        {logdir.curve}")
-    if received or status:
+    if received:
         _say(f"To go on: {command}")
     else:
-        _say(f"To train on, start again with more frames: impala-train --logdir={logdir.path} --total_frames=...")
-    return status or (128 + received[0] if received else 0)
+        _say(f"To train on: {command} --total_frames={2 * config.run.total_frames}")
+    return 128 + received[0] if received else 0
 
 
 def _main(argv: list[str]) -> int:

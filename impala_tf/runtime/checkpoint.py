@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from impala_tf.errors import UserError
-from impala_tf.runtime.logdir import write_json
+from impala_tf.runtime.logdir import saved, write_json
 
 
 class Checkpointer:
@@ -35,10 +35,6 @@ class Checkpointer:
         self._folder, self._keep = folder, keep
         self._checkpoint = tf.train.Checkpoint(**trackables)
         folder.mkdir(parents=True, exist_ok=True)
-
-    def _saved(self) -> list[pathlib.Path]:
-        """Complete checkpoints, newest first."""
-        return sorted((p for p in self._folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name), reverse=True)
 
     def save(self, frames: int, state: dict[str, Any]) -> None:
         """Writes a checkpoint.
@@ -65,7 +61,7 @@ class Checkpointer:
             partial.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        for old in self._saved()[self._keep :]:
+        for old in saved(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -80,8 +76,8 @@ class Checkpointer:
         Raises:
           UserError: there are checkpoints and none can be read.
         """
-        saved = self._saved()
-        for path in saved:
+        paths = saved(self._folder)
+        for path in paths:
             try:
                 state = json.loads((path / "state.json").read_text())
                 self._checkpoint.read(str(path / "variables")).assert_consumed()
@@ -89,8 +85,8 @@ class Checkpointer:
             except (OSError, ValueError, AssertionError, tf.errors.OpError) as error:
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 say(f"checkpoint {path} is damaged ({reason}); trying the one before")
-        if saved:
+        if paths:
             raise UserError(
-                f"None of the {len(saved)} checkpoints in {self._folder} can be read. Move it away to start afresh."
+                f"None of the {len(paths)} checkpoints in {self._folder} can be read. Move it away to start afresh."
             )
         return None

@@ -34,7 +34,24 @@ class LogDir:
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"
 
+    @property
+    def frames(self) -> int:
+        """Environment frames in the newest checkpoint; 0 without one."""
+        return max((int(path.name) for path in saved(self.checkpoints)), default=0)
+
     def prepare(self, config: config_lib.Config) -> None:
+        """Checks the folder and writes config.json, which from now on says what may be done in it.
+
+        Raises:
+          UserError: as `check`.
+        """
+        self.check(config)
+        try:
+            write_json(self.config, config_lib.to_values(config))
+        except OSError as error:
+            raise UserError(f"{self.config} cannot be written: {error.strerror}.") from None
+
+    def check(self, config: config_lib.Config) -> None:
         """Makes the folder, and refuses one that belongs to a run that cannot go on with these settings.
 
         Raises:
@@ -47,19 +64,21 @@ class LogDir:
             probe = self.path / f".write-test-{os.getpid()}"
             probe.write_text("")
             probe.unlink()
-            saved = json.loads(self.config.read_text()) if self.config.exists() else None
+            settings = json.loads(self.config.read_text()) if self.config.exists() else {}
+            if not isinstance(settings, dict):
+                raise ValueError
         except OSError as error:
             raise UserError(f"--logdir={self.path} cannot be used: {error.strerror} ({error.filename}).") from None
         except ValueError:
-            raise UserError(f"{self.config} is damaged: it is not JSON. Mend it, or use another --logdir.") from None
-        if saved is not None:
-            differences = config_lib.fixed_differences(saved, config)
-            if differences:
-                raise UserError(
-                    f"--logdir={self.path} holds a run with other settings, which cannot go on with these: "
-                    f"{'; '.join(differences)}. Use its settings, or another --logdir."
-                )
-        write_json(self.config, config_lib.to_values(config))
+            raise UserError(
+                f"{self.config} is damaged: it does not hold settings as JSON. Mend it, or use another --logdir."
+            ) from None
+        differences = config_lib.fixed_differences(settings, config) if settings else []
+        if differences:
+            raise UserError(
+                f"--logdir={self.path} holds a run with other settings, which cannot go on with these: "
+                f"{'; '.join(differences)}. Use its settings, or another --logdir."
+            )
 
     def lock(self) -> Any:
         """Keeps a second learner out for as long as the returned file is open.
@@ -76,8 +95,17 @@ class LogDir:
         return file
 
 
+def saved(checkpoints: pathlib.Path) -> list[pathlib.Path]:
+    """Complete checkpoints in a folder, newest first. Each has its frames for a name."""
+    found = [p for p in checkpoints.iterdir() if p.name.isdecimal()] if checkpoints.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name), reverse=True)
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON so that a reader finds the old file or the new one, never half of one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(value, indent=1) + "\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -12,9 +12,28 @@ READY = "ready"
 """What an actor's process prints on its standard output once its first unrolls have been taken."""
 
 
-def end_with_parent(sig: int = signal.SIGKILL) -> None:
-    """Asks for `sig` when the parent process ends: from the kernel on Linux, by looking at the parent elsewhere."""
-    parent = os.getppid()
+_SUPERVISOR = "IMPALA_TF_SUPERVISOR"
+
+
+def supervised_environment() -> dict[str, str]:
+    """Environment variables for the processes that this one is to outlive."""
+    return {**os.environ, _SUPERVISOR: str(os.getpid())}
+
+
+def end_with_supervisor(sig: int = signal.SIGKILL) -> None:
+    """Asks for `sig` when the supervisor ends. A process that was started by hand may outlive its shell."""
+    if supervisor := os.environ.pop(_SUPERVISOR, None):
+        end_with_parent(sig, int(supervisor))
+
+
+def end_with_parent(sig: int = signal.SIGKILL, parent: int | None = None) -> None:
+    """Asks for `sig` when the parent process ends: from the kernel on Linux, by looking at the parent elsewhere.
+
+    Args:
+      sig: the signal.
+      parent: process id of the parent, for a caller who knows it: it may have ended before this call.
+    """
+    parent = parent or os.getppid()
     try:
         pr_set_pdeathsig = 1
         asked = ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, sig) == 0

@@ -13,13 +13,16 @@ from typing import IO, Any
 
 from impala_tf import flags
 from impala_tf.config import Config
+from impala_tf.errors import UserError
 from impala_tf.runtime.layout import num_actors
 from impala_tf.runtime.logdir import LogDir
-from impala_tf.runtime.parent import READY
+from impala_tf.runtime.parent import READY, supervised_environment
 
 _SHUTDOWN_SECONDS = 8.0
+_SHORTEST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
+_ENDING_SECONDS = 2.0
 
 
 class _Child:
@@ -36,7 +39,16 @@ class _Child:
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
+                env=supervised_environment(),
             )
+
+    def ends_within(self, seconds: float) -> bool:
+        """Waits for the process to end; False if it is still there after `seconds`."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     @property
     def error(self) -> str:
@@ -53,7 +65,7 @@ class _ActorSlot:
 
     def __init__(self, actor_id: int, start: Callable[[int], _Child]):
         self.actor_id, self._start = actor_id, start
-        self.restarts, self._backoff, self._restart_at = 0, 1.0, 0.0
+        self.restarts, self._backoff, self._restart_at = 0, _SHORTEST_BACKOFF_SECONDS, 0.0
         self.launch()
 
     def launch(self) -> None:
@@ -71,7 +83,7 @@ class _ActorSlot:
     def schedule_restart(self) -> float:
         """Decides when the next process starts; returns the seconds until then."""
         if time.monotonic() - self.child.started > _HEALTHY_SECONDS:
-            self._backoff = 1.0
+            self._backoff = _SHORTEST_BACKOFF_SECONDS
         wait, self._backoff = self._backoff, min(2 * self._backoff, _LONGEST_BACKOFF_SECONDS)
         self._restart_at = time.monotonic() + wait
         self.restarts += 1
@@ -90,10 +102,10 @@ class _ActorSlot:
         return bool(self._restart_at)
 
 
-def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], None]) -> int:
+def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], None]) -> None:
     """Runs learner and actors until the learner ends or `stop` is set.
 
-    An actor that dies is started again after 1, 2, 4, ... 30 s. An actor that fails before its first unroll, or a
+    An actor that dies is started again after 0.5, 1, 2, ... 30 s. An actor that fails before its first unroll, or a
     learner that fails, ends the run. No process outlives this call.
 
     Args:
@@ -102,8 +114,8 @@ def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], N
       stop: set to end the run early; the learner then writes a checkpoint.
       say: prints a line on the console.
 
-    Returns:
-      The exit status: 0 if the learner ended well.
+    Raises:
+      UserError: with the error of the process that ended the run.
     """
     logs = LogDir(config.run.logdir).logs
 
@@ -126,28 +138,31 @@ def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], N
                     if slot.due:
                         slot.restart()
                 elif status is not None:
+                    if status > 0 and learner.ends_within(_ENDING_SECONDS):
+                        break  # It is the end of the learner that the actor failed of.
                     if status > 0 and not slot.ready.is_set():
-                        say(f"ERROR: actor {slot.actor_id} could not start: {slot.child.error} (see {slot.child.log})")
-                        return 1
+                        raise UserError(
+                            f"Actor {slot.actor_id} could not start: {slot.child.error} (see {slot.child.log})"
+                        )
                     cause = f"was ended by signal {-status}" if status < 0 else f"ended: {slot.child.error}"
                     wait = slot.schedule_restart()
                     total = sum(s.restarts for s in slots)
-                    say(f"actor {slot.actor_id} {cause}; starting again in {wait:.0f} s (restart {total} of this run)")
+                    say(f"actor {slot.actor_id} {cause}; starting again in {wait:g} s (restart {total} of this run)")
         if stop.is_set():
             learner.process.terminate()
-            try:
-                learner.process.wait(_SHUTDOWN_SECONDS)
-            except subprocess.TimeoutExpired:
+            if not learner.ends_within(_SHUTDOWN_SECONDS):
                 say(f"the learner did not end within {_SHUTDOWN_SECONDS:g} s and is killed; its last checkpoint stands")
-            return 0
+                return
         status = learner.process.returncode
-        if status != 0:
-            cause = f"was ended by signal {-status}" if status < 0 else learner.error
-            say(f"ERROR: the learner {cause if status < 0 else 'failed: ' + cause} (see {learner.log})")
-            return 1
+        if status > 0:
+            raise UserError(f"The learner failed: {learner.error} (see {learner.log})")
+        if status < 0:
+            raise UserError(
+                f"The learner was ended by signal {-status} (see {learner.log}). The same command goes on from its "
+                "last checkpoint."
+            )
         if restarts := sum(slot.restarts for slot in slots):
             say(f"actors were started again {restarts} times")
-        return 0
     finally:
         _end([learner, *(slot.child for slot in slots)])
 

@@ -37,7 +37,7 @@ class Training:
         """
         self._config, self._say = config, say
         logdir = LogDir(config.run.logdir)
-        logdir.prepare(config)
+        logdir.check(config)
         self._lock = logdir.lock()
         reverb_config = server.load_config(config.data.reverb_config)
         server.set_queue_size(reverb_config, config.data.queue_size, config.data.batch_size)
@@ -45,6 +45,7 @@ class Training:
         spec = environments.spec(**config.environment_options())
         self.agent = Agent(spec, config.network.torso, config.network.core, config.run.seed)
         self.learner = Learner(self.agent, config, spec.frames_per_step)
+        logdir.prepare(config)  # Not before: settings that cannot work must not claim the folder.
         self._checkpointer = Checkpointer(logdir.checkpoints, config.run.checkpoints_kept, learner=self.learner)
         state = self._checkpointer.restore(say)
         self._progress = Progress(logdir, config.run.total_frames, state, say)

@@ -26,6 +26,17 @@ def check_free(port: int) -> None:
             ) from None
 
 
+def check_address(address: str) -> None:
+    """Checks the form of a learner's address.
+
+    Raises:
+      UserError: if it is not host:port.
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise UserError(f"--address={address!r}: must be the learner's host:port, for example localhost:8000.")
+
+
 def free_port() -> int:
     """A port that nothing listens on at this moment."""
     with socket.socket() as probe:

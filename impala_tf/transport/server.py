@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import pathlib
 import tempfile
 from typing import Any
 
@@ -13,7 +11,7 @@ from reverb.platform import checkpointers_lib
 from reverb.server_executable import reverb_config_pb2, server_from_proto
 
 from impala_tf.errors import UserError
-from impala_tf.transport import TRAJECTORIES, VARIABLES, ports
+from impala_tf.transport import TRAJECTORIES, VARIABLES, ports, textproto
 
 
 def load_config(name_or_path: str) -> reverb_config_pb2.ReverbServerConfig:
@@ -22,21 +20,8 @@ def load_config(name_or_path: str) -> reverb_config_pb2.ReverbServerConfig:
     Raises:
       UserError: if there is no such file, it is no ReverbServerConfig, or it lacks one of the two tables.
     """
-    if name_or_path.endswith(".textproto"):
-        file: Any = pathlib.Path(name_or_path)
-    else:
-        file = importlib.resources.files("reverb_configs").joinpath(f"{name_or_path}.textproto")
     try:
-        text = file.read_text()
-    except OSError as error:
-        folder = importlib.resources.files("reverb_configs")
-        names = sorted(f.name[: -len(".textproto")] for f in folder.iterdir() if f.name.endswith(".textproto"))
-        raise UserError(
-            f"--reverb_config={name_or_path}: cannot be read ({error.strerror}). Give a path ending in .textproto or "
-            f"one of: {', '.join(names)}."
-        ) from None
-    try:
-        config = text_format.Parse(text, reverb_config_pb2.ReverbServerConfig())
+        config = text_format.Parse(textproto.read(name_or_path), reverb_config_pb2.ReverbServerConfig())
     except text_format.ParseError as error:
         raise UserError(f"--reverb_config={name_or_path}: not a ReverbServerConfig textproto: {error}.") from None
     names = [table.table_name for table in config.tables]
