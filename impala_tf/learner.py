@@ -33,8 +33,11 @@ class Learner(tf.Module):
         """
         super().__init__()
         self.agent = agent
+        self._torso_variables = agent.torso.trainable_variables
+        torso = {v.ref() for v in self._torso_variables}
+        self._other_variables = [v for v in agent.trainable_variables if v.ref() not in torso]
         self.optimizer = Optimizer(
-            agent.trainable_variables,
+            [*self._other_variables, *self._torso_variables],
             decay=config.optimizer.rmsprop_decay,
             momentum=config.optimizer.rmsprop_momentum,
             epsilon=config.optimizer.rmsprop_epsilon,
@@ -47,10 +50,10 @@ class Learner(tf.Module):
         self._config = config
         self._frames_per_step = frames_per_step
         self.xla = use_xla(config.run.xla)
-        # cuDNN's recurrent kernels and oneDNN's convolutions cannot be inside an XLA cluster, so the update is compiled
-        # in parts: the torso, and everything after it.
+        # The update is compiled in parts, so that each can be inside or outside an XLA cluster: the convolutions, the
+        # rest of network, loss and their gradients, and the optimiser.
         self._features = tf.function(agent.features, jit_compile=self.xla)
-        self._loss = tf.function(self._loss_from_features, jit_compile=self.xla)
+        self._loss_gradients = tf.function(self._loss_gradients_from_features, jit_compile=self.xla)
         self._apply = tf.function(self._apply_if_finite, jit_compile=self.xla)
         self.step = tf.function(self._step, autograph=False)
 
@@ -78,18 +81,27 @@ class Learner(tf.Module):
         """
         config = self._config.optimizer
         learning_rate = linear_schedule(config.learning_rate, self.frames, self._config.annealing_frames)
-        variables = self.agent.trainable_variables
         with tf.GradientTape() as tape:
             features = self._features(batch.observation)
-            loss, metrics = self._loss(features, batch)
-        gradients = tape.gradient(loss, variables)
-        gradient_norm = self._apply(loss, gradients, learning_rate)
+        features_gradient, gradients, metrics = self._loss_gradients(features, batch)
+        gradients = [*gradients, *tape.gradient(features, self._torso_variables, features_gradient)]
+        gradient_norm = self._apply(metrics["total_loss"], gradients, learning_rate)
         unroll_length, batch_size = batch.action.shape[0] - 1, batch.action.shape[1]
         self.step_count.assign_add(1)
         self.frames.assign_add(unroll_length * batch_size * self._frames_per_step)
         return {"gradient_norm": gradient_norm, "learning_rate": learning_rate, **metrics}
 
-    def _loss_from_features(self, features: tf.Tensor, batch: Trajectory) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def _loss_gradients_from_features(
+        self, features: tf.Tensor, batch: Trajectory
+    ) -> tuple[tf.Tensor, list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Gradients of the loss by features, float32 [T + 1, B, F], and by the variables behind the torso; metrics."""
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            loss, metrics = self._loss(features, batch)
+        features_gradient, *gradients = tape.gradient(loss, [features, *self._other_variables])
+        return features_gradient, gradients, metrics
+
+    def _loss(self, features: tf.Tensor, batch: Trajectory) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         config = self._config.loss
         inputs = AgentInput(
             observation=(),
@@ -117,7 +129,7 @@ class Learner(tf.Module):
         finite = tf.math.is_finite(loss) & tf.math.is_finite(gradient_norm)
 
         def update() -> tf.Tensor:
-            self.optimizer.apply(gradients, self.agent.trainable_variables, learning_rate)
+            self.optimizer.apply(gradients, [*self._other_variables, *self._torso_variables], learning_rate)
             return tf.constant(0, tf.int64)
 
         self.refused_in_a_row.assign(tf.cond(finite, update, lambda: self.refused_in_a_row + 1))

@@ -1,0 +1,98 @@
+"""Settings, and the flags that are derived from them."""
+
+import json
+
+import pytest
+from absl import flags as absl_flags
+
+from impala_tf import config as config_lib
+from impala_tf import flags
+from impala_tf.errors import UserError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def defined():
+    if "total_frames" not in absl_flags.FLAGS:
+        flags.define()
+
+
+def _parse(*arguments):
+    absl_flags.FLAGS.unparse_flags()
+    for _, setting in config_lib.settings():
+        absl_flags.FLAGS[setting.name].value = setting.default
+    absl_flags.FLAGS(["impala-train", *arguments])
+    return flags.to_config()
+
+
+def test_names_are_unique_and_explained():
+    names = [setting.name for _, setting in config_lib.settings()]
+    assert len(names) == len(set(names))
+    assert all(setting.metadata["help"].endswith(".") for _, setting in config_lib.settings())
+
+
+def test_defaults_are_the_papers_atari_settings():
+    """Table G.1."""
+    values = config_lib.to_values(config_lib.Config())
+    table_g1 = {
+        "unroll_length": 20,
+        "batch_size": 32,
+        "discount": 0.99,
+        "baseline_cost": 0.5,
+        "entropy_cost": 0.01,
+        "learning_rate": 0.0006,
+        "rmsprop_momentum": 0.0,
+        "rmsprop_epsilon": 0.01,
+        "max_gradient_norm": 40.0,
+        "reward_clipping": "abs_one",
+        "life_loss_ends_episode": True,
+        "total_frames": 200_000_000,
+    }
+    assert {name: values[name] for name in table_g1} == table_g1
+
+
+def test_flags_give_the_settings_and_arguments_give_the_flags():
+    config = _parse("--env=catch", "--learning_rate=0.002", "--nolife_loss_ends_episode", "--num_actors=3")
+    assert config.environment.env == "catch"
+    assert config.optimizer.learning_rate == 0.002
+    assert not config.environment.life_loss_ends_episode
+    assert config.run.num_actors == 3
+    assert _parse(*flags.to_arguments(config)) == config
+
+
+def test_values_survive_json():
+    config = config_lib.from_values({"env": "catch", "learning_rate": 1e-3, "core": "lstm"})
+    assert config_lib.from_values(json.loads(json.dumps(config_lib.to_values(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch_size": 0}, "--batch_size=0: must be at least 1"),
+        ({"discount": 1.5}, "--discount=1.5: must be at least 0 and at most 1"),
+        ({"torso": "tiny"}, "--torso=tiny: must be one of auto, shallow"),
+        ({"rho_bar": 0.5}, "rho_bar >= c_bar"),
+        ({"learning_rate": float("nan")}, "--learning_rate=nan"),
+        ({"lerning_rate": 1.0}, "lerning_rate"),
+    ],
+)
+def test_bad_values_are_named(values, message):
+    with pytest.raises(UserError, match=message):
+        config_lib.from_values(values)
+
+
+def test_what_shapes_learning_must_stay_and_the_rest_may_change():
+    saved = config_lib.to_values(config_lib.from_values({"env": "catch", "learning_rate": 1e-3}))
+    assert config_lib.fixed_differences(saved, config_lib.from_values({"env": "catch", "learning_rate": 1e-3})) == []
+    may_change = {"num_actors": 7, "total_frames": 5, "xla": "off", "log_interval": 1.0}
+    changed = config_lib.from_values({"env": "catch", "learning_rate": 1e-3, **may_change})
+    assert config_lib.fixed_differences(saved, changed) == []
+    other = config_lib.from_values({"env": "catch", "learning_rate": 2e-3, "core": "lstm"})
+    assert config_lib.fixed_differences(saved, other) == [
+        "--core: none there, lstm now",
+        "--learning_rate: 0.001 there, 0.002 now",
+    ]
+
+
+def test_the_learning_rate_is_annealed_over_the_run_unless_told_otherwise():
+    assert config_lib.from_values({"total_frames": 5}).annealing_frames == 5
+    assert config_lib.from_values({"total_frames": 5, "annealing_frames": 9}).annealing_frames == 9
