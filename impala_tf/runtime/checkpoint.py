@@ -82,7 +82,7 @@ class Checkpointer:
                 state = json.loads((path / "state.json").read_text())
                 self._checkpoint.read(str(path / "variables")).assert_consumed()
                 return state
-            except (OSError, ValueError, AssertionError, tf.errors.OpError) as error:
+            except Exception as error:  # Damage has many faces: TensorFlow raises at least six types for it.
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 say(f"checkpoint {path} is damaged ({reason}); trying the one before")
         if paths:
