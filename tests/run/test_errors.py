@@ -1,0 +1,148 @@
+"""Bad input gives one clear line and a failing exit status: at once, or after the wait that was asked for."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from impala_tf import config as config_lib
+from impala_tf.runtime.logdir import LogDir
+
+AT_ONCE = 10
+AFTER_A_WAIT = 60
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--total_frame=3"], ["total_frame", "Did you mean", "total_frames"]),
+        (["--num_actors=many"], ["--num_actors=many"]),
+        (["--batch_size=0"], ["--batch_size=0", "at least 1"]),
+        (["--learning_rate=nan"], ["--learning_rate=nan"]),
+        (["--torso=wide"], ["--torso=wide", "shallow", "deep"]),
+        (["--rho_bar=0.5", "--c_bar=1"], ["--rho_bar", "--c_bar"]),
+        (["--env=catch", "runs/catch"], ["runs/catch", "--name=value"]),
+        (["--env=catch"], ["--logdir"]),
+        (["--env=catch", "--num_actors=0"], ["--logdir"]),
+        (["--env=catch", "--role=actor"], ["--address"]),
+        (["--env=catch", "--role=actor", "--address=nonsense"], ["nonsense", "host:port"]),
+        (["--env=catch", "--role=actor", "--address=localhost:http"], ["localhost:http", "host:port"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
+)
+def test_wrong_flags(start, error_of, flags, told):
+    error = error_of(start(*flags), AT_ONCE)
+    assert all(part in error for part in told), error
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--env=atari/brekout", ["did you mean breakout"]),
+        ("--env=cach", ["'cach'", "did you mean catch"]),
+        ("--env=gymnasium/CartPol-v1", ["CartPole"]),
+        ("--reverb_config=of_policy", ["--reverb_config=of_policy", "on_policy"]),
+        ("--reverb_config=no/such.textproto", ["no/such.textproto", "No such file"]),
+    ],
+)
+def test_wrong_names_leave_no_trace(start, error_of, tmp_path, flag, told):
+    """The corrected command must not be told that the folder holds a run with other settings."""
+    error = error_of(start("--env=catch", flag, f"--logdir={tmp_path}/run"), AT_ONCE)
+    assert all(part in error for part in told), error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", ["file/run", "file", "/proc/run"])
+def test_logdir_that_cannot_be_written(start, error_of, tmp_path, path):
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / path) in error_of(start("--env=catch", f"--logdir={tmp_path / path}"), AT_ONCE)
+
+
+@pytest.mark.parametrize("content", ['{"env": "catch",', "[1]", "\xff"])
+def test_damaged_settings(start, error_of, tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    error = error_of(start("--env=catch", f"--logdir={tmp_path}"), AT_ONCE)
+    assert str(tmp_path / "config.json") in error and "damaged" in error
+    assert (tmp_path / "config.json").read_bytes() == content.encode("latin-1")
+
+
+def test_logdir_of_another_run(start, error_of, tmp_path):
+    values = {"env": "catch", "logdir": str(tmp_path), "learning_rate": 0.5, "unroll_length": 7}
+    LogDir(str(tmp_path)).prepare(config_lib.from_values(values))
+    before = (tmp_path / "config.json").read_text()
+    error = error_of(start("--env=catch", "--unroll_length=7", "--core=lstm", f"--logdir={tmp_path}"), AT_ONCE)
+    assert "--learning_rate: 0.5 there, 0.0006 now" in error and "--core: none there, lstm now" in error
+    assert "unroll_length" not in error and "--env" not in error
+    assert (tmp_path / "config.json").read_text() == before and json.loads(before)["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize("num_actors", [0, 1])
+def test_logdir_in_use(start, error_of, tmp_path, num_actors):
+    with LogDir(str(tmp_path)).lock():
+        error = error_of(start("--env=catch", f"--num_actors={num_actors}", f"--logdir={tmp_path}"), AT_ONCE)
+    assert "Another run" in error and str(tmp_path) in error
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("role", ["all", "learner"])
+def test_port_in_use(start, error_of, tmp_path, role):
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        error = error_of(start("--env=catch", f"--role={role}", f"--port={port}", f"--logdir={tmp_path}"), AT_ONCE)
+    assert f"--port={port}" in error and "in use" in error
+
+
+def test_missing_package(start, error_of, tmp_path):
+    program = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'ale_py':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from run.train import main\n"
+        "main()\n"
+    )
+    error = error_of(start("--env=atari/pong", f"--logdir={tmp_path}/run", command=("-c", program)), AT_ONCE)
+    assert "ale-py" in error and "pip install" in error
+
+
+@pytest.mark.slow
+def test_nobody_listens(start, error_of):
+    addresses = ["localhost:9", "no-such-host.invalid:8000"]
+    flags = ["--env=catch", "--role=actor", "--connect_timeout=1"]
+    for address, actor in [(a, start(*flags, f"--address={a}")) for a in addresses]:
+        assert f"No learner answered at {address} within 1 s" in error_of(actor, AFTER_A_WAIT)
+
+
+@pytest.fixture
+def catch_server():
+    """The address of a learner's server that expects unrolls of Catch."""
+    from impala_tf import environments
+    from impala_tf.networks.agent import Agent
+    from impala_tf.transport import TRAJECTORIES, VARIABLES, server
+    from impala_tf.transport.signatures import trajectory_signature, variables_signature
+
+    spec = environments.spec("catch")
+    agent = Agent(spec, "auto", "none", 1)
+    signatures = {
+        TRAJECTORIES: trajectory_signature(spec, agent.core_state_spec, 20),
+        VARIABLES: variables_signature(agent.trainable_variables),
+    }
+    with server.Server(server.load_config("on_policy"), signatures, 0) as running:
+        yield running.address
+
+
+@pytest.mark.slow
+def test_actor_of_another_run(start, error_of, catch_server):
+    cases = [
+        (["--env=counting"], ["unrolls", "observation"]),
+        (["--env=catch", "--core=lstm"], ["unrolls", "core_state"]),
+        (["--env=catch", "--unroll_length=5"], ["unrolls", "[21", "[6"]),
+    ]
+    connection = ["--role=actor", f"--address={catch_server}", "--connect_timeout=20"]
+    for actor, told in [(start(*flags, *connection), told) for flags, told in cases]:
+        error = error_of(actor, AFTER_A_WAIT)
+        assert all(part in error for part in told), error
