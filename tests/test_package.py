@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 import impala_tf
-from impala_tf import quiet, versions
+from impala_tf import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Runs `code` in a new process outside the checkout, without the log level that the tests set."""
     inherited = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         env={**inherited, **environment},
         cwd=ROOT.parent,
         capture_output=True,
@@ -118,38 +118,45 @@ def test_heavy_libraries_start_silently():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.slow
-def test_native_stderr_drops_only_known_lines():
-    done = run_python(
-        """
-import impala_tf, os, sys, reverb, tensorflow as tf
+NATIVE_LINES = """
+import os, sys
+import impala_tf, reverb
+import tensorflow as tf
 from impala_tf import quiet
-with quiet.native_stderr():
-    server = reverb.Server([reverb.Table.queue("q", 4)])
-    client = reverb.Client(f"localhost:{server.port}")
-    client.insert([1.0], {"q": 1.0})
-    assert len(list(client.sample("q", 1))) == 1
-    tf.function(lambda x: x + 1, jit_compile=True)(tf.ones([]))
-    server.stop()
-    print("python's line", file=sys.stderr)
-    os.write(2, b"a native line")
+quiet.native_stderr(sys.argv[1])
+server = reverb.Server([reverb.Table.queue("q", 4)])
+tf.function(lambda x: x + 1, jit_compile=True)(tf.ones([]))
+server.stop()
+print("python's line", file=sys.stderr)
 """
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "python's line\na native line")
 
 
-def test_native_stderr_shows_held_lines_after_an_exception(capfd):
-    with pytest.raises(ValueError), quiet.native_stderr():
-        os.write(2, b"what the library said\n")
-        raise ValueError
-    assert capfd.readouterr().err == "what the library said\n"
+@pytest.mark.slow
+def test_native_lines_go_to_the_log_and_python_s_to_the_terminal(tmp_path):
+    log = tmp_path / "native.log"
+    log.write_text("an earlier run's line\n")
+    done = run_python(NATIVE_LINES, str(log))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "python's line\n")
+    lines = log.read_text().splitlines()
+    assert lines[0] == "an earlier run's line"
+    assert any("Started replay server" in line for line in lines)
+    assert any("Compiled cluster using XLA" in line for line in lines)
 
 
-def test_user_can_see_everything():
-    line = "[reverb/cc/platform/default/server.cc:71] Started replay server on port 1"
-    code = f"from impala_tf import quiet; import os\nwith quiet.native_stderr(): os.write(2, b{line!r})"
+def test_traceback_and_native_crash_show_on_the_terminal(tmp_path):
+    start = f"from impala_tf import quiet; quiet.native_stderr({str(tmp_path / 'native.log')!r}); "
+    assert "ZeroDivisionError" in run_python(start + "1 / 0").stderr
+    crash = run_python(start + "import os; os.abort()")
+    assert crash.returncode < 0
+    assert "Fatal Python error: Aborted" in crash.stderr
+
+
+def test_user_can_see_everything(tmp_path):
+    log = tmp_path / "native.log"
+    code = f"from impala_tf import quiet; import os; quiet.native_stderr({str(log)!r}); os.write(2, b'a native line')"
     assert run_python(code).stderr == ""
-    assert run_python(code, TF_CPP_MIN_LOG_LEVEL="0").stderr == line
+    assert log.read_text() == "a native line"
+    assert run_python(code, TF_CPP_MIN_LOG_LEVEL="0").stderr == "a native line"
 
 
 # The wheel
