@@ -65,7 +65,7 @@ class Checkpointer:
             shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, say: Callable[[str], None]) -> dict[str, Any] | None:
-        """Restores the newest checkpoint that can be read.
+        """Restores the newest checkpoint that can be read; newer ones are then out of the way, as damaged-<frames>.
 
         Args:
           say: told of every checkpoint that is damaged and passed over.
@@ -77,14 +77,17 @@ class Checkpointer:
           UserError: there are checkpoints and none can be read.
         """
         paths = saved(self._folder)
-        for path in paths:
+        for i, path in enumerate(paths):
             try:
                 state = json.loads((path / "state.json").read_text())
                 self._checkpoint.read(str(path / "variables")).assert_consumed()
-                return state
             except Exception as error:  # Damage has many faces: TensorFlow raises at least six types for it.
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 say(f"checkpoint {path} is damaged ({reason}); trying the one before")
+                continue
+            for damaged in paths[:i]:
+                damaged.rename(damaged.with_name(f"damaged-{damaged.name}"))
+            return state
         if paths:
             raise UserError(
                 f"None of the {len(paths)} checkpoints in {self._folder} can be read. Move it away to start afresh."

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import csv
 import pathlib
-
-import pandas as pd
 
 
 def draw(progress: pathlib.Path, output: pathlib.Path, title: str) -> bool:
@@ -20,12 +19,16 @@ def draw(progress: pathlib.Path, output: pathlib.Path, title: str) -> bool:
     """
     import matplotlib.figure  # Takes a second; only needed at the end of a run.
 
-    rows = pd.read_csv(progress).dropna(subset=["mean_return_100"]) if progress.exists() else pd.DataFrame()
-    if rows.empty:
+    if not progress.exists():
+        return False
+    with open(progress, newline="") as file:
+        points = [(int(row["frames"]) / 1e6, float(row["mean_return_100"])) for row in csv.DictReader(file)]
+    points = [(frames, mean) for frames, mean in points if mean == mean]  # NaN before the first episode's end.
+    if not points:
         return False
     figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(rows["frames"] / 1e6, rows["mean_return_100"], marker="." if len(rows) < 20 else None)
+    axes.plot(*zip(*points), marker="." if len(points) < 20 else None)
     axes.set_xlabel("environment frames (millions)")
     axes.set_ylabel("return, mean of the last 100 episodes")
     axes.set_title(title)

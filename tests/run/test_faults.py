@@ -1,0 +1,269 @@
+"""Faults, caused for real: killed processes, children that cannot start, losses that are not finite, a full disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import tree
+
+from impala_tf.environments.counting import check_unroll
+
+pytestmark = pytest.mark.slow
+
+CATCH = ("--env=catch", "--batch_size=8", "--unroll_length=10", "--envs_per_actor=8", "--log_interval=0.1")
+FOR_EVER = "--total_frames=1000000000"
+SHUTDOWN = 10
+"""Seconds within which everything has ended."""
+
+
+def test_actors_are_killed_ten_times(start, tmp_path):
+    """The run goes on and completes its frames.
+
+    Each of two actors is killed five times: in turns once its unrolls arrive and as soon as its new process is there.
+    The pauses before its restarts are 0.5, 1, 2, 4 and 8 s, so the kills cannot come faster than in 8 s, and take
+    about twice that with the starts in between; the frames are enough for the run to last until then.
+    """
+    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", "--total_frames=60000")
+    logs = [tmp_path / "logs" / f"actor_{i}.log" for i in range(2)]
+    seen, killed = [0, 0], []
+
+    def new_process(i):
+        return next(
+            (pid for pid, a in run.children("actor").items() if f"--actor_id={i}" in a and pid not in killed), None
+        )
+
+    for kill in range(10):
+        i, at_work = kill % 2, kill // 2 % 2 == 0
+        if at_work:
+            run.wait_until(lambda i=i: b"unrolls in" in logs[i].read_bytes()[seen[i] :], timeout=60)
+        run.wait_until(lambda i=i: new_process(i), timeout=60)
+        killed.append(new_process(i))
+        os.kill(killed[-1], signal.SIGKILL)
+        run.wait_until(lambda kill=kill: f"(restart {kill + 1} of this run)" in run.out, timeout=20)
+        seen[i] = logs[i].stat().st_size
+
+    assert run.finish(120) == 0, run.describe()
+    assert run.err == "", run.describe()
+    assert run.out.count("was ended by signal 9; starting again in") == 10
+    assert "actors were started again 10 times" in run.out
+    assert pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1] == 60_000
+    run.wait_until_gone(0)
+
+
+UNROLL_LENGTH = 5
+ENVIRONMENTS = 3
+
+
+class CountingLearner:
+    """A learner's side of the transport, which checks every unroll and trains nothing."""
+
+    def __init__(self):
+        from impala_tf import environments
+        from impala_tf.networks.agent import Agent
+        from impala_tf.transport import TRAJECTORIES, VARIABLES, dataset, server, signatures, variables
+
+        spec = environments.spec("counting")
+        agent = Agent(spec, "auto", "none", 1)
+        unroll = signatures.trajectory_signature(spec, agent.core_state_spec, UNROLL_LENGTH)
+        tables = {TRAJECTORIES: unroll, VARIABLES: signatures.variables_signature(agent.trainable_variables)}
+        self._server = server.Server(server.load_config("on_policy"), tables, 0)
+        self.address = self._server.address
+        self._publisher = variables.VariablePublisher(self.address, agent.trainable_variables)
+        self._publisher.publish(0)
+        self._batches = dataset.BatchQueue(dataset.make_dataset(self.address, unroll, 8), 1)
+        self._last = {}
+        self.unrolls, self.batches = 0, 0
+
+    @property
+    def instances(self):
+        """How many environments unrolls have come from."""
+        return len(self._last)
+
+    def take(self, timeout):
+        """Checks the unrolls of the next batch, if one comes in time."""
+        batch = self._batches.get(timeout)
+        if batch is None:
+            return
+        self.batches += 1
+        self._publisher.publish(self.batches)
+        steps = tree.map_structure(lambda x: x.numpy(), batch._replace(core_state=(), task_id=()))
+        for i in range(steps.reward.shape[1]):
+            self._check(tree.map_structure(lambda x, i=i: x[:, i], steps))
+
+    def _check(self, unroll):
+        check_unroll(unroll.observation, unroll.action, unroll.reward, unroll.terminated, unroll.truncated)
+        instance, counter = unroll.observation[0, :2]
+        if instance in self._last:
+            tree.map_structure(
+                lambda before, now: np.testing.assert_array_equal(before, now[0]), self._last[instance], unroll
+            )
+        else:
+            assert counter == 0, f"the first unroll of instance {instance} starts at step {counter}"
+        assert np.isfinite(unroll.behaviour_logits).all() and (unroll.behaviour_logits[1:] != 0).any(-1).all()
+        assert unroll.learner_step[-1] <= self.batches
+        self._last[instance] = tree.map_structure(lambda x: x[-1].copy(), unroll)
+        self.unrolls += 1
+
+    def stop(self):
+        self._batches.stop()
+        self._publisher.stop()
+        self._server.stop()
+
+
+def test_no_unroll_is_torn_when_actors_are_killed(start, error_of):
+    """Ten kills at random moments of three actors at work; the ones that are left end when the learner goes."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    learner = CountingLearner()
+
+    def start_actor(number):
+        actor = start(
+            "--env=counting",
+            "--role=actor",
+            f"--address={learner.address}",
+            f"--unroll_length={UNROLL_LENGTH}",
+            f"--envs_per_actor={ENVIRONMENTS}",
+            f"--actor_id={number}",
+            "--connect_timeout=10",
+            "--log_interval=1000",
+        )
+        return {"actor": actor, "kill_at": None}
+
+    kills, deadline = 0, time.monotonic() + 200
+    actors = [start_actor(number) for number in range(3)]
+    while kills < 10 or any(entry["kill_at"] is None for entry in actors):
+        learner.take(timeout=0.02)
+        for i, entry in enumerate(actors):
+            actor = entry["actor"]
+            assert actor.process.poll() is None and time.monotonic() < deadline, actor.describe()
+            if entry["kill_at"] is None and "ready" in actor.out:
+                entry["kill_at"] = time.monotonic() + chance.random()
+            if kills < 10 and entry["kill_at"] and time.monotonic() > entry["kill_at"]:
+                actor.kill()
+                kills += 1
+                actors[i] = start_actor(2 + kills)
+    while learner.instances < 13 * ENVIRONMENTS and time.monotonic() < deadline:
+        learner.take(timeout=1)
+    assert learner.instances == 13 * ENVIRONMENTS
+    assert learner.unrolls > 13 * ENVIRONMENTS * 5  # Most were in the middle of many.
+
+    learner.stop()
+    for entry in actors:
+        assert f"The learner at {learner.address}" in error_of(entry["actor"], 10 + 10)
+
+
+def test_learner_is_killed_then_the_supervisor(start, tmp_path, frames_saved, resumed_at, error_of):
+    flags = (*CATCH, "--num_actors=1", f"--logdir={tmp_path}", FOR_EVER)
+    interval = 0.5
+    run = start(*flags, f"--checkpoint_interval={interval}")
+    run.wait_until(lambda: run.children("actor"), timeout=60)
+    (arguments,) = run.children("actor").values()
+    address = next(a for a in arguments if a.startswith("--address="))
+    guest = start(*CATCH, "--role=actor", address, "--actor_id=1", "--connect_timeout=2", "--log_interval=1000")
+    guest.wait_until(lambda: "ready" in guest.out and len(frames_saved(tmp_path)) == 3, timeout=90)
+    (learner,) = run.children("learner")
+    os.kill(learner, signal.SIGKILL)
+    killed = time.time()
+    error = error_of(run, SHUTDOWN)
+    assert "learner was ended by signal 9" in error and "same command" in error
+    run.wait_until_gone(0)
+    assert "The learner at localhost" in error_of(guest, 2 + 10)  # Its --connect_timeout and a little.
+
+    rows = pd.read_csv(tmp_path / "progress.csv")
+    again = start(*flags, "--checkpoint_interval=600")
+    again.wait_until(lambda: again.out.count(" frames/s ") > 3, timeout=90)
+    frames, learner_step = resumed_at(again)
+    assert frames == learner_step * 8 * 10
+    assert frames >= rows["frames"][rows["time"] < killed - interval - 1].max()  # 1 s for the writing.
+    assert frames_saved(tmp_path)[-1] == frames
+
+    again.process.kill()
+    again.wait_until_gone(SHUTDOWN)
+    rows = pd.read_csv(tmp_path / "progress.csv")
+    assert frames_saved(tmp_path)[-1] == rows["frames"].iloc[-1] > frames
+    assert (rows["frames"].diff().iloc[1:] > 0).all()
+
+
+def test_actor_that_cannot_start(start, tmp_path, error_of):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'reverb':\n"
+        "            raise ModuleNotFoundError('No module named reverb')\n"
+        "if b'--role=actor' in open('/proc/self/cmdline', 'rb').read():\n"
+        "    sys.meta_path.insert(0, Missing())\n"
+    )
+    run = start(
+        *CATCH, "--num_actors=2", f"--logdir={tmp_path}/run", FOR_EVER, environment={"PYTHONPATH": str(tmp_path)}
+    )
+    error = error_of(run, 60)
+    ended = time.time()
+    assert re.search(r"Actor [01] could not start: .*No module named reverb", error), error
+    assert ended - (tmp_path / "run" / "logs" / f"actor_{error.split()[1]}.log").stat().st_mtime < SHUTDOWN
+    run.wait_until_gone(0)
+
+
+def test_learner_that_cannot_start(start, tmp_path, error_of):
+    (tmp_path / "tables.textproto").write_text('tables { table_name: "trajectories" }')
+    run = start(*CATCH, "--num_actors=1", f"--logdir={tmp_path}/run", f"--reverb_config={tmp_path}/tables.textproto")
+    error = error_of(run, 60)
+    assert "The learner failed: --reverb_config=" in error and "has no table 'variables'" in error
+    run.wait_until_gone(0)
+
+
+def test_updates_that_are_not_finite_are_refused(start, tmp_path, error_of, frames_saved):
+    """The first update, with an absurd learning rate, ruins the parameters; every loss after it is not finite."""
+    flags = ("--learning_rate=1e30", "--max_gradient_norm=0", "--max_refused_updates=3", "--num_actors=0")
+    run = start(*CATCH, *flags, f"--logdir={tmp_path}", FOR_EVER)
+    error = error_of(run, 60)
+    assert "3 updates in a row were refused" in error and "--learning_rate" in error
+    assert "is not finite (1 in a row)" in run.out and "is not finite (3 in a row)" in run.out
+    assert pd.read_csv(tmp_path / "progress.csv")["refused_updates"].iloc[-1] == 3
+    assert frames_saved(tmp_path) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own that can be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_full_disk(start, small_disk, error_of, frames_saved, resumed_at):
+    """Training goes on without checkpoints and logs while the disk is full, and ends with an error if it still is."""
+    logdir = small_disk / "run"
+    flags = (*CATCH, "--num_actors=0", f"--logdir={logdir}", "--checkpoint_interval=0.5")
+    run = start(*flags, FOR_EVER)
+    run.wait_until(lambda: frames_saved(logdir), timeout=90)
+    with open(small_disk / "filler", "wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(b"\0" * 4096)
+        except OSError:
+            pass
+    before = frames_saved(logdir)
+    run.wait_until(lambda: run.out.count("Is the disk full? Training goes on") > 1, timeout=30)
+    run.process.terminate()
+    error = error_of(run, SHUTDOWN)
+    assert "could not be written" in error and "disk full" in error
+    assert frames_saved(logdir) == before
+
+    (small_disk / "filler").unlink()
+    again = start(*flags, f"--total_frames={before[-1] + 800}")
+    assert again.finish(90) == 0, again.describe()
+    assert resumed_at(again)[0] == before[-1]

@@ -1,0 +1,151 @@
+"""Whole runs through the real program: what they leave, how they go on, how they are ended."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+pytestmark = pytest.mark.slow
+
+BATCH = 8 * 10  # --batch_size times --unroll_length; a step of Catch is one frame.
+ANNEALING = 40_000
+LEARNING_RATE = 0.001
+SETTINGS = (
+    "--env=catch",
+    "--batch_size=8",
+    "--unroll_length=10",
+    "--envs_per_actor=8",
+    f"--learning_rate={LEARNING_RATE}",
+    f"--annealing_frames={ANNEALING}",
+    "--checkpoint_interval=0.3",
+    "--log_interval=0.1",
+)
+COLUMNS = {
+    *("time", "seconds", "frames", "episodes", "mean_return_100", "mean_length_100", "fps_10s", "fps_run"),
+    *("learner_steps_per_second", "policy_lag_mean", "policy_lag_max", "learner_waiting", "refused_updates"),
+    *("total_loss", "policy_loss", "baseline_loss", "entropy", "gradient_norm", "learning_rate"),
+}
+
+
+def one_process(start, logdir, total_frames):
+    started = start(*SETTINGS, "--num_actors=0", f"--logdir={logdir}", f"--total_frames={total_frames}")
+    assert started.finish(150) == 0, started.describe()
+    assert started.err == "", started.describe()
+    return started
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory):
+    """The folder of the run that the tests of this module do more and more to, in their order."""
+    return tmp_path_factory.mktemp("runs") / "catch"
+
+
+@pytest.fixture(scope="module")
+def first(start_shared, logdir):
+    """The run's first start."""
+    return one_process(start_shared, logdir, 4000)
+
+
+@pytest.fixture(scope="module")
+def second(first, start_shared, logdir):
+    """The start after that, with more frames to go to."""
+    return one_process(start_shared, logdir, 8000)
+
+
+def test_what_a_run_leaves(first, logdir, frames_saved):
+    rows = pd.read_csv(logdir / "progress.csv")
+    assert set(rows.columns) >= COLUMNS
+    assert rows["frames"].iloc[-1] == 4000 == frames_saved(logdir)[-1]
+    assert rows["episodes"].iloc[-1] == pytest.approx(4000 / 9, abs=8)  # 8 environments, episodes of 9 steps
+    assert rows["mean_length_100"].iloc[-1] == 9
+    assert rows["mean_return_100"].between(-1, 1).all()
+    assert np.isfinite(rows[["total_loss", "entropy", "gradient_norm", "fps_run"]]).all(axis=None)
+    assert (rows["refused_updates"] == 0).all()
+    assert (logdir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (logdir / "config.json").exists()
+    assert 1 <= len(frames_saved(logdir)) <= 3
+    events = EventAccumulator(str(logdir / "tensorboard")).Reload()
+    loss = events.Tensors("loss/total_loss")
+    assert [event.step for event in loss] == list(rows["frames"])
+    written = [float(event.tensor_proto.float_val[0]) for event in loss]
+    np.testing.assert_allclose(written, rows["total_loss"], rtol=1e-5)
+
+
+def test_a_run_goes_on(second, logdir, resumed_at, frames_saved):
+    assert resumed_at(second) == (4000, 4000 // BATCH)
+    rows = pd.read_csv(logdir / "progress.csv")
+    assert 4000 in set(rows["frames"]) and rows["frames"].iloc[-1] == 8000 == frames_saved(logdir)[-1]
+    for column in ("frames", "episodes", "seconds", "time"):
+        assert (rows[column].diff().iloc[1:] > 0).all(), rows[column]
+    assert rows["episodes"].iloc[-1] == pytest.approx(8000 / 9, abs=16)  # Twice a game of each is left unfinished.
+
+
+def test_the_learning_rate_follows_the_frames_of_all_starts(second, logdir):
+    rows = pd.read_csv(logdir / "progress.csv")
+    first_step = rows["frames"].shift(fill_value=0)  # A row's value is the mean over its learner steps.
+    last_step = rows["frames"] - BATCH
+    expected = LEARNING_RATE * (1 - (first_step + last_step) / 2 / ANNEALING)
+    np.testing.assert_allclose(rows["learning_rate"], expected, rtol=1e-4)
+
+
+def test_a_finished_run_is_left_alone(second, start, logdir, frames_saved):
+    def contents():
+        return {path: path.stat().st_mtime_ns for path in logdir.rglob("*") if path.is_file() and path.suffix != ".png"}
+
+    before = {path: time for path, time in contents().items() if path.name != ".lock"}
+    again = start(*SETTINGS, "--num_actors=1", f"--logdir={logdir}", "--total_frames=8000")
+    assert again.finish(15) == 0, again.describe()
+    assert "has its frames already: 8,000 of 8,000" in again.out
+    assert {path: time for path, time in contents().items() if path.name != ".lock"} == before
+
+
+def test_damaged_checkpoints(second, start, start_shared, logdir, frames_saved, error_of, resumed_at):
+    *_, before, newest = frames_saved(logdir)
+    for file in (logdir / "checkpoints" / f"{newest:012d}").glob("*.data-*"):
+        file.write_bytes(b"\0" * file.stat().st_size)
+    third = one_process(start_shared, logdir, 10_000)
+    assert f"{newest:012d} is damaged" in third.out
+    assert resumed_at(third) == (before, before // BATCH)
+    rows = pd.read_csv(logdir / "progress.csv")
+    assert (rows["frames"].diff().iloc[1:] > 0).all() and rows["frames"].iloc[-1] == 10_000
+    assert newest not in frames_saved(logdir)
+
+    for index in logdir.glob("checkpoints/[0-9]*/*.index"):
+        index.write_bytes(b"")
+    left = frames_saved(logdir)
+    fourth = start(*SETTINGS, "--num_actors=0", f"--logdir={logdir}", "--total_frames=12000")
+    error = error_of(fourth, 60)
+    assert f"None of the {len(left)} checkpoints" in error and str(logdir / "checkpoints") in error
+    assert frames_saved(logdir) == left  # Another start must not begin afresh.
+
+
+def test_interrupts(start, tmp_path, frames_saved, resumed_at, error_of):
+    """Ctrl-C, then again with the same command, then SIGTERM."""
+    flags = (
+        *SETTINGS,
+        "--num_actors=1",
+        f"--logdir={tmp_path}",
+        "--checkpoint_interval=60",
+    )
+    saved = 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        started = start(*flags)
+        started.wait_until(lambda started=started: " frames/s " in started.out, timeout=90)
+        if number == signal.SIGINT:
+            assert "Another run" in error_of(start(*flags), 10)
+        else:
+            assert resumed_at(started) == (saved, saved // BATCH)
+        assert len(started.children()) == 2, started.describe()
+        assert frames_saved(tmp_path) == [saved] * bool(saved)
+        started.process.send_signal(number)
+        assert started.finish(10) == 128 + number, started.describe()
+        started.wait_until_gone(0)
+        assert frames_saved(tmp_path)[-1] > saved
+        saved = frames_saved(tmp_path)[-1]
+        assert f"{number.name}; the last checkpoint is at {saved:,} frames" in started.out, started.describe()
+        assert pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1] == saved
+        assert started.err == "", started.describe()
