@@ -22,13 +22,12 @@ def _to_float(observation: tf.Tensor) -> tf.Tensor:
     return x / 255.0 if observation.dtype == tf.uint8 else x
 
 
-def _conv(channels: int, kernel: int, stride: int, padding: str, seeds: Iterator[int]) -> tf.keras.layers.Layer:
-    initializer = initializers.fan_in(next(seeds))
-    return tf.keras.layers.Conv2D(channels, kernel, stride, padding, kernel_initializer=initializer)
+def _orthogonal(seeds: Iterator[int]) -> tf.keras.initializers.Initializer:
+    return initializers.orthogonal(next(seeds), initializers.RELU_GAIN)
 
 
-def _dense(units: int, seeds: Iterator[int]) -> tf.keras.layers.Layer:
-    return tf.keras.layers.Dense(units, kernel_initializer=initializers.fan_in(next(seeds)))
+def _fan_in(seeds: Iterator[int]) -> tf.keras.initializers.Initializer:
+    return initializers.fan_in(next(seeds))
 
 
 def _flatten(x: tf.Tensor) -> tf.Tensor:
@@ -69,8 +68,14 @@ class ShallowTorso(Torso):
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         sizes = ((16, 8, 4), (32, 4, 2))
-        self._convs = [_conv(*size, "valid", seeds) for size in sizes]
-        self._fc = _dense(self.feature_size, seeds)
+        self._add_stack(sizes, seeds)
+
+    def _add_stack(self, sizes: tuple[tuple[int, int, int], ...], seeds: Iterator[int]) -> None:
+        """Convolutions of (channels, kernel, stride) and the fully connected layer behind them."""
+        self._convs = [
+            tf.keras.layers.Conv2D(*size, padding="valid", kernel_initializer=_orthogonal(seeds)) for size in sizes
+        ]
+        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds))
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
         for conv in self._convs:
@@ -91,8 +96,7 @@ class Shallow3ConvTorso(ShallowTorso):
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         sizes = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-        self._convs = [_conv(*size, "valid", seeds) for size in sizes]
-        self._fc = _dense(self.feature_size, seeds)
+        self._add_stack(sizes, seeds)
 
 
 class _ResidualBlock(tf.Module):
@@ -100,7 +104,9 @@ class _ResidualBlock(tf.Module):
 
     def __init__(self, channels: int, seeds: Iterator[int]):
         super().__init__()
-        self._convs = [_conv(channels, 3, 1, "same", seeds) for _ in range(2)]
+        self._convs = [
+            tf.keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=_fan_in(seeds)) for _ in range(2)
+        ]
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         y = x
@@ -114,7 +120,7 @@ class _Section(tf.Module):
 
     def __init__(self, channels: int, seeds: Iterator[int]):
         super().__init__()
-        self._conv = _conv(channels, 3, 1, "same", seeds)
+        self._conv = tf.keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=_fan_in(seeds))
         self._blocks = [_ResidualBlock(channels, seeds) for _ in range(2)]
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
@@ -132,7 +138,7 @@ class DeepTorso(Torso):
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         self._sections = [_Section(channels, seeds) for channels in (16, 32, 32)]
-        self._fc = _dense(self.feature_size, seeds)
+        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_fan_in(seeds))
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
         for section in self._sections:
@@ -147,7 +153,9 @@ class MLPTorso(Torso):
         super().__init__(spec, 64, seed)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
-        self._layers = [_dense(self.feature_size, seeds) for _ in range(2)]
+        self._layers = [
+            tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds)) for _ in range(2)
+        ]
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
         x = _flatten(x)
