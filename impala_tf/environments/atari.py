@@ -103,8 +103,10 @@ class AtariEnvironment(BatchedEnvironment):
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
         # ALE's threads would wait for ever after an action out of range, hence the check.
         frames, reward, terminated, truncated, info = self._env.step(self._check(actions))
-        # A game that goes on has advanced by exactly one action repeat, whether or not a life was lost.
-        new_game = (terminated | truncated) & (info["episode_frame_number"] < self._frame_number + FRAMES_PER_STEP)
+        # A game that goes on has advanced by exactly one action repeat. The number of lives does not tell the loss of
+        # one from the end of the game: some games show 0 at their start (Amidar), and some give lives.
+        goes_on = info["episode_frame_number"] == self._frame_number + FRAMES_PER_STEP
+        new_game = truncated | (terminated & ~goes_on)
         self._frame_number = info["episode_frame_number"]
         return self._games.output(self._push(frames, new_game), reward, terminated, truncated, new_game)
 

@@ -1,0 +1,92 @@
+"""Environments by id."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from impala_tf import environments
+from impala_tf.errors import UserError
+
+ALL = ["atari/breakout", "gymnasium/CartPole-v1", "catch", "counting"]
+
+
+@pytest.mark.parametrize("env_id", ALL)
+def test_every_environment_keeps_the_contract(env_id: str):
+    environment = environments.make(env_id, 3, seed=0, env_threads=1)
+    assert environment.num_envs == 3 and environment.spec == environments.spec(env_id)
+    spec = environment.spec.observation
+    kept = []
+    outputs = [environment.reset()]
+    outputs += [environment.step(np.full(3, t % 2, np.int32)) for t in range(30)]
+    for output in outputs:
+        assert output.observation.shape == (3, *spec.shape) and output.observation.dtype == spec.dtype
+        assert [x.shape for x in output[1:]] == [(3,)] * 5
+        assert [x.dtype.name for x in output[1:]] == ["float32", "bool", "bool", "float32", "int32"]
+        assert not (output.terminated & output.truncated).any()
+        kept.append([x.copy() for x in output])
+    assert not any(x.any() for x in outputs[0][1:])
+    arrays = [x for output in outputs for x in output]
+    for i, array in enumerate(arrays):  # Fresh arrays, that no other output shares.
+        assert not any(np.shares_memory(array, other) for other in arrays[i + 1 :])
+    environment.close()
+
+
+def test_outputs_are_not_written_into_later():
+    for env_id in ALL:
+        environment = environments.make(env_id, 2, seed=0)
+        first = environment.reset()
+        copy = [x.copy() for x in first]
+        for _ in range(20):
+            environment.step(np.ones(2, np.int32))
+        for now, then in zip(first, copy, strict=True):
+            np.testing.assert_array_equal(now, then)
+
+
+def test_options_arrive_at_atari_and_are_ignored_elsewhere():
+    assert environments.spec("atari/breakout", full_action_set=True).num_actions == 18
+    assert environments.spec("catch", full_action_set=True).num_actions == 3
+    environment = environments.make("atari/pong", 1, 0, max_frames_per_episode=8, life_loss_ends_episode=False)
+    environment.reset()
+    assert [environment.step(np.zeros(1)).truncated[0] for _ in range(4)] == [False, True] * 2
+
+
+@pytest.mark.parametrize(
+    "env_id, message",
+    [
+        ("atari/brekout", "did you mean breakout"),
+        ("cach", "did you mean catch"),
+        ("CartPole-v1", r"did you mean gymnasium/CartPole-v1\?"),
+        ("cartpole-v1", r"did you mean gymnasium/CartPole-v1\?"),
+        ("breakout", r"did you mean atari/breakout\?"),
+        ("ALE/MsPacman-v5", r"did you mean atari/ms_pacman\?"),
+        ("gym/CartPole-v1", r"did you mean gymnasium/CartPole-v1\?"),
+        ("catch/", r"atari/<game>, gymnasium/<id>, catch, counting"),
+        ("atari/", r"The forms are atari/<game>"),
+        ("", r"The forms are atari/<game>"),
+        ("zzzzzz", r"'zzzzzz': The forms are atari/<game>"),
+    ],
+)
+def test_unknown_ids(env_id: str, message: str):
+    with pytest.raises(UserError, match=message):
+        environments.make(env_id, 1, 0)
+
+
+def test_numbers_out_of_range():
+    with pytest.raises(UserError, match="number of environments"):
+        environments.make("catch", 0, 0)
+    with pytest.raises(UserError, match="seed"):
+        environments.make("catch", 1, -1)
+
+
+def test_importing_is_light():
+    code = (
+        "import sys, impala_tf.environments, impala_tf.environments.atari, impala_tf.environments.gymnasium_env;"
+        "sys.exit(str({'tensorflow', 'ale_py', 'gymnasium'} & set(sys.modules)) "
+        "if {'tensorflow', 'ale_py', 'gymnasium'} & set(sys.modules) else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
