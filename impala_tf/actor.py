@@ -11,6 +11,7 @@ import tensorflow as tf
 import tree
 
 from impala_tf.environments.base import BatchedEnvironment
+from impala_tf.errors import UserError
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import AgentInput, Trajectory
 from impala_tf.transport.signatures import trajectory_signature
@@ -76,7 +77,11 @@ class Actor:
             tree.map_structure(lambda column, x: np.copyto(column[:, entry], x), getattr(self._unrolls, name), value)
 
     def run_unroll(self) -> None:
-        """Refreshes the parameters, takes T steps in every environment and writes the B finished unrolls."""
+        """Refreshes the parameters, takes T steps in every environment and writes the B finished unrolls.
+
+        Raises:
+          UserError: the policy's logits are not finite, so that no action can be drawn.
+        """
         clock = _Clock(self.seconds)
         unrolls, agent_output = self._unrolls, None
         learner_step = self._refresh()
@@ -92,6 +97,11 @@ class Actor:
             counter = tf.constant(self._agent_steps, tf.int64)
             action, logits, self._core_state = self._policy(inputs, self._core_state, counter)
             agent_output = action.numpy(), logits.numpy()
+            if not np.isfinite(agent_output[1]).all():
+                raise UserError(
+                    f"The policy of learner step {learner_step} is not finite (NaN or infinite): training diverged. "
+                    "Lower --learning_rate or raise --rmsprop_epsilon, and start with another --logdir."
+                )
             clock.lap("inference")
             output = self._environment.step(agent_output[0])
             clock.lap("environment")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -130,7 +131,7 @@ class Training:
             )
             self._reported = now
         if now - self._reported > self._config.run.log_interval:
-            self._progress.report(int(self.learner.refused))
+            self._report()
             self._reported = now
         if now - self._saved > self._config.run.checkpoint_interval:
             self._save()
@@ -141,13 +142,13 @@ class Training:
         Raises:
           UserError: it could not be written.
         """
-        self._progress.report(int(self.learner.refused))
+        self._report()
         self._save(final=True)
 
     def _check_refused(self, step: int) -> None:
         refused = int(self.learner.refused_in_a_row)
         if refused >= self._config.optimizer.max_refused_updates:
-            self._progress.report(int(self.learner.refused))
+            self._report()
             raise UserError(
                 f"{refused} updates in a row were refused because the loss or its gradient was not finite (NaN or "
                 f"infinite), the last at {self.frames:,} frames. The newest checkpoint is from before. Lower "
@@ -155,6 +156,13 @@ class Training:
             )
         if refused:
             self._say(f"update {step:,} refused: its loss or gradient is not finite ({refused} in a row)")
+
+    def _report(self) -> None:
+        """Reports progress. Logs that cannot be written do not stop the training."""
+        try:
+            self._progress.report(int(self.learner.refused))
+        except (OSError, tf.errors.OpError) as error:
+            self._say(f"Progress at {self.frames:,} frames could not be logged ({error}). Is the disk full?")
 
     def _save(self, final: bool = False) -> None:
         """Writes a checkpoint. One that fails in mid-run is reported and tried again; the last one must succeed."""
@@ -173,6 +181,7 @@ class Training:
     def __exit__(self, *_: object) -> None:
         self._batches.stop()
         self._publisher.stop()
-        self._progress.close()
+        with contextlib.suppress(OSError, tf.errors.OpError):  # What cannot be written has been reported.
+            self._progress.close()
         self._server.stop()
         self._lock.close()
