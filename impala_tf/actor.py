@@ -83,7 +83,7 @@ class Actor:
           UserError: the policy's logits are not finite, so that no action can be drawn.
         """
         clock = _Clock(self.seconds)
-        unrolls, agent_output = self._unrolls, None
+        unrolls = self._unrolls
         learner_step = self._refresh()
         clock.lap("variables")
         tree.map_structure(lambda column, x: np.copyto(column, x), unrolls.core_state, self._core_state)
@@ -96,17 +96,17 @@ class Actor:
             )
             counter = tf.constant(self._agent_steps, tf.int64)
             action, logits, self._core_state = self._policy(inputs, self._core_state, counter)
-            agent_output = action.numpy(), logits.numpy()
-            if not np.isfinite(agent_output[1]).all():
+            action, logits = action.numpy(), logits.numpy()
+            if not np.isfinite(logits).all():
                 raise UserError(
                     f"The policy of learner step {learner_step} is not finite (NaN or infinite): training diverged. "
                     "Lower --learning_rate or raise --rmsprop_epsilon, and start with another --logdir."
                 )
             clock.lap("inference")
-            output = self._environment.step(agent_output[0])
+            output = self._environment.step(action)
             clock.lap("environment")
             self._observe(t + 1, output)
-            unrolls.action[:, t + 1], unrolls.behaviour_logits[:, t + 1] = agent_output
+            unrolls.action[:, t + 1], unrolls.behaviour_logits[:, t + 1] = action, logits
             unrolls.learner_step[:, t + 1] = learner_step
             self._agent_steps += 1
             clock.lap("writer")

@@ -140,6 +140,6 @@ class Learner(tf.Module):
 def use_xla(setting: str) -> bool:
     """Whether to compile with XLA: "on", "off", or "auto", which says yes on a GPU.
 
-    XLA's convolutions on a CPU take four to five times as long as the ones that TensorFlow calls without it.
+    XLA's convolutions on a CPU are much slower than oneDNN's, which TensorFlow calls without it.
     """
     return setting == "on" or (setting == "auto" and bool(tf.config.list_physical_devices("GPU")))
