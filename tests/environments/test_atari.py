@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ class Reference:
         ALEInterface.setLoggerMode(LoggerMode.Error)
         self.ale = ALEInterface()
         self.ale.setFloat("repeat_action_probability", 0.0)
-        self.ale.loadROM(roms.get_rom_path(game))
+        self.ale.loadROM(roms.get_rom_path(game) or game)
         self.actions = self.ale.getMinimalActionSet()
         self.ale.reset_game()
         for _ in range(noops):
@@ -94,7 +95,7 @@ def test_stacks_are_those_of_ale_and_earlier_outputs_stay_as_they_were():
     from ale_py.vector_env import AtariVectorEnv
 
     environment = AtariEnvironment("breakout", 3, seed=0, env_threads=1)
-    native = AtariVectorEnv(
+    native: Any = AtariVectorEnv(
         "breakout", 3, autoreset_mode="SameStep", noop_max=31, reward_clipping=False, use_fire_reset=False,
         life_loss_info=True, num_threads=1,
     )  # fmt: skip

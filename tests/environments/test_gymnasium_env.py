@@ -24,7 +24,7 @@ def test_episodes_are_those_of_gymnasium(name: str, limit: int):
         actions = random.integers(environment.spec.num_actions, size=2)
         output = environment.step(actions)
         expected, reward, terminated, truncated, _ = single.step(int(actions[1]))
-        total, length = total + reward, length + 1
+        total, length = total + float(reward), length + 1
         assert output.reward[1] == np.float32(reward) and output.reward.dtype == np.float32
         assert output.terminated[1] == terminated and output.truncated[1] == (truncated and not terminated)
         if terminated or truncated:
@@ -58,21 +58,22 @@ def test_seeds():
 class Images(gymnasium.Env):
     """Gray images without a channel dimension, or bytes that are no image; actions 5, 6 and 7."""
 
-    action_space = gymnasium.spaces.Discrete(3, start=5)
+    action_space: gymnasium.Space = gymnasium.spaces.Discrete(3, start=5)
 
     def __init__(self, shape: tuple[int, ...]):
+        self.shape = shape
         self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
 
     def reset(self, *, seed=None, options=None):
-        return np.zeros(self.observation_space.shape, np.uint8), {}
+        return np.zeros(self.shape, np.uint8), {}
 
     def step(self, action):
-        return np.full(self.observation_space.shape, action, np.uint8), 0.0, False, False, {}
+        return np.full(self.shape, action, np.uint8), 0.0, False, False, {}
 
 
 @pytest.fixture
 def images():
-    register("Images-v0", entry_point=Images)
+    register("Images-v0", entry_point=Images)  # type: ignore[arg-type]
     yield "Images-v0"
     del gymnasium.registry["Images-v0"]
 
