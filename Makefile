@@ -22,7 +22,7 @@ FIND_PYTHON = python=""; \
 	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
 	    python="$$candidate"; break; fi; done; \
 	if [ -z "$$python" ]; then \
-	  echo "Python 3.11 is needed (requirements.lock is made for it): install it, or name it: make $@ PYTHON=/path/to/python3.11" >&2; \
+	  echo "Python 3.11 is needed (requirements.lock is made for it): install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
 	  exit 1; fi
 
 # $(call NEW_VENV,folder): an empty virtual environment there.
