@@ -12,11 +12,9 @@ from impala_tf.networks.torsos import make_torso
 from impala_tf.structures import AgentInput, AgentOutput, EnvironmentSpec
 
 
-def _head(name: str, units: int, num_inputs: int, gain: float, seed: int) -> tf.keras.layers.Layer:
+def _head(name: str, units: int, num_inputs: int, seed: int) -> tf.keras.layers.Layer:
     # float32 under any precision policy: log-probabilities and value targets need it.
-    head = tf.keras.layers.Dense(
-        units, name=name, kernel_initializer=initializers.orthogonal(seed, gain), dtype=tf.float32
-    )
+    head = tf.keras.layers.Dense(units, name=name, kernel_initializer=initializers.orthogonal(seed), dtype=tf.float32)
     head(tf.zeros([1, num_inputs]))  # Creates the variables.
     return head
 
@@ -47,10 +45,8 @@ class Agent(tf.Module):
         self.num_actions = spec.num_actions
         self.torso = make_torso(torso, spec.observation, seed=next(seeds))
         self.core = make_core(core, self.torso.feature_size, spec.num_actions, seed=next(seeds))
-        self._policy = _head(
-            "policy", spec.num_actions, self.core.output_size, initializers.POLICY_GAIN, seed=next(seeds)
-        )
-        self._value = _head("value", 1, self.core.output_size, initializers.VALUE_GAIN, seed=next(seeds))
+        self._policy = _head("policy", spec.num_actions, self.core.output_size, seed=next(seeds))
+        self._value = _head("value", 1, self.core.output_size, seed=next(seeds))
 
     @property
     def core_state_spec(self) -> Any:

@@ -72,8 +72,10 @@ class ShallowTorso(Torso):
 
     def _add_stack(self, sizes: tuple[tuple[int, int, int], ...], seeds: Iterator[int]) -> None:
         """Convolutions of (channels, kernel, stride) and the fully connected layer behind them."""
+        weights = [initializers.Pixels(next(seeds)), *(_orthogonal(seeds) for _ in sizes[1:])]
         self._convs = [
-            tf.keras.layers.Conv2D(*size, padding="valid", kernel_initializer=_orthogonal(seeds)) for size in sizes
+            tf.keras.layers.Conv2D(*size, padding="valid", kernel_initializer=initial)
+            for size, initial in zip(sizes, weights)
         ]
         self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds))
 

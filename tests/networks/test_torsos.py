@@ -175,3 +175,14 @@ def test_features_are_float32_in_bfloat16_compute():
     assert all(v.dtype == tf.float32 for v in torso.trainable_variables)
     np.testing.assert_allclose(features, expected, atol=0.05 * expected.max())
     assert not np.array_equal(features, expected)
+
+
+@pytest.mark.parametrize("name", ["shallow", "shallow_3conv"])
+def test_a_flat_background_excites_nothing_at_first_and_a_ball_does(name):
+    spec = ArraySpec((84, 84, 4), np.dtype(np.uint8))
+    torso = make_torso(name, spec, seed=1)
+    picture = np.full((2, 84, 84, 4), 87, np.uint8)
+    picture[1, 40:44, 40:42, 3] = 236
+    flat, ball = torso(picture).numpy()
+    assert np.abs(flat).max() < 1e-4
+    assert np.abs(ball).max() > 1e-2
