@@ -24,12 +24,16 @@ def _say(message: str) -> None:
     print(message, flush=True)
 
 
-def _stop_on_signal() -> tuple[threading.Event, list[int]]:
-    """An event that Ctrl-C and SIGTERM set, and the signals that came. A second one ends the process at once."""
+def _stop_on_signal(second: signal.Handlers = signal.SIG_DFL) -> tuple[threading.Event, list[int]]:
+    """An event that Ctrl-C and SIGTERM set, and the signals that came. A second one ends the process at once.
+
+    Args:
+      second: SIG_IGN to take no notice of a second one.
+    """
     stop, received = threading.Event(), []
 
     def handle(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, second)
         received.append(number)
         stop.set()
 
@@ -73,7 +77,7 @@ def _run_learner(config: Config) -> int:
     """The learner alone, or, without actor processes, learner and actor in turns."""
     from impala_tf.runtime import layout, parent
 
-    stop, received = _stop_on_signal()
+    stop, received = _stop_on_signal(signal.SIG_IGN if parent.supervised() else signal.SIG_DFL)
     parent.end_with_supervisor(signal.SIGTERM)
     logdir = _check(config)
     if _finished(config, logdir):

@@ -20,8 +20,16 @@ def supervised_environment() -> dict[str, str]:
     return {**os.environ, _SUPERVISOR: str(os.getpid())}
 
 
+def supervised() -> bool:
+    """Whether a supervisor started this process; to be asked before `end_with_supervisor`."""
+    return _SUPERVISOR in os.environ
+
+
 def end_with_supervisor(sig: int = signal.SIGKILL) -> None:
-    """Asks for `sig` when the supervisor ends. A process that was started by hand may outlive its shell."""
+    """Asks for `sig` when the supervisor ends. A process that was started by hand may outlive its shell.
+
+    It may come more than once: Linux sends it for each of the supervisor's threads that the process is handed on to.
+    """
     if supervisor := os.environ.pop(_SUPERVISOR, None):
         end_with_parent(sig, int(supervisor))
 
