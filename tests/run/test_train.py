@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +72,7 @@ def test_what_a_run_leaves(first, logdir, frames_saved):
     events = EventAccumulator(str(logdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     loss = events.Tensors("loss/total_loss")
     assert [event.step for event in loss] == list(rows["frames"])
-    written = [float(event.tensor_proto.float_val[0]) for event in loss]
-    np.testing.assert_allclose(written, rows["total_loss"], rtol=1e-5)
+    np.testing.assert_allclose([make_ndarray(event.tensor_proto) for event in loss], rows["total_loss"], rtol=1e-5)
 
 
 def test_a_run_goes_on(second, logdir, resumed_at, frames_saved):
