@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from absl import flags
 
 from impala_tf import config as config_lib
@@ -21,6 +23,8 @@ def define() -> None:
         if setting.metadata["choices"]:
             text += f" One of: {', '.join(setting.metadata['choices'])}."
         _DEFINE[str(setting.type)](setting.name, setting.default, text)
+        # --help lists the key flags of the program that runs.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[setting.name])
 
 
 def to_config() -> config_lib.Config:

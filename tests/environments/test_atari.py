@@ -215,7 +215,7 @@ def test_user_errors(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="max_frames"):
         AtariEnvironment("pong", 1, 0, max_frames_per_episode=0)
     monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
-    with pytest.raises(UserError, match="ROM of pong .* ALE_ROMS_DIR"):
+    with pytest.raises(UserError, match=r"ROM of pong .* ALE_ROMS_DIR"):
         AtariEnvironment("pong", 1, 0)
     monkeypatch.setitem(sys.modules, "ale_py", None)  # As if it were not installed.
     with pytest.raises(UserError, match='pip install "ale-py=='):

@@ -117,7 +117,7 @@ def test_a_gap_of_whole_episodes_is_found():
 def test_the_message_says_where_and_what():
     unroll = cut(play(40)[0], 5, 26, 0)
     unroll.action[7] = (unroll.action[7] + 1) % 8
-    with pytest.raises(TornUnroll, match="entry 7: reward is .*, should be "):
+    with pytest.raises(TornUnroll, match=r"entry 7: reward is .*, should be "):
         check_unroll(*unroll)
     with pytest.raises(TornUnroll, match="shapes"):
         check_unroll(*unroll._replace(reward=unroll.reward[1:]))

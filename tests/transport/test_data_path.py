@@ -1,5 +1,7 @@
 """The data path through a real Reverb server, proved by the counting environment."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -102,7 +104,7 @@ def test_the_checker_sees_a_shifted_column(counted):
 def test_consecutive_unrolls_overlap_by_one_entry(counted):
     for unrolls in _unrolls(counted[1]).values():
         assert len(unrolls) == UNROLLS
-        for earlier, later in zip(unrolls, unrolls[1:]):
+        for earlier, later in itertools.pairwise(unrolls):
             for name in earlier._fields:
                 if name not in ("core_state", "task_id"):
                     np.testing.assert_array_equal(getattr(earlier, name)[-1], getattr(later, name)[0], err_msg=name)
