@@ -18,12 +18,12 @@ def num_actors(config: Config) -> int:
 
 
 def envs_per_actor(config: Config) -> int:
-    """Environments of one actor: 16, and fewer where there are many actors, since all of them are policy lag.
+    """Environments of one actor: 12, and fewer where there are many actors, since all of them are policy lag.
 
     More would make a policy step cheaper per environment, and the start slower: loading an Atari game takes a core
     0.1 to 0.2 s, twice.
     """
-    return config.run.envs_per_actor or max(8, min(16, 512 // max(num_actors(config), 1)))
+    return config.run.envs_per_actor or max(8, min(12, 512 // max(num_actors(config), 1)))
 
 
 def learner_threads(config: Config) -> int:

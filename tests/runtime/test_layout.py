@@ -16,4 +16,4 @@ def test_there_is_an_actor_for_every_core_by_default():
 
 def test_many_actors_get_fewer_environments_each():
     counts = [layout.envs_per_actor(config_lib.from_values({"num_actors": n})) for n in (0, 1, 32, 50, 1000)]
-    assert counts == [16, 16, 16, 10, 8]
+    assert counts == [12, 12, 12, 10, 8]
