@@ -32,7 +32,7 @@ def test_actors_are_killed_ten_times(start, tmp_path):
     The pauses before its restarts are 0.5, 1, 2, 4 and 8 s, so the kills cannot come faster than in 8 s, and take
     about twice that with the starts in between; the frames are enough for the run to last until then.
     """
-    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", "--total_frames=60000")
+    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", "--total_frames=40000")
     logs = [tmp_path / "logs" / f"actor_{i}.log" for i in range(2)]
     seen, killed = [0, 0], []
 
@@ -57,7 +57,7 @@ def test_actors_are_killed_ten_times(start, tmp_path):
     assert run.err == "", run.describe()
     assert run.out.count("was ended by signal 9; starting again in") == 10
     assert "actors were started again 10 times" in run.out
-    assert pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1] == 60_000
+    assert pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1] == 40_000
     run.wait_until_gone(0)
 
 
