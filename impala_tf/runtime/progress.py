@@ -123,12 +123,8 @@ class Progress:
         }
         for name in self._metrics[0]:
             row[name] = float(np.mean([metrics[name] for metrics in self._metrics]))
-        self._csv.write(row)
-        with self._tensorboard.as_default(step=self._frames):
-            for name, value in row.items():
-                if name not in ("time", "frames"):
-                    tf.summary.scalar(_TENSORBOARD_GROUPS.get(name, "loss") + "/" + name, value)
-        self._tensorboard.flush()
+        self._lags, self._metrics = [], []
+        self._waiting, self._interval_start = 0.0, now
         left = (self._total_frames - self._frames) / max(row["fps_10s"], 1e-9)
         self._say(
             f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s "
@@ -138,8 +134,13 @@ class Progress:
             f"{row['learner_steps_per_second']:.1f} steps/s  {_duration(left)} left"
             + (f"  {refused} updates refused" if refused else "")
         )
-        self._lags, self._metrics = [], []
-        self._waiting, self._interval_start = 0.0, now
+        # Last, since a full disk makes it fail.
+        self._csv.write(row)
+        with self._tensorboard.as_default(step=self._frames):
+            for name, value in row.items():
+                if name not in ("time", "frames"):
+                    tf.summary.scalar(_TENSORBOARD_GROUPS.get(name, "loss") + "/" + name, value)
+        self._tensorboard.flush()
 
     def close(self) -> None:
         """Closes the logs."""
