@@ -125,7 +125,8 @@ def _conclude(config: Config, received: list[int]) -> int:
 
     logdir = LogDir(config.run.logdir)
     drawn = curve.draw(logdir.progress, logdir.curve, f"{config.environment.env}, seed {config.run.seed}")
-    command = shlex.join(["impala-train", *sys.argv[1:]])
+    arguments = [argument for argument in sys.argv[1:] if received or not argument.startswith("--total_frames=")]
+    command = shlex.join(["impala-train", *arguments])
     _say("")
     if received:
         _say(f"Ended early by {signal.Signals(received[0]).name}; the last checkpoint is at {logdir.frames:,} frames.")

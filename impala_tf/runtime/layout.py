@@ -20,8 +20,8 @@ def num_actors(config: Config) -> int:
 def envs_per_actor(config: Config) -> int:
     """Environments of one actor: 12, and fewer where there are many actors, since all of them are policy lag.
 
-    More would make a policy step cheaper per environment, and the start slower: loading an Atari game takes a core
-    0.1 to 0.2 s, twice.
+    More would make a policy step cheaper per environment, and the start slower: every instance of an Atari game loads
+    its ROM twice, which costs far more than a step.
     """
     return config.run.envs_per_actor or max(8, min(12, 512 // max(num_actors(config), 1)))
 
