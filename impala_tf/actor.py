@@ -57,7 +57,7 @@ class Actor:
             lambda spec: np.zeros((environment.num_envs, *spec.shape), spec.dtype.as_numpy_dtype), signature
         )
         self._unrolls.task_id[:] = task_id
-        self._policy = tf.function(self._sample_action)
+        self._policy = tf.function(self._sample_action, autograph=False)
         self._core_state = agent.initial_state(environment.num_envs)
         # Entry 0 of the first unroll: nothing led to the first observation, so its action, logits and reward stay 0.
         self._observe(0, environment.reset())

@@ -51,10 +51,11 @@ class Learner(tf.Module):
         self._frames_per_step = frames_per_step
         self.xla = use_xla(config.run.xla)
         # The update is compiled in parts, so that each can be inside or outside an XLA cluster: the convolutions, the
-        # rest of network, loss and their gradients, and the optimiser.
-        self._features = tf.function(agent.features, jit_compile=self.xla)
-        self._loss_gradients = tf.function(self._loss_gradients_from_features, jit_compile=self.xla)
-        self._apply = tf.function(self._apply_if_finite, jit_compile=self.xla)
+        # rest of network, loss and their gradients, and the optimiser. Without AutoGraph, which nothing here needs and
+        # which would take most of the time that tracing takes.
+        self._features = tf.function(agent.features, jit_compile=self.xla, autograph=False)
+        self._loss_gradients = tf.function(self._loss_gradients_from_features, jit_compile=self.xla, autograph=False)
+        self._apply = tf.function(self._apply_if_finite, jit_compile=self.xla, autograph=False)
         self.step = tf.function(self._step, autograph=False)
 
     def trace(self, signature: Trajectory, batch_size: int) -> None:

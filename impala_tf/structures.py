@@ -36,11 +36,13 @@ class EnvironmentSpec(NamedTuple):
       observation: an `ArraySpec`, or a dict of them.
       num_actions: number of discrete actions.
       frames_per_step: environment frames per agent step (the action repeat).
+      frame_stack: the observation is an image whose channels are successive frames in grey.
     """
 
     observation: Any
     num_actions: int
     frames_per_step: int
+    frame_stack: bool = False
 
 
 class EnvironmentOutput(NamedTuple):

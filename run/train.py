@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import sys
-import threading
 
 from absl import app, flags, logging
 
@@ -15,6 +14,7 @@ from impala_tf import flags as impala_flags
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime.logdir import LogDir
+from impala_tf.runtime.signals import stop_on_signal
 from impala_tf.transport import ports, textproto
 
 # TensorFlow and Reverb take seconds to import: each role imports what it needs once its settings are known to be good.
@@ -22,24 +22,6 @@ from impala_tf.transport import ports, textproto
 
 def _say(message: str) -> None:
     print(message, flush=True)
-
-
-def _stop_on_signal(second: signal.Handlers = signal.SIG_DFL) -> tuple[threading.Event, list[int]]:
-    """An event that Ctrl-C and SIGTERM set, and the signals that came. A second one ends the process at once.
-
-    Args:
-      second: SIG_IGN to take no notice of a second one.
-    """
-    stop, received = threading.Event(), []
-
-    def handle(number: int, _frame: object) -> None:
-        signal.signal(number, second)
-        received.append(number)
-        stop.set()
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return stop, received
 
 
 def _check(config: Config) -> LogDir:
@@ -60,7 +42,7 @@ def _run_all(config: Config) -> int:
     logdir = _check(config)
     received: list[int] = []
     if not _finished(config, logdir):
-        stop, received = _stop_on_signal()
+        stop, received = stop_on_signal()
         supervisor.run(config, config.run.port or ports.free_port(), stop, _say)
     return _conclude(config, received)
 
@@ -75,47 +57,35 @@ def _finished(config: Config, logdir: LogDir) -> bool:
 
 def _run_learner(config: Config) -> int:
     """The learner alone, or, without actor processes, learner and actor in turns."""
-    from impala_tf.runtime import layout, parent
-
-    stop, received = _stop_on_signal(signal.SIG_IGN if parent.supervised() else signal.SIG_DFL)
-    parent.end_with_supervisor(signal.SIGTERM)
+    stop, received = stop_on_signal()
     logdir = _check(config)
     if _finished(config, logdir):
         return _conclude(config, received)
     quiet.native_stderr(logdir.logs / "learner.log")
     _say("importing TensorFlow and Reverb")
-    import tensorflow as tf
+    from impala_tf.runtime import single_process, training
 
-    tf.config.threading.set_intra_op_parallelism_threads(layout.learner_threads(config))
-    from impala_tf.runtime import training
-
-    alone = config.run.role == "all"
-    with training.Training(config, _say) as learner:
-        if alone:
-            from impala_tf.runtime import single_process
-
-            single_process.run(config, learner, stop, _say)
-        else:
-            learner.run(stop)
-    return _conclude(config, received) if alone else 0
+    if config.run.role == "learner":
+        training.run(config, stop, _say)
+    else:
+        single_process.run(config, stop, _say)
+    return _conclude(config, received)
 
 
 def _run_actor(config: Config) -> int:
     """One actor of a learner elsewhere."""
-    from impala_tf.runtime import parent
-
     if not config.run.address:
         raise UserError("--role=actor needs --address, the learner's host:port.")
     ports.check_address(config.run.address)
     # An actor has nothing to save: any signal ends it, wherever it waits.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent.end_with_supervisor()
-    logs = LogDir(config.run.logdir).logs
-    supervised = config.run.logdir and logs.is_dir()
-    quiet.native_stderr(logs / f"actor_{config.run.actor_id}.log" if supervised else os.devnull)
+    quiet.native_stderr(os.devnull)
     from impala_tf.runtime import acting
 
-    acting.run(config, lambda message: print(message, file=sys.stderr, flush=True))
+    def say(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    acting.run(config, say, lambda: _say("ready: the first unrolls have been taken"))
     return 0
 
 

@@ -26,26 +26,14 @@ __all__ = ["BatchedEnvironment", "make", "spec"]
 _FORMS = "atari/<game>, gymnasium/<id>, catch, counting"
 
 
-def make(
-    env_id: str,
-    num_envs: int,
-    seed: int,
-    *,
-    full_action_set: bool = False,
-    sticky_actions: float = 0.0,
-    fire_on_reset: bool = False,
-    life_loss_ends_episode: bool = True,
-    max_frames_per_episode: int = 108_000,
-    env_threads: int = 0,
-) -> BatchedEnvironment:
+def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> BatchedEnvironment:
     """Makes a batch of instances of one environment.
 
     Args:
       env_id: see above.
       num_envs: instances.
       seed: non-negative; what it determines is documented at each environment.
-      full_action_set, sticky_actions, fire_on_reset, life_loss_ends_episode, max_frames_per_episode, env_threads: see
-        `AtariEnvironment`. Other environments ignore them.
+      **atari_options: see `AtariEnvironment`. Other environments ignore them.
 
     Raises:
       UserError: unknown id (names the nearest), missing package, number out of range.
@@ -56,17 +44,7 @@ def make(
         raise UserError(f"the seed must not be negative, got {seed}")
     family, _, name = env_id.partition("/")
     if family == "atari" and name:
-        return _class("atari", "AtariEnvironment")(
-            name,
-            num_envs,
-            seed,
-            full_action_set=full_action_set,
-            sticky_actions=sticky_actions,
-            fire_on_reset=fire_on_reset,
-            life_loss_ends_episode=life_loss_ends_episode,
-            max_frames_per_episode=max_frames_per_episode,
-            env_threads=env_threads,
-        )
+        return _class("atari", "AtariEnvironment")(name, num_envs, seed, **atari_options)
     if family == "gymnasium" and name:
         return _class("gymnasium_env", "GymnasiumEnvironment")(name, num_envs, seed)
     if env_id == "catch":

@@ -87,7 +87,10 @@ class AtariEnvironment(BatchedEnvironment):
             raise UserError(f"the ROM of {game} cannot be read: {error}; check ALE_ROMS_DIR") from error
         self.num_envs = num_envs
         self.spec = EnvironmentSpec(
-            ArraySpec((84, 84, 4), np.dtype(np.uint8)), int(self._env.single_action_space.n), FRAMES_PER_STEP
+            ArraySpec((84, 84, 4), np.dtype(np.uint8)),
+            int(self._env.single_action_space.n),
+            FRAMES_PER_STEP,
+            frame_stack=True,
         )
         self._seeds = instance_seeds(seed, num_envs)
         self._games = Games(num_envs)
@@ -143,7 +146,11 @@ def rom(name: str) -> str:
     if key in known:
         return known[key]
     near = [known[k] for k in difflib.get_close_matches(key, known)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"for example {', '.join(sorted(known.values())[:5])}."
+    hint = (
+        f"did you mean {' or '.join(f'atari/{game}' for game in near)}?"
+        if near
+        else f"for example {', '.join(sorted(known.values())[:5])}."
+    )
     raise UserError(f"unknown Atari game {name!r}: {hint} ALE has {len(known)} games.")
 
 

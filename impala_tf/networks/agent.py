@@ -12,9 +12,9 @@ from impala_tf.networks.torsos import make_torso
 from impala_tf.structures import AgentInput, AgentOutput, EnvironmentSpec
 
 
-def _head(name: str, units: int, num_inputs: int, seed: int) -> tf.keras.layers.Layer:
+def _head(name: str, units: int, num_inputs: int, initial: tf.keras.initializers.Initializer) -> tf.keras.layers.Layer:
     # float32 under any precision policy: log-probabilities and value targets need it.
-    head = tf.keras.layers.Dense(units, name=name, kernel_initializer=initializers.orthogonal(seed), dtype=tf.float32)
+    head = tf.keras.layers.Dense(units, name=name, kernel_initializer=initial, dtype=tf.float32)
     head(tf.zeros([1, num_inputs]))  # Creates the variables.
     return head
 
@@ -43,10 +43,12 @@ class Agent(tf.Module):
         super().__init__()
         seeds = initializers.seeds(seed)
         self.num_actions = spec.num_actions
-        self.torso = make_torso(torso, spec.observation, seed=next(seeds))
+        self.torso = make_torso(torso, spec.observation, spec.frame_stack, seed=next(seeds))
         self.core = make_core(core, self.torso.feature_size, spec.num_actions, seed=next(seeds))
-        self._policy = _head("policy", spec.num_actions, self.core.output_size, seed=next(seeds))
-        self._value = _head("value", 1, self.core.output_size, seed=next(seeds))
+        # A small policy head: the first policy is close to uniform, so that every action is tried everywhere.
+        policy, value = initializers.orthogonal(next(seeds), 0.01), initializers.orthogonal(next(seeds))
+        self._policy = _head("policy", spec.num_actions, self.core.output_size, policy)
+        self._value = _head("value", 1, self.core.output_size, value)
 
     @property
     def core_state_spec(self) -> Any:

@@ -20,6 +20,7 @@ def seeds(seed: int) -> Iterator[int]:
 
 RELU_GAIN = 2.0**0.5  # Keeps the scale of what passes through a relu.
 _PIXEL_GAIN = 4.0
+_MOTION_GAIN = 32.0
 
 
 def orthogonal(seed: int, gain: float = 1.0) -> tf.keras.initializers.Initializer:
@@ -28,21 +29,29 @@ def orthogonal(seed: int, gain: float = 1.0) -> tf.keras.initializers.Initialize
 
 
 class Pixels(tf.keras.initializers.Initializer):
-    """Orthogonal filters without a mean, four times as large: for the convolution that sees the pixels.
+    """Filters without a mean, from orthogonal ones: for the convolution that sees the pixels.
 
-    Most of a game's picture is flat background. A filter with a mean answers to it everywhere, so that all features are
-    large and hardly change with what happens in the game; the error that all frames of a batch have in common then
-    makes up nearly all of the gradient, and the clip of its norm (40) leaves little of the rest. Without a mean the
-    background is silent. The gain makes up for contrasts that are small beside the range of a pixel.
+    Most of a game's picture is background. A filter that answers to it makes features that are large and hardly change
+    with what happens in the game. The error that all frames of a batch have in common then makes up nearly all of the
+    gradient; the clip of its norm (40) leaves little of the rest, and the agent first spends a million frames on
+    shrinking such features. Without a mean, a flat background is silent.
+
+    Where the channels are successive frames, a filter is the sum of one that sees what stands still (its mean over the
+    frames) and one that sees what moves (the rest). Nothing that stands still, flat or not, excites the second: it is
+    made larger. The gains make up for contrasts that are small beside the range of a pixel.
     """
 
-    def __init__(self, seed: int):
-        self._filters = orthogonal(seed, _PIXEL_GAIN * RELU_GAIN)
+    def __init__(self, seed: int, frame_stack: bool):
+        self._filters, self._frame_stack = orthogonal(seed, RELU_GAIN), frame_stack
 
     def __call__(self, shape, dtype=None, **kwargs):
         """Filters [height, width, channels in, channels out], the mean of each 0."""
         filters = self._filters(shape, dtype)
-        return filters - tf.reduce_mean(filters, axis=[0, 1, 2], keepdims=True)
+        filters -= tf.reduce_mean(filters, axis=[0, 1, 2], keepdims=True)
+        if not self._frame_stack:
+            return _PIXEL_GAIN * filters
+        still = tf.reduce_mean(filters, axis=2, keepdims=True)
+        return still + _MOTION_GAIN * (filters - still)
 
 
 def fan_in(seed: int) -> tf.keras.initializers.Initializer:

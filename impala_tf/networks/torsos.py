@@ -35,13 +35,17 @@ def _flatten(x: tf.Tensor) -> tf.Tensor:
 
 
 class Torso(tf.Module):
-    """Base: `observation` [N, *spec.shape] of the spec's dtype to float32 [N, feature_size]."""
+    """Base: `observation` [N, *spec.shape] of the spec's dtype to float32 [N, feature_size].
+
+    `frame_stack` says that the channels of an image are successive frames; the initial weights depend on it.
+    """
 
     minimum_size = 1  # Smallest height and width of an image that it can read, pixels.
 
-    def __init__(self, spec: ArraySpec, feature_size: int, seed: int):
+    def __init__(self, spec: ArraySpec, feature_size: int, frame_stack: bool, seed: int):
         super().__init__()
         self.feature_size = feature_size
+        self._frame_stack = frame_stack
         self._add_layers(initializers.seeds(seed))
         self(tf.zeros([1, *spec.shape], spec.dtype))  # Keras layers create their variables when first called.
 
@@ -63,8 +67,8 @@ class ShallowTorso(Torso):
 
     minimum_size = 20
 
-    def __init__(self, spec: ArraySpec, seed: int = 0):
-        super().__init__(spec, 256, seed)
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0):
+        super().__init__(spec, 256, frame_stack, seed)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         sizes = ((16, 8, 4), (32, 4, 2))
@@ -72,7 +76,7 @@ class ShallowTorso(Torso):
 
     def _add_stack(self, sizes: tuple[tuple[int, int, int], ...], seeds: Iterator[int]) -> None:
         """Convolutions of (channels, kernel, stride) and the fully connected layer behind them."""
-        weights = [initializers.Pixels(next(seeds)), *(_orthogonal(seeds) for _ in sizes[1:])]
+        weights = [initializers.Pixels(next(seeds), self._frame_stack), *(_orthogonal(seeds) for _ in sizes[1:])]
         self._convs = [
             tf.keras.layers.Conv2D(*size, padding="valid", kernel_initializer=initial)
             for size, initial in zip(sizes, weights)
@@ -93,8 +97,8 @@ class Shallow3ConvTorso(ShallowTorso):
 
     minimum_size = 36
 
-    def __init__(self, spec: ArraySpec, seed: int = 0):
-        Torso.__init__(self, spec, 512, seed)
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0):
+        Torso.__init__(self, spec, 512, frame_stack, seed)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         sizes = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -135,8 +139,8 @@ class _Section(tf.Module):
 class DeepTorso(Torso):
     """Figure 3 right: 15 convolutions in three residual sections, relu, fully connected 256, relu; SAME padding."""
 
-    def __init__(self, spec: ArraySpec, seed: int = 0):
-        super().__init__(spec, 256, seed)
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0):
+        super().__init__(spec, 256, frame_stack, seed)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         self._sections = [_Section(channels, seeds) for channels in (16, 32, 32)]
@@ -151,8 +155,8 @@ class DeepTorso(Torso):
 class MLPTorso(Torso):
     """Two relu layers of 64 for vectors and tiny images: any shape, flattened. Not in the paper."""
 
-    def __init__(self, spec: ArraySpec, seed: int = 0):
-        super().__init__(spec, 64, seed)
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0):
+        super().__init__(spec, 64, frame_stack, seed)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         self._layers = [
@@ -173,8 +177,10 @@ NAMES = ("auto", *_TORSOS)
 _AUTO_IMAGE_SIZE = 36
 
 
-def make_torso(name: str, observation_spec: ArraySpec, seed: int = 0) -> Torso:
+def make_torso(name: str, observation_spec: ArraySpec, frame_stack: bool = False, seed: int = 0) -> Torso:
     """Builds the torso called `name`, one of `NAMES`, for single observations of `observation_spec`.
+
+    `frame_stack` is that of the `EnvironmentSpec`.
 
     "auto" is "shallow" for images of at least 36 x 36 pixels, and "mlp" for everything else.
 
@@ -201,4 +207,4 @@ def make_torso(name: str, observation_spec: ArraySpec, seed: int = 0) -> Torso:
             f"Torso {name!r} reads images [height, width, channels] of at least {size} x {size} pixels, not "
             f"observations of shape {list(shape)}; use --torso=mlp or --torso=auto."
         )
-    return torso(observation_spec, seed)
+    return torso(observation_spec, frame_stack, seed)

@@ -15,7 +15,6 @@ from impala_tf.actor import Actor
 from impala_tf.config import Config
 from impala_tf.networks.agent import Agent
 from impala_tf.runtime.layout import envs_per_actor
-from impala_tf.runtime.parent import READY
 from impala_tf.transport import TRAJECTORIES, VARIABLES
 from impala_tf.transport.connection import ServerWatch, wait_for_server
 from impala_tf.transport.signatures import check_same, trajectory_signature, variables_signature
@@ -26,13 +25,20 @@ from impala_tf.transport.writer import UnrollWriter
 class ActorSetup:
     """An actor with its connections to a learner's server."""
 
-    def __init__(self, config: Config, address: str, say: Callable[[str], None]):
+    def __init__(
+        self,
+        config: Config,
+        address: str,
+        say: Callable[[str], None],
+        on_lost: Callable[[str], None] | None = None,
+    ):
         """Connects, checks that both sides expect the same unrolls and parameters, and makes the environments.
 
         Args:
           config: of the run.
           address: of the learner's server, host:port.
           say: told what is being waited for.
+          on_lost: called with a message, from a thread, when a server that has answered does so no more.
 
         Raises:
           UserError: nothing answers, the learner expects something else, or the environment cannot be made.
@@ -40,6 +46,7 @@ class ActorSetup:
         spec = environments.spec(**config.environment_options())
         agent = Agent(spec, config.network.torso, config.network.core, config.run.seed)
         tables = wait_for_server(address, config.run.connect_timeout, say)
+        self._watch = ServerWatch(address, config.run.connect_timeout, on_lost) if on_lost else None
         ours = trajectory_signature(spec, agent.core_state_spec, config.data.unroll_length)
         check_same("unrolls", tables[TRAJECTORIES].signature, ours)
         check_same("parameters", tables[VARIABLES].signature, variables_signature(agent.trainable_variables))
@@ -55,9 +62,20 @@ class ActorSetup:
             self.environment, agent, self.writer.write, variables.refresh, config.data.unroll_length, int(seeds[1])
         )
 
+    def close(self) -> None:
+        """Closes the environments."""
+        if self._watch:
+            self._watch.stop()
+        self.environment.close()
 
-def run(config: Config, say: Callable[[str], None]) -> None:
+
+def run(config: Config, say: Callable[[str], None], ready: Callable[[], None]) -> None:
     """Acts until the process is ended: nothing here needs saving, so it is ended by a signal.
+
+    Args:
+      config: of the run, with the address of the learner's server.
+      say: prints a line.
+      ready: called when the first unrolls have been taken.
 
     Raises:
       UserError: as `ActorSetup`.
@@ -65,13 +83,12 @@ def run(config: Config, say: Callable[[str], None]) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(config.run.actor_threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.set_visible_devices([], "GPU")
-    setup = ActorSetup(config, config.run.address, say)
 
     def lost(message: str) -> None:
         print(f"ERROR: {message}", file=sys.stderr, flush=True)
         os._exit(1)  # The main thread may wait in native code that nothing can interrupt.
 
-    watch = ServerWatch(config.run.address, config.run.connect_timeout, lost)
+    setup = ActorSetup(config, config.run.address, say, lost)
     start = reported = time.monotonic()
     unrolls = 0
     try:
@@ -84,11 +101,10 @@ def run(config: Config, say: Callable[[str], None]) -> None:
             seconds["queue"] = seconds.get("queue", 0.0) + time.monotonic() - waiting
             unrolls += setup.environment.num_envs
             if unrolls == setup.environment.num_envs:
-                print(READY, flush=True)
+                ready()
             if time.monotonic() - reported > config.run.log_interval:
                 reported = time.monotonic()
                 shares = ", ".join(f"{what} {s / (reported - start):.0%}" for what, s in seconds.items())
                 say(f"{unrolls} unrolls in {reported - start:.0f} s: {shares}")
     finally:
-        watch.stop()
-        setup.environment.close()
+        setup.close()

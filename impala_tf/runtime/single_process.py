@@ -13,14 +13,21 @@ from impala_tf.runtime.layout import envs_per_actor
 from impala_tf.runtime.training import Training
 
 
-def run(config: Config, training: Training, stop: threading.Event, say: Callable[[str], None]) -> None:
+def run(config: Config, stop: threading.Event, say: Callable[[str], None]) -> None:
+    """Trains until the run is finished or `stop` is set.
+
+    Raises:
+      UserError: as `Training`, `ActorSetup` and `Training.update`; or if a batch does not come.
+    """
+    with Training(config, say) as training:
+        _take_turns(config, training, stop, say)
+
+
+def _take_turns(config: Config, training: Training, stop: threading.Event, say: Callable[[str], None]) -> None:
     """Collects unrolls until there is a batch, updates, and so on, until the run is finished or `stop` is set.
 
     Every update is on unrolls of the newest parameters or, where a batch takes fewer unrolls than an actor delivers at
     once, of ones a few updates older.
-
-    Raises:
-      UserError: as `ActorSetup` and `Training.update`; or if a batch does not come.
     """
     setup = ActorSetup(config, training.address, say)
     collected = 0
@@ -41,4 +48,4 @@ def run(config: Config, training: Training, stop: threading.Event, say: Callable
             collected -= config.data.batch_size
         training.finish()
     finally:
-        setup.environment.close()
+        setup.close()

@@ -14,6 +14,7 @@ from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.learner import Learner
 from impala_tf.networks.agent import Agent
+from impala_tf.runtime import layout
 from impala_tf.runtime.checkpoint import Checkpointer
 from impala_tf.runtime.logdir import LogDir
 from impala_tf.runtime.progress import Progress
@@ -36,6 +37,7 @@ class Training:
         Raises:
           UserError: for anything in the settings, the folder or its checkpoints that cannot be used.
         """
+        tf.config.threading.set_intra_op_parallelism_threads(layout.learner_threads(config))
         self._config, self._say = config, say
         logdir = LogDir(config.run.logdir)
         logdir.check(config)
@@ -185,3 +187,13 @@ class Training:
             self._progress.close()
         self._server.stop()
         self._lock.close()
+
+
+def run(config: Config, stop: threading.Event, say: Callable[[str], None]) -> None:
+    """Learns from what actors elsewhere send until the run is finished or `stop` is set.
+
+    Raises:
+      UserError: as `Training` and `Training.run`.
+    """
+    with Training(config, say) as training:
+        training.run(stop)

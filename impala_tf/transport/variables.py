@@ -25,7 +25,7 @@ class VariablePublisher:
     def __init__(self, address: str, variables: Sequence[tf.Variable]):
         self._variables = list(variables)
         self._container = reverb_variable_container.ReverbVariableContainer(address, [VARIABLES])
-        self._copy = tf.function(lambda: [tf.identity(v) for v in self._variables])
+        self._copy = tf.function(lambda: [tf.identity(v) for v in self._variables], autograph=False)
         self._changed = threading.Condition()
         self._newest: dict[str, Any] | None = None
         self._error: Exception | None = None

@@ -166,7 +166,7 @@ def test_no_op_starts_vary_and_are_repeatable():
 
 def test_options():
     spec = AtariEnvironment("breakout", 1, 0).spec
-    assert spec == (ArraySpec((84, 84, 4), np.dtype(np.uint8)), 4, 4)
+    assert spec == (ArraySpec((84, 84, 4), np.dtype(np.uint8)), 4, 4, True)
     assert AtariEnvironment("breakout", 1, 0, full_action_set=True).spec.num_actions == 18
 
     def play(**options) -> np.ndarray:
@@ -206,7 +206,7 @@ def test_every_game_has_its_own_name():
 
 
 def test_user_errors(monkeypatch, tmp_path):
-    with pytest.raises(UserError, match=r"did you mean breakout\b.*108 games"):
+    with pytest.raises(UserError, match=r"did you mean atari/breakout\b.*108 games"):
         AtariEnvironment("brekout", 1, 0)
     with pytest.raises(UserError, match="unknown Atari game 'xyz': for example adventure"):
         rom("xyz")

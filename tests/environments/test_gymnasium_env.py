@@ -89,7 +89,7 @@ def images():
 def test_only_images_stay_bytes_and_actions_count_from_0(images: str, shape: tuple[int, ...], expected: ArraySpec):
     gymnasium.registry[images].kwargs["shape"] = shape
     environment = GymnasiumEnvironment(images, 2, seed=0)
-    assert environment.spec == (expected, 3, 1)
+    assert environment.spec == (expected, 3, 1, False)
     environment.reset()
     for action in range(3):
         observation = environment.step(np.full(2, action)).observation

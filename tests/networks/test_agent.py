@@ -113,6 +113,21 @@ def test_seed_decides_the_weights_and_nothing_else_does():
         assert a.ndim == 1 or not np.allclose(a, c)
 
 
+def test_the_first_policy_is_close_to_uniform(agent):
+    outputs, _ = agent.unroll(random_inputs(4), agent.initial_state(B))
+    probabilities = tf.nn.softmax(outputs.logits).numpy()
+    np.testing.assert_allclose(probabilities, 1 / probabilities.shape[-1], rtol=0.1)
+    assert np.std(outputs.logits) > 0
+
+
+def test_a_stack_of_frames_is_told_to_the_torso():
+    """Its filters are larger for what moves."""
+    spec = environment((84, 84, 4), 6)
+    stacked = spec._replace(frame_stack=True)
+    kernels = [Agent(s, "shallow", seed=1).torso.trainable_variables[0] for s in (spec, stacked)]
+    assert np.std(kernels[1]) > 3 * np.std(kernels[0])
+
+
 def test_every_variable_is_there_at_once_in_a_fixed_order_and_gets_a_gradient(agent):
     before = [id(v) for v in agent.trainable_variables]
     with tf.GradientTape() as tape:

@@ -48,6 +48,25 @@ def test_atari_features_and_parameters(name, features, expected):
     assert np.min(output) == 0.0 < np.std(output)  # relu, and alive
 
 
+@pytest.mark.parametrize("name", ["shallow", "shallow_3conv"])
+def test_new_filters_see_little_of_a_still_picture(name):
+    """Nothing of a flat one, and of a stack of frames far less of what stands still than of what moves."""
+    spec = image_spec(84, 84, 4)
+    rng = np.random.default_rng(0)
+    moving = rng.random((1, 84, 84, 4), np.float32)
+    still = np.repeat(moving[..., :1], 4, axis=-1)
+    flat = np.ones_like(still)
+
+    def response(frame_stack, picture):
+        kernel = make_torso(name, spec, frame_stack=frame_stack, seed=3).trainable_variables[0]
+        return np.std(tf.nn.conv2d(picture, kernel, 4, "VALID"))
+
+    for frame_stack in (False, True):
+        assert response(frame_stack, flat) < 1e-4 < response(frame_stack, still)
+    assert response(True, moving) > 10 * response(True, still)
+    assert response(False, moving) < 2 * response(False, still)
+
+
 def conv(x, layer, stride, padding):
     kernel, bias = layer
     return tf.nn.conv2d(x, kernel, stride, padding) + bias

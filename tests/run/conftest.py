@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -27,6 +28,8 @@ class Started:
 
     def __init__(self, folder: pathlib.Path, arguments: tuple[str, ...], environment: dict[str, str], command: list):
         self._output = [folder / "stdout", folder / "stderr"]
+        # Its processes are forked, with the same command line; they all inherit this.
+        self._mark = f"IMPALA_TF_TEST={uuid.uuid4()}"
         self._start = time.monotonic()
         self.logdir = next((pathlib.Path(a.split("=", 1)[1]) for a in arguments if a.startswith("--logdir=")), None)
         path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -37,7 +40,7 @@ class Started:
                 stdout=out,
                 stderr=err,
                 cwd=folder,
-                env={**os.environ, **environment, "PYTHONPATH": path},
+                env={**os.environ, **environment, "PYTHONPATH": path, **dict([self._mark.split("=")])},
             )
 
     @property
@@ -72,18 +75,14 @@ class Started:
                 pytest.fail(f"did not happen in {timeout} s\n{self.describe()}")
             time.sleep(0.02)
 
-    def children(self, role: str = "") -> dict[int, list[str]]:
-        """{process id: command line} of the run's processes, the supervisor's excepted, optionally of one role."""
-        return {
-            pid: arguments
-            for pid, arguments in running(f"--logdir={self.logdir}").items()
-            if pid != self.process.pid and (not role or f"--role={role}" in arguments)
-        }
+    def children(self, name: str) -> list[int]:
+        """Process ids of the run's processes of that name: "learner", "actor 0"."""
+        return [pid for pid, other in running(self._mark).items() if other == name]
 
-    def wait_until_gone(self, timeout: float) -> None:
-        """Waits until no process of the run is left."""
+    def wait_until_gone(self, timeout: float = 1.0) -> None:
+        """Waits until no process of the run is left; the one that forked the others notices its end a moment later."""
         deadline = time.monotonic() + timeout
-        while left := running(f"--logdir={self.logdir}"):
+        while left := running(self._mark):
             if time.monotonic() > deadline:
                 pytest.fail(f"still running after {timeout} s: {left}\n{self.describe()}")
             time.sleep(0.05)
@@ -95,21 +94,20 @@ class Started:
 
     def kill(self) -> None:
         """Ends it and all processes of its run."""
-        for pid in [self.process.pid, *(self.children() if self.logdir else ())]:
+        for pid in [self.process.pid, *running(self._mark)]:
             if pid != self.process.pid or self.process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
 
-def running(argument: str) -> dict[int, list[str]]:
-    """{process id: command line} of all processes with this argument."""
+def running(variable: str) -> dict[int, str]:
+    """{process id: name} of all processes that started with this environment variable, given as name=value."""
     found = {}
-    for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # It ended just now.
-            arguments = file.read_bytes().decode(errors="replace").split("\0")
-            if argument in arguments:
-                found[int(file.parent.name)] = arguments
+            if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "comm").read_text().strip()
     return found
 
 

@@ -40,7 +40,7 @@ def test_wrong_flags(start, error_of, flags, told):
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
-        ("--env=atari/brekout", ["did you mean breakout"]),
+        ("--env=atari/brekout", ["did you mean atari/breakout"]),
         ("--env=cach", ["'cach'", "did you mean catch"]),
         ("--env=gymnasium/CartPol-v1", ["CartPole"]),
         ("--reverb_config=of_policy", ["--reverb_config=of_policy", "on_policy"]),

@@ -16,6 +16,7 @@ import pytest
 import tree
 
 from impala_tf.environments.counting import check_unroll
+from impala_tf.transport import ports
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +38,7 @@ def test_actors_are_killed_ten_times(start, tmp_path):
     seen, killed = [0, 0], []
 
     def new_process(i):
-        return next(
-            (pid for pid, a in run.children("actor").items() if f"--actor_id={i}" in a and pid not in killed), None
-        )
+        return next((pid for pid in run.children(f"actor {i}") if pid not in killed), None)
 
     for kill in range(10):
         i, at_work = kill % 2, kill // 2 % 2 == 0
@@ -58,7 +57,7 @@ def test_actors_are_killed_ten_times(start, tmp_path):
     assert run.out.count("was ended by signal 9; starting again in") == 10
     assert "actors were started again 10 times" in run.out
     assert pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1] == 40_000
-    run.wait_until_gone(0)
+    run.wait_until_gone()
 
 
 UNROLL_LENGTH = 5
@@ -160,20 +159,20 @@ def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
 
 
 def test_learner_is_killed_then_the_supervisor(start, tmp_path, frames_saved, resumed_at, error_of):
-    flags = (*CATCH, "--num_actors=1", f"--logdir={tmp_path}", FOR_EVER)
+    port = ports.free_port()
+    flags = (*CATCH, "--num_actors=1", f"--logdir={tmp_path}", FOR_EVER, f"--port={port}")
     interval = 0.5
     run = start(*flags, f"--checkpoint_interval={interval}")
     run.wait_until(lambda: frames_saved(tmp_path), timeout=120)
-    (arguments,) = run.children("actor").values()
-    address = next(a for a in arguments if a.startswith("--address="))
-    guest = start(*CATCH, "--role=actor", address, "--actor_id=1", "--connect_timeout=2", "--log_interval=1000")
+    as_guest = ("--role=actor", f"--address=localhost:{port}", "--actor_id=1", "--connect_timeout=2")
+    guest = start(*CATCH, *as_guest, "--log_interval=1000")
     guest.wait_until(lambda: "ready" in guest.out and len(frames_saved(tmp_path)) == 3, timeout=120)
     (learner,) = run.children("learner")
     os.kill(learner, signal.SIGKILL)
     killed = time.time()
     error = error_of(run, SHUTDOWN)
     assert "learner was ended by signal 9" in error and "same command" in error
-    run.wait_until_gone(0)
+    run.wait_until_gone()
     assert "The learner at localhost" in error_of(guest, 2 + 10)  # Its --connect_timeout and a little.
 
     rows = pd.read_csv(tmp_path / "progress.csv")
@@ -192,23 +191,23 @@ def test_learner_is_killed_then_the_supervisor(start, tmp_path, frames_saved, re
 
 
 def test_actor_that_cannot_start(start, tmp_path, error_of):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'reverb':\n"
-        "            raise ModuleNotFoundError('No module named reverb')\n"
-        "if b'--role=actor' in open('/proc/self/cmdline', 'rb').read():\n"
-        "    sys.meta_path.insert(0, Missing())\n"
+    """Its game can be made, which is all that the learner does with it, and not be begun."""
+    (tmp_path / "never_begins.py").write_text(
+        "import gymnasium\n"
+        "class NeverBegins(gymnasium.Env):\n"
+        "    observation_space = gymnasium.spaces.Box(-1, 1, (2,))\n"
+        "    action_space = gymnasium.spaces.Discrete(2)\n"
+        "    def reset(self, seed=None, options=None):\n"
+        "        raise RuntimeError('the dice are lost')\n"
+        "gymnasium.register('NeverBegins-v0', NeverBegins)\n"
     )
-    run = start(
-        *CATCH, "--num_actors=2", f"--logdir={tmp_path}/run", FOR_EVER, environment={"PYTHONPATH": str(tmp_path)}
-    )
+    flags = ("--env=gymnasium/never_begins:NeverBegins-v0", "--num_actors=2", f"--logdir={tmp_path}/run", FOR_EVER)
+    run = start(*CATCH, *flags, environment={"PYTHONPATH": str(tmp_path)})
     error = error_of(run, 60)
     ended = time.time()
-    assert re.search(r"Actor [01] could not start: .*No module named reverb", error), error
+    assert re.search(r"Actor [01] could not start: .*the dice are lost", error), error
     assert ended - (tmp_path / "run" / "logs" / f"actor_{error.split()[1]}.log").stat().st_mtime < SHUTDOWN
-    run.wait_until_gone(0)
+    run.wait_until_gone()
 
 
 def test_learner_that_cannot_start(start, tmp_path, error_of):
@@ -216,7 +215,7 @@ def test_learner_that_cannot_start(start, tmp_path, error_of):
     run = start(*CATCH, "--num_actors=1", f"--logdir={tmp_path}/run", f"--reverb_config={tmp_path}/tables.textproto")
     error = error_of(run, 60)
     assert "The learner failed: --reverb_config=" in error and "has no table 'variables'" in error
-    run.wait_until_gone(0)
+    run.wait_until_gone()
 
 
 def test_updates_that_are_not_finite_are_refused(start, tmp_path, error_of, frames_saved):
@@ -250,7 +249,7 @@ def test_parameters_that_diverge(start, tmp_path, error_of):
     run = start(*CATCH, *flags, f"--logdir={tmp_path}", FOR_EVER)
     error = error_of(run, 120)
     assert "policy of learner step" in error and "diverged" in error and "--learning_rate" in error
-    run.wait_until_gone(0)
+    run.wait_until_gone()
 
 
 @pytest.fixture

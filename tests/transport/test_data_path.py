@@ -24,9 +24,10 @@ def _collect(env_id, core):
     """(agent, batches): 8 unrolls of 3 environments, time-major, as a learner gets them."""
     environment = environments.make(env_id, NUM_ENVS, seed=1)
     agent = Agent(environment.spec, torso="mlp", core=core, seed=1)
-    if env_id == "counting":  # Its observations are large numbers, on which a policy would always do the same.
-        for variable in agent.trainable_variables:
-            variable.assign(tf.zeros_like(variable))
+    # A new policy hardly depends on what it sees; and on the large numbers that the counting environment shows, any
+    # policy would always do the same.
+    for variable in agent.trainable_variables:
+        variable.assign(variable * (0.0 if env_id == "counting" else 10.0))
     signature = trajectory_signature(environment.spec, agent.core_state_spec, UNROLL_LENGTH)
     signatures = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
     steps = iter(range(10, 10 + UNROLLS))

@@ -1,0 +1,155 @@
+"""The processes of a run on one machine: forked from one that has imported TensorFlow and Reverb.
+
+The imports take seconds of a core; the fork server of `multiprocessing` makes them once for all processes, and again
+for none that is restarted. TensorFlow may be forked after it is imported, not after it has computed anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.forkserver
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from absl import logging
+
+from impala_tf.config import Config
+from impala_tf.errors import UserError
+from impala_tf.runtime.signals import stop_on_signal
+
+Work = Callable[[Config, Callable[[], None]], None]
+"""Takes the settings and what to call once the work has got going."""
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["impala_tf.runtime.training", "impala_tf.runtime.acting"])
+
+
+class Child:
+    """A process of the run, its standard error kept in a file. It ends when this process ends.
+
+    Attributes:
+      name: for messages; also the process's name in `top` (at most 15 bytes of it).
+      log: the file.
+      started: `time.monotonic()` of the start.
+    """
+
+    def __init__(self, name: str, work: Work, config: Config, log: pathlib.Path):
+        """Starts it.
+
+        Args:
+          name: of the process.
+          work: `learn` or `act`.
+          config: for `work`.
+          log: to which it appends.
+
+        Raises:
+          UserError: no process can be started.
+        """
+        self.name, self.log, self.started = name, log, time.monotonic()
+        self._log_start = log.stat().st_size if log.exists() else 0
+        self._ready = _context.RawValue(ctypes.c_bool)
+        self._process = _context.Process(target=_main, args=(name, work, config, log, self._ready), daemon=True)
+        # Ctrl-C is for the parent alone, which ends its children in order. The fork server inherits the mask.
+        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        try:
+            self._process.start()
+        except (OSError, EOFError) as error:
+            raise UserError(f"The {name} could not be started ({type(error).__name__}: {error}).") from None
+
+    @property
+    def ready(self) -> bool:
+        """Whether its work has got going."""
+        return self._ready.value
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, the negative number of the signal that ended it, or None while it runs."""
+        return self._process.exitcode
+
+    def ends_within(self, seconds: float) -> bool:
+        """Waits for the process to end; False if it is still there after `seconds`."""
+        self._process.join(seconds)
+        return self.status is not None
+
+    def terminate(self) -> None:
+        """Asks it to end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends it, if it still runs, and waits for that."""
+        self._process.kill()
+        self._process.join()
+
+    @property
+    def error(self) -> str:
+        """The last thing that this process wrote to its log: its error if it failed."""
+        with open(self.log, "rb") as file:
+            file.seek(self._log_start)
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR: ")]
+        return (errors or lines or ["it wrote nothing"])[-1].removeprefix("ERROR: ")
+
+
+def learn(config: Config, ready: Callable[[], None]) -> None:
+    """The work of the learner's process. When the parent ends or asks for it, it writes a checkpoint and ends."""
+    stop, _ = stop_on_signal(signal.SIG_IGN)
+    _end_with_parent(signal.SIGTERM)
+    from impala_tf.runtime import training
+
+    ready()
+    training.run(config, stop, lambda message: print(message, flush=True))
+
+
+def act(config: Config, ready: Callable[[], None]) -> None:
+    """The work of an actor's process. It has nothing to save: any signal ends it, wherever it waits."""
+    _end_with_parent(signal.SIGKILL)
+    from impala_tf.runtime import acting
+
+    acting.run(config, lambda message: print(message, file=sys.stderr, flush=True), ready)
+
+
+def _main(name, work, config, log, ready) -> None:
+    os.setsid()  # Out of reach of the terminal's signals.
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable()
+    _set_name(name)
+    logging.set_verbosity(logging.WARNING)
+    try:
+        work(config, lambda: setattr(ready, "value", True))
+    except UserError as error:
+        print(f"ERROR: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def _set_name(name: str) -> None:
+    """What `top` and `ps -o comm` show; Linux only."""
+    try:
+        pr_set_name = 15
+        ctypes.CDLL(None).prctl(pr_set_name, name.encode()[:15])
+    except (AttributeError, OSError):
+        pass
+
+
+def _end_with_parent(sig: signal.Signals) -> None:
+    """Sends `sig` to this process when its parent, not the fork server, has ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), sig)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
