@@ -145,12 +145,8 @@ def rom(name: str) -> str:
     key = _key(re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", name))
     if key in known:
         return known[key]
-    near = [known[k] for k in difflib.get_close_matches(key, known)]
-    hint = (
-        f"did you mean {' or '.join(f'atari/{game}' for game in near)}?"
-        if near
-        else f"for example {', '.join(sorted(known.values())[:5])}."
-    )
+    near = [f"atari/{known[k]}" for k in difflib.get_close_matches(key, known)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"for example {', '.join(sorted(known.values())[:5])}."
     raise UserError(f"unknown Atari game {name!r}: {hint} ALE has {len(known)} games.")
 
 

@@ -57,7 +57,7 @@ def test_options_arrive_at_atari_and_are_ignored_elsewhere():
 @pytest.mark.parametrize(
     "env_id, message",
     [
-        ("atari/brekout", "did you mean breakout"),
+        ("atari/brekout", "did you mean atari/breakout"),
         ("cach", "did you mean catch"),
         ("CartPole-v1", r"did you mean gymnasium/CartPole-v1\?"),
         ("cartpole-v1", r"did you mean gymnasium/CartPole-v1\?"),

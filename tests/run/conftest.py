@@ -79,8 +79,8 @@ class Started:
         """Process ids of the run's processes of that name: "learner", "actor 0"."""
         return [pid for pid, other in running(self._mark).items() if other == name]
 
-    def wait_until_gone(self, timeout: float = 1.0) -> None:
-        """Waits until no process of the run is left; the one that forked the others notices its end a moment later."""
+    def wait_until_gone(self, timeout: float = 5.0) -> None:
+        """Waits until no process of the run is left; the one that forked the others ends a moment later."""
         deadline = time.monotonic() + timeout
         while left := running(self._mark):
             if time.monotonic() > deadline:
