@@ -36,8 +36,3 @@ def to_config() -> config_lib.Config:
     return config_lib.from_values(
         {setting.name: flags.FLAGS[setting.name].value for _, setting in config_lib.settings()}
     )
-
-
-def to_arguments(config: config_lib.Config) -> list[str]:
-    """Command-line arguments that give another process the same settings."""
-    return [f"--{name}={value}" for name, value in config_lib.to_values(config).items()]
