@@ -17,6 +17,22 @@ from impala_tf.structures import AgentInput, Trajectory
 from impala_tf.transport.signatures import trajectory_signature
 
 
+def make_policy(agent: Agent, seed: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor, Any]]:
+    """The compiled behaviour policy, (inputs [B, ...], core state, counter) to (action [B], logits [B, A], core state).
+
+    It draws a_t ~ mu(. | x_t), the softmax of the logits, from `seed` and the counter, an int64 that must be another
+    one each time: the seed fixes the actions.
+    """
+
+    def sample(inputs: AgentInput, core_state: Any, counter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        output, core_state = agent.step(inputs, core_state)
+        draw = tf.stack([tf.constant(seed, tf.int64), counter])
+        action = tf.random.stateless_categorical(output.logits, 1, draw, dtype=tf.int32)[:, 0]
+        return action, output.logits, core_state
+
+    return tf.function(sample, autograph=False)
+
+
 class Actor:
     """Acts in B environments at once and collects one unroll of each at a time.
 
@@ -45,10 +61,9 @@ class Actor:
           seed: of the actions.
           task_id: stamped on every unroll.
         """
-        self._environment, self._agent = environment, agent
+        self._environment = environment
         self._write, self._refresh = write, refresh
         self._unroll_length = unroll_length
-        self._seed = seed
         self._agent_steps = 0
         self.seconds = dict.fromkeys(("variables", "inference", "environment", "writer"), 0.0)
 
@@ -57,19 +72,10 @@ class Actor:
             lambda spec: np.zeros((environment.num_envs, *spec.shape), spec.dtype.as_numpy_dtype), signature
         )
         self._unrolls.task_id[:] = task_id
-        self._policy = tf.function(self._sample_action, autograph=False)
+        self._policy = make_policy(agent, seed)
         self._core_state = agent.initial_state(environment.num_envs)
         # Entry 0 of the first unroll: nothing led to the first observation, so its action, logits and reward stay 0.
         self._observe(0, environment.reset())
-
-    def _sample_action(
-        self, inputs: AgentInput, core_state: Any, counter: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        """Draws a_t ~ mu(. | x_t), the softmax of the logits; stateless, so that a seed fixes the actions."""
-        output, core_state = self._agent.step(inputs, core_state)
-        seed = tf.stack([tf.constant(self._seed, tf.int64), counter])
-        action = tf.random.stateless_categorical(output.logits, 1, seed, dtype=tf.int32)[:, 0]
-        return action, output.logits, core_state
 
     def _observe(self, entry: int, output: Any) -> None:
         """Stores what the environments answered as entry `entry` of the unrolls."""

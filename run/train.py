@@ -131,10 +131,10 @@ def main() -> None:
     """Entry point of `impala-train`."""
     impala_flags.define()
     logging.set_verbosity(logging.WARNING)
-    app.run(_main, flags_parser=_parse)
+    app.run(_main, flags_parser=parse_flags)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; a mistyped one is told in one line, with its near matches."""
     try:
         return flags.FLAGS(argv)

@@ -1,8 +1,4 @@
-"""The processes of a run on one machine: forked from one that has imported TensorFlow and Reverb.
-
-The imports take seconds of a core; the fork server of `multiprocessing` makes them once for all processes, and again
-for none that is restarted. TensorFlow may be forked after it is imported, not after it has computed anything.
-"""
+"""The processes of a run on one machine: what they do, how they fail and how they end."""
 
 from __future__ import annotations
 
@@ -23,13 +19,11 @@ from absl import logging
 
 from impala_tf.config import Config
 from impala_tf.errors import UserError
+from impala_tf.runtime import forking
 from impala_tf.runtime.signals import stop_on_signal
 
 Work = Callable[[Config, Callable[[], None]], None]
 """Takes the settings and what to call once the work has got going."""
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["impala_tf.runtime.training", "impala_tf.runtime.acting"])
 
 
 class Child:
@@ -55,8 +49,8 @@ class Child:
         """
         self.name, self.log, self.started = name, log, time.monotonic()
         self._log_start = log.stat().st_size if log.exists() else 0
-        self._ready = _context.RawValue(ctypes.c_bool)
-        self._process = _context.Process(target=_main, args=(name, work, config, log, self._ready), daemon=True)
+        self._ready = forking.context.RawValue(ctypes.c_bool)
+        self._process = forking.context.Process(target=_main, args=(name, work, config, log, self._ready), daemon=True)
         # Ctrl-C is for the parent alone, which ends its children in order. The fork server inherits the mask.
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

@@ -1,0 +1,171 @@
+"""Each part of the system alone, as the whole uses it.
+
+Every function measures in the process that calls it; call it through `measure.in_processes`. All of them count
+environment frames, so that their costs add up.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tree
+
+from impala_tf import environments
+from impala_tf.actor import Actor, make_policy
+from impala_tf.benchmark.measure import Measurement, repeat
+from impala_tf.config import Config
+from impala_tf.learner import Learner
+from impala_tf.networks.agent import Agent
+from impala_tf.runtime.layout import envs_per_actor
+from impala_tf.structures import AgentInput, EnvironmentSpec, Trajectory
+from impala_tf.transport import TRAJECTORIES, VARIABLES, server
+from impala_tf.transport.connection import wait_for_server
+from impala_tf.transport.dataset import BatchQueue, make_dataset
+from impala_tf.transport.signatures import trajectory_signature, variables_signature
+from impala_tf.transport.writer import UnrollWriter
+
+
+def environment(config: Config, seed: int, seconds: float) -> Measurement:
+    """One actor's environments under a random policy."""
+    batch = environments.make(num_envs=envs_per_actor(config), seed=seed, **config.environment_options())
+    rng = np.random.default_rng(seed)
+    batch.reset()
+
+    def step() -> int:
+        batch.step(rng.integers(0, batch.spec.num_actions, batch.num_envs, dtype=np.int32))
+        return batch.num_envs * batch.spec.frames_per_step
+
+    return repeat(step, seconds)
+
+
+def inference(config: Config, threads: int, seconds: float) -> Measurement:
+    """The policy step of one actor, on observations that stay the same."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    spec, agent = _agent(config)
+    num_envs = envs_per_actor(config)
+    entries = _random_unrolls(config, spec, agent, num_envs)
+    inputs = AgentInput(
+        entries.observation[0], entries.reward[0], entries.action[0], tf.zeros_like(entries.terminated[0])
+    )
+    policy, state = make_policy(agent, seed=0), agent.initial_state(num_envs)
+
+    def step() -> int:
+        tree.map_structure(lambda x: x.numpy(), policy(inputs, state, tf.constant(0, tf.int64)))
+        return num_envs * spec.frames_per_step
+
+    return repeat(step, seconds)
+
+
+def learner(config: Config, threads: int, seconds: float) -> Measurement:
+    """Updates on a batch that stays the same."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    spec, agent = _agent(config)
+    updated = Learner(agent, config, spec.frames_per_step)
+    batch = _random_unrolls(config, spec, agent, config.data.batch_size)
+
+    def step() -> int:
+        float(updated.step(batch)["total_loss"])
+        return config.data.batch_size * config.data.unroll_length * spec.frames_per_step
+
+    return repeat(step, seconds)
+
+
+def transport_in(config: Config, port: int, seconds: float) -> tuple[Measurement, float]:
+    """A writer of the unrolls that a random policy collected; to run beside `transport_out`.
+
+    Returns:
+      The measurement, and bytes that crossed the loopback network per unroll, requests and acknowledgements included.
+    """
+    unrolls: list[Trajectory] = []
+    batch = environments.make(num_envs=envs_per_actor(config), seed=1, **config.environment_options())
+    agent = Agent(batch.spec, config.network.torso, config.network.core, config.run.seed)
+    collector = Actor(
+        batch,
+        agent,
+        lambda unroll: unrolls.append(tree.map_structure(np.array, unroll)),
+        lambda: 0,
+        config.data.unroll_length,
+        seed=1,
+    )
+    while len(unrolls) < 4 * batch.num_envs:
+        collector.run_unroll()
+    wait_for_server(f"localhost:{port}", 60, lambda _: None)
+    writer = UnrollWriter(f"localhost:{port}")
+    written = iter(range(10**9))
+    end = time.monotonic() + 2 * seconds + 10
+
+    def step() -> int:
+        for _ in range(batch.num_envs):
+            writer.write(unrolls[next(written) % len(unrolls)])
+        while not writer.flush(timeout=1.0) and time.monotonic() < end:
+            pass
+        return batch.num_envs * config.data.unroll_length * batch.spec.frames_per_step
+
+    bytes_before, before = _loopback_bytes(), next(written)
+    measured = repeat(step, seconds)
+    return measured, (_loopback_bytes() - bytes_before) / (next(written) - before)
+
+
+def transport_out(config: Config, port: int, seconds: float) -> Measurement:
+    """The learner's side of the transport: server, sampling, batches."""
+    spec, agent = _agent(config)
+    signature = trajectory_signature(spec, agent.core_state_spec, config.data.unroll_length)
+    signatures = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
+    tables = server.load_config(config.data.reverb_config)
+    with server.Server(tables, signatures, port) as running:
+        queue = BatchQueue(make_dataset(running.address, signature, config.data.batch_size), config.data.prefetch)
+        assert queue.get(timeout=60) is not None
+
+        def step() -> int:
+            taken = queue.get(timeout=1.0) is not None
+            return taken * config.data.batch_size * config.data.unroll_length * spec.frames_per_step
+
+        measured = repeat(step, seconds)
+        # The writer, which began a little later, must not find its server gone.
+        end = time.monotonic() + 3.0
+        while time.monotonic() < end:
+            queue.get(timeout=0.5)
+        queue.stop()
+    return measured
+
+
+def _agent(config: Config) -> tuple[EnvironmentSpec, Agent]:
+    spec = environments.spec(**config.environment_options())
+    return spec, Agent(spec, config.network.torso, config.network.core, config.run.seed)
+
+
+def _random_unrolls(config: Config, spec: EnvironmentSpec, agent: Agent, num_unrolls: int) -> Any:
+    """A time-major batch: random pixels and actions, rewards and episode ends now and then."""
+    rng = np.random.default_rng(0)
+    signature = trajectory_signature(spec, agent.core_state_spec, config.data.unroll_length)
+
+    def fill(tensor_spec: tf.TensorSpec, batched_at: int) -> tf.Tensor:
+        shape = list(tensor_spec.shape)
+        shape.insert(batched_at, num_unrolls)
+        dtype = tensor_spec.dtype.as_numpy_dtype
+        if tensor_spec.dtype == tf.bool:
+            return tf.constant(rng.random(shape) < 0.01)
+        if tensor_spec.dtype == tf.uint8:
+            return tf.constant(rng.integers(0, 256, shape, dtype))
+        return tf.zeros(shape, tensor_spec.dtype)
+
+    per_step = tree.map_structure(lambda s: fill(s, 1), signature._replace(core_state=(), task_id=()))
+    return per_step._replace(
+        action=tf.constant(rng.integers(0, spec.num_actions, per_step.action.shape, np.int32)),
+        core_state=tree.map_structure(lambda s: fill(s, 0), signature.core_state),
+        task_id=fill(signature.task_id, 0),
+    )
+
+
+def _loopback_bytes() -> int:
+    """Bytes that the loopback network has carried; 0 where Linux does not say."""
+    try:
+        with open("/proc/net/dev") as file:
+            line = next(line for line in file if line.strip().startswith("lo:"))
+    except (OSError, StopIteration):
+        return 0
+    return int(line.split(":")[1].split()[8])
