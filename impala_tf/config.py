@@ -67,6 +67,13 @@ class NetworkConfig:
         fixed=True,
     )
     core: str = _setting("none", "Recurrent core between torso and heads.", choices=("none", "lstm"), fixed=True)
+    precision: str = _setting(
+        "float32",
+        "What the torso computes in. bfloat16 is faster where the processor has it (AVX512-BF16, AMX, GPUs); core, "
+        "heads, loss and parameters are float32 all the same.",
+        choices=("float32", "bfloat16"),
+        fixed=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from impala_tf.actor import Actor, make_policy
 from impala_tf.benchmark.measure import Measurement, repeat
 from impala_tf.config import Config
 from impala_tf.learner import Learner
-from impala_tf.networks.agent import Agent
+from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.runtime.layout import envs_per_actor
 from impala_tf.structures import AgentInput, EnvironmentSpec, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
@@ -82,7 +82,7 @@ def transport_in(config: Config, port: int, seconds: float) -> tuple[Measurement
     """
     unrolls: list[Trajectory] = []
     batch = environments.make(num_envs=envs_per_actor(config), seed=1, **config.environment_options())
-    agent = Agent(batch.spec, config.network.torso, config.network.core, config.run.seed)
+    agent = make_agent(batch.spec, config)
     collector = Actor(
         batch,
         agent,
@@ -135,7 +135,7 @@ def transport_out(config: Config, port: int, seconds: float) -> Measurement:
 
 def _agent(config: Config) -> tuple[EnvironmentSpec, Agent]:
     spec = environments.spec(**config.environment_options())
-    return spec, Agent(spec, config.network.torso, config.network.core, config.run.seed)
+    return spec, make_agent(spec, config)
 
 
 def _random_unrolls(config: Config, spec: EnvironmentSpec, agent: Agent, num_unrolls: int) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from impala_tf.config import Config
 from impala_tf.networks import initializers
 from impala_tf.networks.cores import make_core
 from impala_tf.networks.torsos import make_torso
@@ -13,7 +14,7 @@ from impala_tf.structures import AgentInput, AgentOutput, EnvironmentSpec
 
 
 def _head(name: str, units: int, num_inputs: int, initial: tf.keras.initializers.Initializer) -> tf.keras.layers.Layer:
-    # float32 under any precision policy: log-probabilities and value targets need it.
+    # float32 in any case: log-probabilities and value targets need it.
     head = tf.keras.layers.Dense(units, name=name, kernel_initializer=initial, dtype=tf.float32)
     head(tf.zeros([1, num_inputs]))  # Creates the variables.
     return head
@@ -29,13 +30,21 @@ class Agent(tf.Module):
     a learner can compile the two in different ways.
     """
 
-    def __init__(self, spec: EnvironmentSpec, torso: str = "auto", core: str = "none", seed: int = 0):
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        torso: str = "auto",
+        core: str = "none",
+        seed: int = 0,
+        precision: str = "float32",
+    ):
         """
         Args:
           spec: of the environment; its observation must be a single array.
           torso: one of `torsos.NAMES`.
           core: one of `cores.NAMES`.
           seed: of the initial weights.
+          precision: "float32" or "bfloat16", what the torso computes in.
 
         Raises:
           UserError: torso or core are unknown, or the torso cannot read the observations.
@@ -43,7 +52,7 @@ class Agent(tf.Module):
         super().__init__()
         seeds = initializers.seeds(seed)
         self.num_actions = spec.num_actions
-        self.torso = make_torso(torso, spec.observation, spec.frame_stack, seed=next(seeds))
+        self.torso = make_torso(torso, spec.observation, spec.frame_stack, seed=next(seeds), precision=precision)
         self.core = make_core(core, self.torso.feature_size, spec.num_actions, seed=next(seeds))
         # A small policy head: the first policy is close to uniform, so that every action is tried everywhere.
         policy, value = initializers.orthogonal(next(seeds), 0.01), initializers.orthogonal(next(seeds))
@@ -82,3 +91,13 @@ class Agent(tf.Module):
         """An unroll of one: inputs and answers [B, ...]."""
         outputs, core_state = self.unroll(tf.nest.map_structure(lambda x: tf.expand_dims(x, 0), inputs), core_state)
         return AgentOutput(*(tf.squeeze(x, axis=0) for x in outputs)), core_state
+
+
+def make_agent(spec: EnvironmentSpec, config: Config) -> Agent:
+    """The agent of a run in an environment of `spec`; the same weights in every process.
+
+    Raises:
+      UserError: as `Agent`.
+    """
+    network = config.network
+    return Agent(spec, network.torso, network.core, config.run.seed, network.precision)

@@ -1,7 +1,7 @@
 """Cores: what stands between torso and heads, and gives the agent a memory or none (IMPALA, Figure 3).
 
-Cores compute in float32 under any precision policy: they are a small part of the work, and their rounding errors would
-add up over the unroll.
+Cores compute in float32 whatever the torso computes in: they are a small part of the work, and their rounding errors
+would add up over the unroll.
 """
 
 from __future__ import annotations

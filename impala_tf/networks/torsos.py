@@ -1,7 +1,7 @@
 """Torsos: observations [N, ...] to float32 features [N, F], one frame at a time (IMPALA, Figure 3).
 
-N is time folded into the batch. All variables exist once the constructor returns. The layers compute in the global
-Keras precision policy; the features that leave a torso are float32.
+N is time folded into the batch. All variables exist once the constructor returns. With precision "bfloat16" the layers
+compute in it; variables, and the features that leave a torso, are float32 all the same.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ class Torso(tf.Module):
 
     minimum_size = 1  # Smallest height and width of an image that it can read, pixels.
 
-    def __init__(self, spec: ArraySpec, feature_size: int, frame_stack: bool, seed: int):
+    def __init__(self, spec: ArraySpec, feature_size: int, frame_stack: bool, seed: int, precision: str):
         super().__init__()
         self.feature_size = feature_size
         self._frame_stack = frame_stack
+        self._dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
         self._add_layers(initializers.seeds(seed))
         self(tf.zeros([1, *spec.shape], spec.dtype))  # Keras layers create their variables when first called.
 
@@ -67,8 +68,8 @@ class ShallowTorso(Torso):
 
     minimum_size = 20
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0):
-        super().__init__(spec, 256, frame_stack, seed)
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
+        super().__init__(spec, 256, frame_stack, seed, precision)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         sizes = ((16, 8, 4), (32, 4, 2))
@@ -78,10 +79,10 @@ class ShallowTorso(Torso):
         """Convolutions of (channels, kernel, stride) and the fully connected layer behind them."""
         weights = [initializers.Pixels(next(seeds), self._frame_stack), *(_orthogonal(seeds) for _ in sizes[1:])]
         self._convs = [
-            tf.keras.layers.Conv2D(*size, padding="valid", kernel_initializer=initial)
+            tf.keras.layers.Conv2D(*size, padding="valid", kernel_initializer=initial, dtype=self._dtype)
             for size, initial in zip(sizes, weights)
         ]
-        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds))
+        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds), dtype=self._dtype)
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
         for conv in self._convs:
@@ -97,8 +98,8 @@ class Shallow3ConvTorso(ShallowTorso):
 
     minimum_size = 36
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0):
-        Torso.__init__(self, spec, 512, frame_stack, seed)
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
+        Torso.__init__(self, spec, 512, frame_stack, seed, precision)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         sizes = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -108,10 +109,11 @@ class Shallow3ConvTorso(ShallowTorso):
 class _ResidualBlock(tf.Module):
     """relu, 3x3 convolution, relu, 3x3 convolution, and the input added."""
 
-    def __init__(self, channels: int, seeds: Iterator[int]):
+    def __init__(self, channels: int, seeds: Iterator[int], dtype: str):
         super().__init__()
         self._convs = [
-            tf.keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=_fan_in(seeds)) for _ in range(2)
+            tf.keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=_fan_in(seeds), dtype=dtype)
+            for _ in range(2)
         ]
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
@@ -124,10 +126,10 @@ class _ResidualBlock(tf.Module):
 class _Section(tf.Module):
     """3x3 convolution, 3x3 max pooling of stride 2, two residual blocks."""
 
-    def __init__(self, channels: int, seeds: Iterator[int]):
+    def __init__(self, channels: int, seeds: Iterator[int], dtype: str):
         super().__init__()
-        self._conv = tf.keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=_fan_in(seeds))
-        self._blocks = [_ResidualBlock(channels, seeds) for _ in range(2)]
+        self._conv = tf.keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=_fan_in(seeds), dtype=dtype)
+        self._blocks = [_ResidualBlock(channels, seeds, dtype) for _ in range(2)]
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.nn.max_pool2d(self._conv(x), ksize=3, strides=2, padding="SAME")
@@ -139,12 +141,12 @@ class _Section(tf.Module):
 class DeepTorso(Torso):
     """Figure 3 right: 15 convolutions in three residual sections, relu, fully connected 256, relu; SAME padding."""
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0):
-        super().__init__(spec, 256, frame_stack, seed)
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
+        super().__init__(spec, 256, frame_stack, seed, precision)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
-        self._sections = [_Section(channels, seeds) for channels in (16, 32, 32)]
-        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_fan_in(seeds))
+        self._sections = [_Section(channels, seeds, self._dtype) for channels in (16, 32, 32)]
+        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_fan_in(seeds), dtype=self._dtype)
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
         for section in self._sections:
@@ -155,12 +157,13 @@ class DeepTorso(Torso):
 class MLPTorso(Torso):
     """Two relu layers of 64 for vectors and tiny images: any shape, flattened. Not in the paper."""
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0):
-        super().__init__(spec, 64, frame_stack, seed)
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
+        super().__init__(spec, 64, frame_stack, seed, precision)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         self._layers = [
-            tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds)) for _ in range(2)
+            tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds), dtype=self._dtype)
+            for _ in range(2)
         ]
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
@@ -177,10 +180,12 @@ NAMES = ("auto", *_TORSOS)
 _AUTO_IMAGE_SIZE = 36
 
 
-def make_torso(name: str, observation_spec: ArraySpec, frame_stack: bool = False, seed: int = 0) -> Torso:
+def make_torso(
+    name: str, observation_spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"
+) -> Torso:
     """Builds the torso called `name`, one of `NAMES`, for single observations of `observation_spec`.
 
-    `frame_stack` is that of the `EnvironmentSpec`.
+    `frame_stack` is that of the `EnvironmentSpec`; `precision` is "float32" or "bfloat16".
 
     "auto" is "shallow" for images of at least 36 x 36 pixels, and "mlp" for everything else.
 
@@ -207,4 +212,4 @@ def make_torso(name: str, observation_spec: ArraySpec, frame_stack: bool = False
             f"Torso {name!r} reads images [height, width, channels] of at least {size} x {size} pixels, not "
             f"observations of shape {list(shape)}; use --torso=mlp or --torso=auto."
         )
-    return torso(observation_spec, frame_stack, seed)
+    return torso(observation_spec, frame_stack, seed, precision)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from impala_tf import environments
 from impala_tf.actor import Actor
 from impala_tf.config import Config
-from impala_tf.networks.agent import Agent
+from impala_tf.networks.agent import make_agent
 from impala_tf.runtime.layout import envs_per_actor
 from impala_tf.transport import TRAJECTORIES, VARIABLES
 from impala_tf.transport.connection import ServerWatch, wait_for_server
@@ -44,7 +44,7 @@ class ActorSetup:
           UserError: nothing answers, the learner expects something else, or the environment cannot be made.
         """
         spec = environments.spec(**config.environment_options())
-        agent = Agent(spec, config.network.torso, config.network.core, config.run.seed)
+        agent = make_agent(spec, config)
         tables = wait_for_server(address, config.run.connect_timeout, say)
         self._watch = ServerWatch(address, config.run.connect_timeout, on_lost) if on_lost else None
         ours = trajectory_signature(spec, agent.core_state_spec, config.data.unroll_length)

@@ -13,7 +13,7 @@ from impala_tf import environments
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.learner import Learner
-from impala_tf.networks.agent import Agent
+from impala_tf.networks.agent import make_agent
 from impala_tf.runtime import layout
 from impala_tf.runtime.checkpoint import Checkpointer
 from impala_tf.runtime.logdir import LogDir
@@ -46,7 +46,7 @@ class Training:
         server.set_queue_size(reverb_config, config.data.queue_size, config.data.batch_size)
 
         spec = environments.spec(**config.environment_options())
-        self.agent = Agent(spec, config.network.torso, config.network.core, config.run.seed)
+        self.agent = make_agent(spec, config)
         self.learner = Learner(self.agent, config, spec.frames_per_step)
         logdir.prepare(config)  # Not before: settings that cannot work must not claim the folder.
         self._checkpointer = Checkpointer(logdir.checkpoints, config.run.checkpoints_kept, learner=self.learner)

@@ -152,14 +152,15 @@ def test_order_of_variables():
     ]
 
 
-def test_answers_are_float32_in_bfloat16_compute():
-    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
-        agent = Agent(environment(SMALL, 4), "deep", "lstm")
-        outputs, state = agent.unroll(random_inputs(4), agent.initial_state(B))
-    finally:
-        tf.keras.mixed_precision.set_global_policy("float32")
-    assert {x.dtype for x in (*outputs, *state, *agent.trainable_variables)} == {tf.float32}
+@pytest.mark.parametrize("torso", ["shallow", "deep", "mlp"])
+def test_bfloat16_is_for_the_torso_s_inside(torso):
+    """Answers and parameters stay float32; features are those of float32 but for the rounding, and not the same."""
+    exact, rounded = (Agent(environment(SMALL, 4), torso, "lstm", precision=p) for p in ("float32", "bfloat16"))
+    inputs = random_inputs(4)
+    outputs, state = rounded.unroll(inputs, rounded.initial_state(B))
+    assert {x.dtype for x in (*outputs, *state, *rounded.trainable_variables)} == {tf.float32}
+    features, expected = (agent.features(inputs.observation).numpy() for agent in (rounded, exact))
+    assert 0 < np.abs(features - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_checkpoint(tmp_path, agent):

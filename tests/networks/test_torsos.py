@@ -180,22 +180,6 @@ def test_layers_of_equal_shape_start_differently():
         assert np.abs(kernel).max() * np.sqrt(9 * 32) <= 2.001
 
 
-def test_features_are_float32_in_bfloat16_compute():
-    spec = image_spec(40, 40, 2)
-    reference = DeepTorso(spec, seed=1)
-    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
-        torso = DeepTorso(spec, seed=1)
-        features = torso(random_images(spec))
-    finally:
-        tf.keras.mixed_precision.set_global_policy("float32")
-    expected = reference(random_images(spec)).numpy()
-    assert features.dtype == tf.float32
-    assert all(v.dtype == tf.float32 for v in torso.trainable_variables)
-    np.testing.assert_allclose(features, expected, atol=0.05 * expected.max())
-    assert not np.array_equal(features, expected)
-
-
 @pytest.mark.parametrize("name", ["shallow", "shallow_3conv"])
 def test_a_flat_background_excites_nothing_at_first_and_a_ball_does(name):
     spec = ArraySpec((84, 84, 4), np.dtype(np.uint8))
