@@ -36,7 +36,8 @@ class EnvironmentSpec(NamedTuple):
       observation: an `ArraySpec`, or a dict of them.
       num_actions: number of discrete actions.
       frames_per_step: environment frames per agent step (the action repeat).
-      frame_stack: the observation is an image whose channels are successive frames in grey.
+      frame_stack: the observation is a uint8 image whose 4 channels are successive frames in grey, the newest last.
+        Where a game has just begun (`episode_length` is not 0), the channels before the newest are 0.
     """
 
     observation: Any

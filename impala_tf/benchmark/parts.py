@@ -24,7 +24,7 @@ from impala_tf.structures import AgentInput, EnvironmentSpec, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 from impala_tf.transport.connection import wait_for_server
 from impala_tf.transport.dataset import BatchQueue, make_dataset
-from impala_tf.transport.signatures import trajectory_signature, variables_signature
+from impala_tf.transport.signatures import trajectory_signature, unroll_signature, variables_signature
 from impala_tf.transport.writer import UnrollWriter
 
 
@@ -94,7 +94,7 @@ def transport_in(config: Config, port: int, seconds: float) -> tuple[Measurement
     while len(unrolls) < 4 * batch.num_envs:
         collector.run_unroll()
     wait_for_server(f"localhost:{port}", 60, lambda _: None)
-    writer = UnrollWriter(f"localhost:{port}")
+    writer = UnrollWriter(f"localhost:{port}", batch.spec.frame_stack)
     written = iter(range(10**9))
     end = time.monotonic() + 2 * seconds + 10
 
@@ -113,7 +113,7 @@ def transport_in(config: Config, port: int, seconds: float) -> tuple[Measurement
 def transport_out(config: Config, port: int, seconds: float) -> Measurement:
     """The learner's side of the transport: server, sampling, batches."""
     spec, agent = _agent(config)
-    signature = trajectory_signature(spec, agent.core_state_spec, config.data.unroll_length)
+    signature = unroll_signature(spec, agent.core_state_spec, config.data.unroll_length)
     signatures = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
     tables = server.load_config(config.data.reverb_config)
     with server.Server(tables, signatures, port) as running:

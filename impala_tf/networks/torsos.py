@@ -16,10 +16,18 @@ from impala_tf.networks import initializers
 from impala_tf.structures import ArraySpec
 
 
-def _to_float(observation: tf.Tensor) -> tf.Tensor:
-    """float32 network input; uint8 is the dtype of pixels and is scaled to [0, 1] (Figure 3: / 255)."""
-    x = tf.cast(observation, tf.float32)
-    return x / 255.0 if observation.dtype == tf.uint8 else x
+class _FirstConv2D(tf.keras.layers.Conv2D):
+    """The convolution that sees the observation; where that is pixels, uint8, they are scaled to [0, 1] (Figure 3).
+
+    It is the filters that are divided by 255, which is the same and spares a pass over millions of pixels.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        self._scale = 1 / 255 if inputs.dtype == tf.uint8 else 1.0
+        return super().call(tf.cast(inputs, self.compute_dtype))
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return super().convolution_op(inputs, kernel * self._scale)
 
 
 def _orthogonal(seeds: Iterator[int]) -> tf.keras.initializers.Initializer:
@@ -51,12 +59,13 @@ class Torso(tf.Module):
         self(tf.zeros([1, *spec.shape], spec.dtype))  # Keras layers create their variables when first called.
 
     def __call__(self, observation: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self._features(_to_float(tf.convert_to_tensor(observation))), tf.float32)
+        return tf.cast(self._features(tf.convert_to_tensor(observation)), tf.float32)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
         raise NotImplementedError
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
+        """Features [N, F] of observations in their own dtype."""
         raise NotImplementedError
 
 
@@ -78,9 +87,10 @@ class ShallowTorso(Torso):
     def _add_stack(self, sizes: tuple[tuple[int, int, int], ...], seeds: Iterator[int]) -> None:
         """Convolutions of (channels, kernel, stride) and the fully connected layer behind them."""
         weights = [initializers.Pixels(next(seeds), self._frame_stack), *(_orthogonal(seeds) for _ in sizes[1:])]
+        layers = [_FirstConv2D, *(tf.keras.layers.Conv2D for _ in sizes[1:])]
         self._convs = [
-            tf.keras.layers.Conv2D(*size, padding="valid", kernel_initializer=initial, dtype=self._dtype)
-            for size, initial in zip(sizes, weights)
+            layer(*size, padding="valid", kernel_initializer=initial, dtype=self._dtype)
+            for layer, size, initial in zip(layers, sizes, weights)
         ]
         self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds), dtype=self._dtype)
 
@@ -126,9 +136,9 @@ class _ResidualBlock(tf.Module):
 class _Section(tf.Module):
     """3x3 convolution, 3x3 max pooling of stride 2, two residual blocks."""
 
-    def __init__(self, channels: int, seeds: Iterator[int], dtype: str):
+    def __init__(self, conv: type[tf.keras.layers.Conv2D], channels: int, seeds: Iterator[int], dtype: str):
         super().__init__()
-        self._conv = tf.keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=_fan_in(seeds), dtype=dtype)
+        self._conv = conv(channels, 3, padding="same", kernel_initializer=_fan_in(seeds), dtype=dtype)
         self._blocks = [_ResidualBlock(channels, seeds, dtype) for _ in range(2)]
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
@@ -145,7 +155,8 @@ class DeepTorso(Torso):
         super().__init__(spec, 256, frame_stack, seed, precision)
 
     def _add_layers(self, seeds: Iterator[int]) -> None:
-        self._sections = [_Section(channels, seeds, self._dtype) for channels in (16, 32, 32)]
+        sections = ((_FirstConv2D, 16), (tf.keras.layers.Conv2D, 32), (tf.keras.layers.Conv2D, 32))
+        self._sections = [_Section(conv, channels, seeds, self._dtype) for conv, channels in sections]
         self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_fan_in(seeds), dtype=self._dtype)
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
@@ -167,7 +178,7 @@ class MLPTorso(Torso):
         ]
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
-        x = _flatten(x)
+        x = tf.cast(_flatten(x), tf.float32) * (1 / 255 if x.dtype == tf.uint8 else 1.0)
         for layer in self._layers:
             x = tf.nn.relu(layer(x))
         return x

@@ -17,7 +17,7 @@ from impala_tf.networks.agent import make_agent
 from impala_tf.runtime.layout import envs_per_actor
 from impala_tf.transport import TRAJECTORIES, VARIABLES
 from impala_tf.transport.connection import ServerWatch, wait_for_server
-from impala_tf.transport.signatures import check_same, trajectory_signature, variables_signature
+from impala_tf.transport.signatures import check_same, unroll_signature, variables_signature
 from impala_tf.transport.variables import VariableClient
 from impala_tf.transport.writer import UnrollWriter
 
@@ -47,7 +47,7 @@ class ActorSetup:
         agent = make_agent(spec, config)
         tables = wait_for_server(address, config.run.connect_timeout, say)
         self._watch = ServerWatch(address, config.run.connect_timeout, on_lost) if on_lost else None
-        ours = trajectory_signature(spec, agent.core_state_spec, config.data.unroll_length)
+        ours = unroll_signature(spec, agent.core_state_spec, config.data.unroll_length)
         check_same("unrolls", tables[TRAJECTORIES].signature, ours)
         check_same("parameters", tables[VARIABLES].signature, variables_signature(agent.trainable_variables))
         variables = VariableClient(address, agent.trainable_variables, config.run.connect_timeout, say)
@@ -57,7 +57,7 @@ class ActorSetup:
         self.environment = environments.make(
             num_envs=envs_per_actor(config), seed=int(seeds[0]) % 2**31, **config.environment_options()
         )
-        self.writer = UnrollWriter(address)
+        self.writer = UnrollWriter(address, spec.frame_stack)
         self.actor = Actor(
             self.environment, agent, self.writer.write, variables.refresh, config.data.unroll_length, int(seeds[1])
         )

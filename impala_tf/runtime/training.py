@@ -20,7 +20,7 @@ from impala_tf.runtime.logdir import LogDir
 from impala_tf.runtime.progress import Progress
 from impala_tf.transport import VARIABLES, server
 from impala_tf.transport.dataset import BatchQueue, make_dataset
-from impala_tf.transport.signatures import trajectory_signature, variables_signature
+from impala_tf.transport.signatures import trajectory_signature, unroll_signature, variables_signature
 from impala_tf.transport.variables import VariablePublisher
 
 
@@ -55,7 +55,8 @@ class Training:
         if state is not None:
             say(f"resuming {config.run.logdir} at {self.frames:,} frames, learner step {self.step_count:,}")
 
-        signature = trajectory_signature(spec, self.agent.core_state_spec, config.data.unroll_length)
+        trajectory = (spec, self.agent.core_state_spec, config.data.unroll_length)
+        signature = unroll_signature(*trajectory)
         signatures = {VARIABLES: variables_signature(self.agent.trainable_variables)}
         signatures.update({t.table_name: signature for t in reverb_config.tables if t.table_name != VARIABLES})
         self._server = server.Server(reverb_config, signatures, config.run.port)
@@ -63,7 +64,7 @@ class Training:
         self._publisher = VariablePublisher(self.address, self.agent.trainable_variables)
         self._publisher.publish(self.step_count)
         # Tracing takes seconds, which the actors need to start anyway.
-        self.learner.trace(signature, config.data.batch_size)
+        self.learner.trace(trajectory_signature(*trajectory), config.data.batch_size)
         self._batches = BatchQueue(make_dataset(self.address, signature, config.data.batch_size), config.data.prefetch)
         self._saved = time.monotonic()
         self._reported: float | None = None

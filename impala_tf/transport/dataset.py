@@ -9,7 +9,7 @@ import reverb
 import tensorflow as tf
 
 from impala_tf.structures import Trajectory
-from impala_tf.transport import TRAJECTORIES
+from impala_tf.transport import TRAJECTORIES, frames
 
 
 def make_dataset(address: str, signature: Trajectory, batch_size: int) -> tf.data.Dataset:
@@ -19,7 +19,7 @@ def make_dataset(address: str, signature: Trajectory, batch_size: int) -> tf.dat
 
     Args:
       address: of the server; sampling from a server in the same process skips gRPC.
-      signature: of one unroll, as `trajectory_signature` gives it.
+      signature: of one unroll in the table, as `unroll_signature` gives it. Packed stacks are unpacked.
       batch_size: B.
     """
     samples = reverb.TrajectoryDataset(
@@ -42,7 +42,12 @@ def _time_major(batch: Trajectory) -> Trajectory:
     def swap(x: tf.Tensor) -> tf.Tensor:
         return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
-    per_step = tf.nest.map_structure(swap, batch._replace(core_state=(), task_id=()))
+    observation = batch.observation
+    packed = isinstance(observation, frames.Frames)
+    not_per_step = {"core_state": (), "task_id": (), **({"observation": ()} if packed else {})}
+    per_step = tf.nest.map_structure(swap, batch._replace(**not_per_step))
+    if packed:
+        per_step = per_step._replace(observation=frames.unpack(observation, batch.episode_length))
     return per_step._replace(core_state=batch.core_state, task_id=batch.task_id)
 
 

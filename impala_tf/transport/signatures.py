@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec, EnvironmentSpec, Trajectory
+from impala_tf.transport import frames
 
 
 def _map_spec(function, spec: Any) -> Any:
@@ -46,6 +47,12 @@ def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_l
         core_state=_map_spec(lambda s: tf.TensorSpec(s.shape, tf.as_dtype(s.dtype)), core_state),
         task_id=tf.TensorSpec((), tf.int32),
     )
+
+
+def unroll_signature(environment: EnvironmentSpec, core_state: Any, unroll_length: int) -> Trajectory:
+    """Signature of one unroll on the wire and in the table: `trajectory_signature`'s, stacks of frames packed."""
+    signature = trajectory_signature(environment, core_state, unroll_length)
+    return frames.packed_signature(signature) if environment.frame_stack else signature
 
 
 def variables_signature(variables: Sequence[tf.Variable]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import reverb
 import tree
 
 from impala_tf.structures import Trajectory
-from impala_tf.transport import TRAJECTORIES
+from impala_tf.transport import TRAJECTORIES, frames
 
 
 class UnrollWriter:
@@ -17,12 +17,17 @@ class UnrollWriter:
     more pieces.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, frame_stack: bool = False):
+        """Args:
+        address: of the server.
+        frame_stack: that of the `EnvironmentSpec`; stacks are packed.
+        """
+        self._frame_stack = frame_stack
         self._writer = reverb.Client(address).trajectory_writer(num_keep_alive_refs=1)
 
     def write(self, unroll: Trajectory) -> None:
         """Copies and compresses one unroll ([T + 1, ...] numpy arrays) and sends it in the background."""
-        self._writer.append(unroll)
+        self._writer.append(frames.pack(unroll) if self._frame_stack else unroll)
         newest = tree.map_structure(lambda column: column[-1], self._writer.history)
         self._writer.create_item(TRAJECTORIES, priority=1.0, trajectory=newest)
 
