@@ -104,9 +104,17 @@ class VariableClient:
             time.sleep(0.1)
         self._container = reverb_variable_container.ReverbVariableContainer(address, [VARIABLES])
         self._learner_step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._values = {"learner_step": self._learner_step, "variables": list(variables)}
+        self._variables = {"learner_step": self._learner_step, "variables": list(variables)}
+        # One graph for both. The container's own `update` is traced anew at every call if the variables are those of
+        # mixed-precision layers.
+        self._pull = tf.function(self._pull_and_assign, autograph=False)
 
     def refresh(self) -> int:
         """Overwrites the variables with the newest published ones and returns the learner step that made them."""
-        self._container.update(self._values, VARIABLES)
+        self._pull()
         return int(self._learner_step)
+
+    def _pull_and_assign(self) -> None:
+        values = self._container.pull(VARIABLES)
+        for variable, value in zip(tf.nest.flatten(self._variables), tf.nest.flatten(values)):
+            variable.assign(value)
