@@ -67,7 +67,7 @@ def _round(config: Config, seconds: float, on_gpu: bool, say: Callable[[str], No
         return min(results, key=lambda m: m.core_seconds_per_frame)
 
     say("  environment")
-    (environment,) = in_processes(parts.environment, [(config, 0, seconds)], timeout)
+    alone = in_processes(parts.environment, [(config, 0, seconds)], timeout)
     everywhere = in_processes(parts.environment, [(config, i, seconds) for i in range(cores())], timeout)
     say("  inference")
     inference = cheapest(parts.inference, {1})
@@ -78,6 +78,7 @@ def _round(config: Config, seconds: float, on_gpu: bool, say: Callable[[str], No
     say("  the whole system")
     system = whole.run(config, warm_up=seconds, seconds=3 * seconds)
 
+    environment = min(*alone, *everywhere, key=lambda m: m.core_seconds_per_frame)
     e, i, l = (m.core_seconds_per_frame for m in (environment, inference, learner))  # noqa: E741
     limit = min(cores() / (e + i), learner.frames_per_second) if on_gpu else cores() / (e + i + l)
     environment_alone = sum(m.frames_per_second for m in everywhere)

@@ -1,0 +1,44 @@
+"""impala-benchmark through its real main."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+BENCHMARK = ("-m", "run.benchmark")
+
+
+def test_errors(start, error_of, tmp_path):
+    cases = [
+        (["--env=cach"], "did you mean catch"),
+        (["--env=catch", "--repeats=0"], "--repeats"),
+        (["--env=catch", f"--output={tmp_path}/missing/benchmark.json"], "--output="),
+    ]
+    for started, told in [(start(*flags, command=BENCHMARK), told) for flags, told in cases]:
+        assert told in error_of(started, 10)
+
+
+@pytest.mark.slow
+def test_numbers_fit_each_other(start, tmp_path):
+    output = tmp_path / "benchmark.json"
+    flags = ("--env=catch", "--num_actors=1", "--seconds=0.5", "--repeats=1", f"--output={output}")
+    run = start(*flags, command=BENCHMARK)
+    assert run.finish(150) == 0, run.describe()
+    assert run.err == "", run.describe()
+    run.wait_until_gone()
+
+    result = json.loads(output.read_text())
+    results = {name: spread["median"] for name, spread in result["results"].items()}
+    assert all(value > 0 for value in results.values()), results
+    parts = [results[f"{part}_core_us_per_frame"] for part in ("environment", "inference", "learner")]
+    if result["device"] == "CPU":
+        assert results["limit_frames_per_second"] == pytest.approx(1e6 * result["cores"] / sum(parts))
+    whole = results["whole_frames_per_second"]
+    assert results["efficiency"] == pytest.approx(whole / results["limit_frames_per_second"])
+    assert results["ratio_to_environment"] == pytest.approx(whole / results["environment_frames_per_second"])
+    assert set(result["whole"]["cpu_seconds_per_1000_frames"]) == {"learner", "actor 0"}
+    assert {"variables", "inference", "environment", "writer", "queue"} <= set(result["whole"]["actor_shares"])
+    unroll = 21 * 10 * 5 * 4  # Bytes of Catch's observations.
+    assert 100 < results["bytes_per_unroll"] < 2 * unroll
+    assert "efficiency (whole / limit)" in run.out
