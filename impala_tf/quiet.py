@@ -1,10 +1,11 @@
 """Keeps other libraries' informational messages off the user's terminal.
 
-They reach standard error by three ways:
+They reach standard error by four ways:
 
 - TensorFlow's C++ start-up log (oneDNN, missing CUDA drivers, CPU features): read from the environment when TensorFlow
   is loaded; `environment()`.
 - Gym's notice that it is unmaintained, printed when TF-Agents imports it: `environment()`.
+- Python's SyntaxWarnings about TF-Agents' source, where it was installed without being compiled: `environment()`.
 - Reverb's and XLA's lines, written to file descriptor 2 without any switch; `native_stderr()`.
 
 TF_CPP_MIN_LOG_LEVEL=0 in the environment shows everything.
@@ -17,6 +18,7 @@ import faulthandler
 import os
 import pathlib
 import sys
+import warnings
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -26,6 +28,8 @@ def environment() -> None:
     os.environ.setdefault(_LEVEL, "3")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if not _show_everything():
+        # For a file that is being compiled, the module is its path without the ending.
+        warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*\btf_agents\b")
         with contextlib.suppress(ImportError):
             # A table {gym's version: notice} in a package without code of its own; gym prints what it finds there.
             from gym_notices.notices import notices

@@ -118,6 +118,17 @@ def test_heavy_libraries_start_silently():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_libraries_that_were_not_compiled_at_their_installation_start_silently():
+    """TF-Agents compares with `is` to a literal, of which Python tells when it compiles the file."""
+    done = run_python(
+        "import impala_tf, importlib.util, pathlib\n"
+        "folder = importlib.util.find_spec('tf_agents').submodule_search_locations[0]\n"
+        "source = pathlib.Path(folder, 'utils', 'common.py')\n"
+        "compile(source.read_text(), str(source), 'exec')\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 NATIVE_LINES = """
 import os, sys
 import impala_tf, reverb
