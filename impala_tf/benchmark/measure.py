@@ -38,10 +38,10 @@ class Measurement(NamedTuple):
         return self.cpu_seconds / self.frames
 
 
-def repeat(step: Callable[[], int], seconds: float, warm_up: float = 2.0) -> Measurement:
-    """Calls `step`, which returns the frames that it worked on, for `seconds` after `warm_up` seconds of the same."""
+def repeat(step: Callable[[], int], seconds: float) -> Measurement:
+    """Calls `step`, which returns the frames that it worked on, for `seconds` after a fifth of that to warm up."""
     start = time.perf_counter()
-    while time.perf_counter() - start < warm_up:
+    while time.perf_counter() - start < seconds / 5:
         step()
     start, cpu, frames = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:

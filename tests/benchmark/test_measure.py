@@ -33,9 +33,9 @@ def test_warm_up_does_not_count_and_sleep_costs_no_processor_time():
         time.sleep(0.01)
         return 3
 
-    measured = repeat(step, seconds=0.2, warm_up=0.1)
-    assert measured.frames == 3 * sum(call >= calls[0] + 0.1 for call in calls)
-    assert 0.2 <= measured.seconds < 1.0
+    measured = repeat(step, seconds=0.5)
+    assert 3 <= measured.frames // 3 < len(calls) <= measured.frames // 3 + 11  # Each takes 0.01 s or more.
+    assert 0.5 <= measured.seconds < 1.5
     assert measured.cpu_seconds < 0.5 * measured.seconds
 
 

@@ -45,11 +45,10 @@ def test_only_stacks_of_four_are_packed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("game", ["breakout", "pong"])
-def test_ten_thousand_steps_through_reverb(game):
+def test_ten_thousand_steps_through_reverb():
     """Bit for bit, across life losses, the ends of games, time limits and unrolls; the agent plays at random."""
     num_envs, unroll_length, batch_size, unrolls = 16, 20, 8, 32  # 10,240 steps.
-    environment = environments.make(f"atari/{game}", num_envs, seed=5, max_frames_per_episode=1500)
+    environment = environments.make("atari/breakout", num_envs, seed=5, max_frames_per_episode=1500)
     agent = Agent(environment.spec, torso="mlp", seed=1)
     layout = (environment.spec, agent.core_state_spec, unroll_length)
     signatures = {
@@ -77,7 +76,7 @@ def test_ten_thousand_steps_through_reverb(game):
             assert writer.flush(timeout=10)
         queue.stop()
     assert games > 10
-    assert (lives > 10) == (game == "breakout")
+    assert lives > 10
 
 
 def test_the_learner_sees_what_it_would_without_packing():
