@@ -45,7 +45,7 @@ def _main(argv: list[str]) -> int:
         print(f"ERROR: {error}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", flush=True)
+        print("interrupted; there is no result", flush=True)
         return 130
 
 

@@ -33,8 +33,8 @@ class Pixels(tf.keras.initializers.Initializer):
 
     Most of a game's picture is background. A filter that answers to it makes features that are large and hardly change
     with what happens in the game. The error that all frames of a batch have in common then makes up nearly all of the
-    gradient; the clip of its norm (40) leaves little of the rest, and the agent first spends a million frames on
-    shrinking such features. Without a mean, a flat background is silent.
+    gradient; the clip of its norm (40) leaves little of the rest, and the agent first spends its updates on shrinking
+    such features. Without a mean, a flat background is silent.
 
     Where the channels are successive frames, a filter is the sum of one that sees what stands still (its mean over the
     frames) and one that sees what moves (the rest). Nothing that stands still, flat or not, excites the second: it is

@@ -22,6 +22,8 @@ from impala_tf.errors import UserError
 from impala_tf.runtime import forking
 from impala_tf.runtime.signals import stop_on_signal
 
+_KILL_SECONDS = 5.0
+
 Work = Callable[[Config, Callable[[], None]], None]
 """Takes the settings and what to call once the work has got going."""
 
@@ -82,9 +84,9 @@ class Child:
         self._process.terminate()
 
     def kill(self) -> None:
-        """Ends it, if it still runs, and waits for that."""
+        """Ends it, if it still runs, and waits for that, though not for ever: a full disk or a lost one can hold it."""
         self._process.kill()
-        self._process.join()
+        self._process.join(_KILL_SECONDS)
 
     @property
     def error(self) -> str:
