@@ -8,29 +8,58 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tree
 
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import AgentInput, Trajectory
-from impala_tf.transport.signatures import trajectory_signature
+from impala_tf.unrolls import Unrolls, agent_input
 
 
-def make_policy(agent: Agent, seed: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor, Any]]:
-    """The compiled behaviour policy, (inputs [B, ...], core state, counter) to (action [B], logits [B, A], core state).
+class Policy:
+    """The behaviour policy mu: draws a_t from the softmax of the agent's logits."""
 
-    It draws a_t ~ mu(. | x_t), the softmax of the logits, from `seed` and the counter, an int64 that must be another
-    one each time: the seed fixes the actions.
-    """
+    def __init__(self, agent: Agent, seed: int):
+        """`seed` fixes the actions."""
+        self._agent, self._rng = agent, np.random.default_rng(seed)
+        self._step: Callable[..., Any] | None = None
 
-    def sample(inputs: AgentInput, core_state: Any, counter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        output, core_state = agent.step(inputs, core_state)
-        draw = tf.stack([tf.constant(seed, tf.int64), counter])
-        action = tf.random.stateless_categorical(output.logits, 1, draw, dtype=tf.int32)[:, 0]
-        return action, output.logits, core_state
+    def __call__(self, inputs: AgentInput, core_state: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+        """Acts once.
 
-    return tf.function(sample, autograph=False)
+        Args:
+          inputs: arrays [B, ...]; B may change from call to call.
+          core_state: nest of float32 [B, ...].
+
+        Returns:
+          action int32 [B], the logits float32 [B, A] that it was drawn from, and the next core state.
+
+        Raises:
+          UserError: the logits are not finite, so that no action can be drawn.
+        """
+        arguments = tf.nest.map_structure(tf.convert_to_tensor, (inputs, core_state))
+        if self._step is None:
+            self._step = self._compile(*arguments)
+        logits, core_state = self._step(*arguments)
+        logits = logits.numpy()
+        if not np.isfinite(logits).all():
+            raise UserError(
+                "The policy is not finite (NaN or infinite): training diverged. Lower --learning_rate or raise "
+                "--rmsprop_epsilon, and start with another --logdir."
+            )
+        # The Gumbel-max trick: a draw from the softmax, at a fraction of the cost of TensorFlow's own ops for it.
+        action = np.argmax(logits + self._rng.gumbel(size=logits.shape), axis=-1).astype(np.int32)
+        return action, logits, core_state
+
+    def _compile(self, inputs: AgentInput, core_state: Any) -> Callable[..., Any]:
+        """One graph for any B. Called as such: to find it by its arguments takes longer than a small torso."""
+
+        def step(inputs: AgentInput, core_state: Any) -> tuple[tf.Tensor, Any]:
+            output, core_state = self._agent.step(inputs, core_state)
+            return output.logits, core_state
+
+        signature = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), (inputs, core_state))
+        return tf.function(step, autograph=False).get_concrete_function(*signature)
 
 
 class Actor:
@@ -64,23 +93,14 @@ class Actor:
         self._environment = environment
         self._write, self._refresh = write, refresh
         self._unroll_length = unroll_length
-        self._agent_steps = 0
         self.seconds = dict.fromkeys(("variables", "inference", "environment", "writer"), 0.0)
-
-        signature = trajectory_signature(environment.spec, agent.core_state_spec, unroll_length)
-        self._unrolls: Trajectory = tree.map_structure(
-            lambda spec: np.zeros((environment.num_envs, *spec.shape), spec.dtype.as_numpy_dtype), signature
-        )
-        self._unrolls.task_id[:] = task_id
-        self._policy = make_policy(agent, seed)
-        self._core_state = agent.initial_state(environment.num_envs)
-        # Entry 0 of the first unroll: nothing led to the first observation, so its action, logits and reward stay 0.
-        self._observe(0, environment.reset())
-
-    def _observe(self, entry: int, output: Any) -> None:
-        """Stores what the environments answered as entry `entry` of the unrolls."""
-        for name, value in output._asdict().items():
-            tree.map_structure(lambda column, x: np.copyto(column[:, entry], x), getattr(self._unrolls, name), value)
+        num_envs = environment.num_envs
+        self._policy = Policy(agent, seed)
+        self._core_state = agent.initial_state(num_envs)
+        self._unrolls = Unrolls(environment.spec, agent.core_state_spec, num_envs, unroll_length, task_id)
+        output = environment.reset()
+        self._unrolls.begin(output, self._core_state)
+        self._inputs = agent_input(output, np.zeros(num_envs, np.int32))
 
     def run_unroll(self) -> None:
         """Refreshes the parameters, takes T steps in every environment and writes the B finished unrolls.
@@ -88,43 +108,23 @@ class Actor:
         Raises:
           UserError: the policy's logits are not finite, so that no action can be drawn.
         """
-        clock = _Clock(self.seconds)
-        unrolls = self._unrolls
+        clock = Clock(self.seconds)
         learner_step = self._refresh()
         clock.lap("variables")
-        tree.map_structure(lambda column, x: np.copyto(column, x), unrolls.core_state, self._core_state)
-        for t in range(self._unroll_length):
-            inputs = AgentInput(
-                observation=tree.map_structure(lambda column: tf.convert_to_tensor(column[:, t]), unrolls.observation),  # noqa: B023
-                last_reward=tf.convert_to_tensor(unrolls.reward[:, t]),
-                last_action=tf.convert_to_tensor(unrolls.action[:, t]),
-                episode_start=tf.convert_to_tensor(unrolls.terminated[:, t] | unrolls.truncated[:, t]),
-            )
-            counter = tf.constant(self._agent_steps, tf.int64)
-            action, logits, self._core_state = self._policy(inputs, self._core_state, counter)
-            action, logits = action.numpy(), logits.numpy()
-            if not np.isfinite(logits).all():
-                raise UserError(
-                    f"The policy of learner step {learner_step} is not finite (NaN or infinite): training diverged. "
-                    "Lower --learning_rate or raise --rmsprop_epsilon, and start with another --logdir."
-                )
+        for _ in range(self._unroll_length):
+            action, logits, self._core_state = self._policy(self._inputs, self._core_state)
             clock.lap("inference")
             output = self._environment.step(action)
             clock.lap("environment")
-            self._observe(t + 1, output)
-            unrolls.action[:, t + 1], unrolls.behaviour_logits[:, t + 1] = action, logits
-            unrolls.learner_step[:, t + 1] = learner_step
-            self._agent_steps += 1
+            self._unrolls.append(output, action, logits, learner_step)
+            self._inputs = agent_input(output, action)
             clock.lap("writer")
-        for i in range(self._environment.num_envs):
-            self._write(tree.map_structure(lambda column: column[i], unrolls))  # noqa: B023
-        # The next unroll overlaps by one: its entry 0 is this one's entry T.
-        for column in tree.flatten(unrolls._replace(core_state=(), task_id=())):
-            column[:, 0] = column[:, -1]
+        for unroll in self._unrolls.take(self._core_state):
+            self._write(unroll)
         clock.lap("writer")
 
 
-class _Clock:
+class Clock:
     """Adds the time since the last lap to what it was spent on."""
 
     def __init__(self, seconds: dict[str, float]):

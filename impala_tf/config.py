@@ -150,6 +150,13 @@ class RunConfig:
     envs_per_actor: int = _setting(
         0, "Environments of one actor, stepped as a batch; 0: by the actors' number.", at_least=0
     )
+    inference: str = _setting(
+        "actor",
+        "Where the policy runs. actor: in every actor process, for its own environments. central: in the learner's "
+        "process, in batches, for the environments of all actor processes of this machine; they then step environments "
+        "only.",
+        choices=("actor", "central"),
+    )
     address: str = _setting("", "--role=actor: the learner's host:port.")
     port: int = _setting(
         0,
@@ -225,6 +232,11 @@ def from_values(values: dict[str, Any]) -> Config:
         groups[group][name] = value
     types = {group.name: type(getattr(Config(), group.name)) for group in dataclasses.fields(Config)}
     config = Config(**{name: types[name](**chosen) for name, chosen in groups.items()})
+    if config.run.inference == "central" and (config.run.role != "all" or config.run.num_actors == 0):
+        raise UserError(
+            "--inference=central is for learner and environments on one machine, each in processes of their own: it "
+            "goes with neither --role nor --num_actors=0."
+        )
     if config.loss.rho_bar < config.loss.c_bar:
         raise UserError(
             f"--rho_bar={config.loss.rho_bar} is below --c_bar={config.loss.c_bar}; V-trace needs rho_bar >= c_bar "

@@ -17,6 +17,7 @@ first observation of the next episode.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,15 @@ class ArraySpec(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+
+def map_spec(function: Callable[[ArraySpec], Any], spec: Any) -> Any:
+    """Maps over a nest whose leaves are `ArraySpec`s: themselves tuples, which other maps would take apart."""
+    if isinstance(spec, ArraySpec):
+        return function(spec)
+    if isinstance(spec, dict):
+        return {key: map_spec(function, value) for key, value in spec.items()}
+    return tuple(map_spec(function, value) for value in spec)
 
 
 class EnvironmentSpec(NamedTuple):

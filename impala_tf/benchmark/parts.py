@@ -14,7 +14,7 @@ import tensorflow as tf
 import tree
 
 from impala_tf import environments
-from impala_tf.actor import Actor, make_policy
+from impala_tf.actor import Actor, Policy
 from impala_tf.benchmark.measure import Measurement, repeat
 from impala_tf.config import Config
 from impala_tf.learner import Learner
@@ -51,10 +51,10 @@ def inference(config: Config, threads: int, seconds: float) -> Measurement:
     inputs = AgentInput(
         entries.observation[0], entries.reward[0], entries.action[0], tf.zeros_like(entries.terminated[0])
     )
-    policy, state = make_policy(agent, seed=0), agent.initial_state(num_envs)
+    policy, state = Policy(agent, seed=0), agent.initial_state(num_envs)
 
     def step() -> int:
-        tree.map_structure(lambda x: x.numpy(), policy(inputs, state, tf.constant(0, tf.int64)))
+        policy(inputs, state)
         return num_envs * spec.frames_per_step
 
     return repeat(step, seconds)

@@ -10,6 +10,7 @@ import re
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from impala_tf.config import Config
@@ -28,8 +29,7 @@ def run(config: Config, warm_up: float, seconds: float) -> dict[str, Any]:
     Returns:
       frames_per_second, core_seconds_per_frame, cpu_seconds_per_1000_frames {process: ...}, peak_memory_mib
       {process: ...} (resident, what forked processes share counted in each), policy_lag_mean and policy_lag_max
-      (learner steps), learner_waiting (share of the time), actor_shares {what: share of the actors' time since their
-      start}.
+      (learner steps), x
 
     Raises:
       UserError: as `supervisor.run`; or the system did not get going.
@@ -60,7 +60,11 @@ def run(config: Config, warm_up: float, seconds: float) -> dict[str, Any]:
             measured: list[dict[str, str]] = []
             while not measured or float(measured[-1]["time"]) - float(first["time"]) < seconds:
                 measured.append(rows.next(_START_SECONDS))
-            after, shares = _processes(), _actor_shares(logdir.logs)
+            after = _processes()
+            shares = {
+                "actor_shares": _shares(logdir.logs.glob("actor_*.log")),
+                "central_inference_shares": _shares([logdir.logs / "learner.log"]),
+            }
         finally:
             stop.set()
             thread.join()
@@ -117,11 +121,11 @@ def _processes() -> dict[str, tuple[float, float]]:
     }
 
 
-def _actor_shares(logs: pathlib.Path) -> dict[str, float]:
-    """{what: share of their time that the actors have spent in it}, the mean over actors."""
+def _shares(logs: Iterable[pathlib.Path]) -> dict[str, float]:
+    """{what: share of its time that a process has spent in it}, the mean over processes; by the last such log line."""
     shares: dict[str, list[float]] = {}
-    for log in logs.glob("actor_*.log"):
-        lines = [line for line in log.read_text().splitlines() if " unrolls in " in line]
+    for log in logs:
+        lines = re.findall(r": (\w+ \d+%(?:, \w+ \d+%)*)$", log.read_text(), re.MULTILINE)
         for what, percent in re.findall(r"(\w+) (\d+)%", lines[-1] if lines else ""):
             shares.setdefault(what, []).append(int(percent) / 100)
     return {what: sum(values) / len(values) for what, values in shares.items()}
@@ -139,5 +143,5 @@ def _summary(first, measured, before, after, shares) -> dict[str, Any]:
         "policy_lag_mean": sum(float(row["policy_lag_mean"]) for row in measured) / len(measured),
         "policy_lag_max": max(float(row["policy_lag_max"]) for row in measured),
         "learner_waiting": sum(float(row["learner_waiting"]) for row in measured) / len(measured),
-        "actor_shares": shares,
+        **shares,
     }

@@ -6,7 +6,7 @@ import abc
 
 import numpy as np
 
-from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
+from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, map_spec
 
 
 class BatchedEnvironment(abc.ABC):
@@ -51,6 +51,18 @@ class BatchedEnvironment(abc.ABC):
         if actions.min() < 0 or actions.max() >= self.spec.num_actions:
             raise ValueError(f"actions must lie in [0, {self.spec.num_actions}), got {actions}")
         return actions
+
+
+def empty_output(spec: EnvironmentSpec, num_envs: int) -> EnvironmentOutput:
+    """An output [B, ...] of zeros, as environments of `spec` give it."""
+    return EnvironmentOutput(
+        observation=map_spec(lambda s: np.zeros((num_envs, *s.shape), s.dtype), spec.observation),
+        reward=np.zeros(num_envs, np.float32),
+        terminated=np.zeros(num_envs, bool),
+        truncated=np.zeros(num_envs, bool),
+        episode_return=np.zeros(num_envs, np.float32),
+        episode_length=np.zeros(num_envs, np.int32),
+    )
 
 
 class Games:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from absl import logging
 
+from impala_tf.central.mailbox import LearnerMailbox, WorkerMailbox
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime import forking
@@ -25,7 +26,8 @@ from impala_tf.runtime.signals import stop_on_signal
 _KILL_SECONDS = 5.0
 
 Work = Callable[[Config, Callable[[], None]], None]
-"""Takes the settings and what to call once the work has got going."""
+"""Takes the settings and what to call once the work has got going. It is pickled: a function of a module, or a
+`functools.partial` of one."""
 
 
 class Child:
@@ -42,7 +44,7 @@ class Child:
 
         Args:
           name: of the process.
-          work: `learn` or `act`.
+          work: `learn`, `act` or `step_environments`, but for what that takes besides.
           config: for `work`.
           log: to which it appends.
 
@@ -98,14 +100,17 @@ class Child:
         return (errors or lines or ["it wrote nothing"])[-1].removeprefix("ERROR: ")
 
 
-def learn(config: Config, ready: Callable[[], None]) -> None:
-    """The work of the learner's process. When the parent ends or asks for it, it writes a checkpoint and ends."""
+def learn(config: Config, ready: Callable[[], None], mailbox: LearnerMailbox | None = None) -> None:
+    """The work of the learner's process. When the parent ends or asks for it, it writes a checkpoint and ends.
+
+    With a mailbox, it acts in the environments of other processes, too.
+    """
     stop, _ = stop_on_signal(signal.SIG_IGN)
     _end_with_parent(signal.SIGTERM)
     from impala_tf.runtime import training
 
     ready()
-    training.run(config, stop, lambda message: print(message, flush=True))
+    training.run(config, stop, lambda message: print(message, flush=True), mailbox)
 
 
 def act(config: Config, ready: Callable[[], None]) -> None:
@@ -113,7 +118,19 @@ def act(config: Config, ready: Callable[[], None]) -> None:
     _end_with_parent(signal.SIGKILL)
     from impala_tf.runtime import acting
 
-    acting.run(config, lambda message: print(message, file=sys.stderr, flush=True), ready)
+    acting.run(config, _log, ready)
+
+
+def step_environments(config: Config, ready: Callable[[], None], mailbox: WorkerMailbox, seed: list[int]) -> None:
+    """The work of an environment process, as unceremonious as an actor's."""
+    _end_with_parent(signal.SIGKILL)
+    from impala_tf.central import worker
+
+    worker.run(config, mailbox, seed, _log, ready)
+
+
+def _log(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _main(name, work, config, log, ready) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable
 
+from impala_tf import environments
+from impala_tf.central.mailbox import LearnerMailbox
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime import children
 from impala_tf.runtime.children import Child
-from impala_tf.runtime.layout import num_actors
+from impala_tf.runtime.layout import envs_per_actor, num_actors
 from impala_tf.runtime.logdir import LogDir
 
 _SHUTDOWN_SECONDS = 8.0
@@ -24,10 +27,11 @@ _ENDING_SECONDS = 2.0
 class _ActorSlot:
     """One of the run's actors, over all of its processes."""
 
-    def __init__(self, actor_id: int, start: Callable[[int], Child]):
+    def __init__(self, actor_id: int, start: Callable[[int, int], Child]):
+        """Starts the first process: `start` takes the actor's number and how often it was started before."""
         self.actor_id, self._start = actor_id, start
         self.restarts, self._backoff, self._restart_at = 0, _SHORTEST_BACKOFF_SECONDS, 0.0
-        self.child = start(actor_id)
+        self.child = start(actor_id, 0)
 
     def schedule_restart(self) -> float:
         """Decides when the next process starts; returns the seconds until then."""
@@ -44,7 +48,7 @@ class _ActorSlot:
 
     def restart(self) -> None:
         self._restart_at = 0.0
-        self.child = self._start(self.actor_id)
+        self.child = self._start(self.actor_id, self.restarts)
 
     @property
     def waiting(self) -> bool:
@@ -68,14 +72,26 @@ def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], N
     """
     logs = LogDir(config.run.logdir).logs
 
-    def start_actor(actor_id: int) -> Child:
+    frames = LogDir(config.run.logdir).frames
+    mailbox = None
+    if config.run.inference == "central":
+        spec = environments.spec(**config.environment_options())
+        mailbox = LearnerMailbox(spec, num_actors(config), envs_per_actor(config))
+
+    def start_actor(actor_id: int, starts: int) -> Child:
         chosen = dataclasses.replace(config.run, role="actor", address=f"localhost:{port}", actor_id=actor_id)
         actor = dataclasses.replace(config, run=chosen)
-        return Child(f"actor {actor_id}", children.act, actor, logs / f"actor_{actor_id}.log")
+        work: children.Work = children.act
+        if mailbox is not None:
+            # No process, started anew or resumed, plays the same games again.
+            seed = [config.run.seed, actor_id, starts, frames]
+            work = functools.partial(children.step_environments, mailbox=mailbox.worker(actor_id), seed=seed)
+        return Child(f"actor {actor_id}", work, actor, logs / f"actor_{actor_id}.log")
 
     say(f"importing TensorFlow and Reverb; the output of the learner and {num_actors(config)} actors is in {logs}")
     learning = dataclasses.replace(config, run=dataclasses.replace(config.run, role="learner", port=port))
-    learner = Child("learner", children.learn, learning, logs / "learner.log")
+    learn = functools.partial(children.learn, mailbox=mailbox)
+    learner = Child("learner", learn, learning, logs / "learner.log")
     slots: list[_ActorSlot] = []
     try:
         slots.extend(_ActorSlot(i, start_actor) for i in range(num_actors(config)))

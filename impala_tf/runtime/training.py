@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from impala_tf import environments
+from impala_tf.central.inference import CentralInference, LocalVariables
+from impala_tf.central.mailbox import LearnerMailbox
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.learner import Learner
-from impala_tf.networks.agent import make_agent
+from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.runtime import layout
 from impala_tf.runtime.checkpoint import Checkpointer
 from impala_tf.runtime.logdir import LogDir
 from impala_tf.runtime.progress import Progress
+from impala_tf.structures import EnvironmentSpec
 from impala_tf.transport import VARIABLES, server
 from impala_tf.transport.dataset import BatchQueue, make_dataset
 from impala_tf.transport.signatures import trajectory_signature, unroll_signature, variables_signature
 from impala_tf.transport.variables import VariablePublisher
+from impala_tf.transport.writer import UnrollWriter
 
 
 class Training:
     """A run's learner, from the opened log directory to the last checkpoint. Use it in a `with` statement."""
 
-    def __init__(self, config: Config, say: Callable[[str], None]):
+    def __init__(self, config: Config, say: Callable[[str], None], mailbox: LearnerMailbox | None = None):
         """Opens the log directory, starts the server, restores the newest checkpoint and publishes its parameters.
 
         Args:
           config: of the run.
           say: prints a line on the console.
+          mailbox: to environment processes, to infer for them; None where actors infer for themselves.
 
         Raises:
           UserError: for anything in the settings, the folder or its checkpoints that cannot be used.
@@ -61,13 +68,37 @@ class Training:
         signatures.update({t.table_name: signature for t in reverb_config.tables if t.table_name != VARIABLES})
         self._server = server.Server(reverb_config, signatures, config.run.port)
         self.address = self._server.address
-        self._publisher = VariablePublisher(self.address, self.agent.trainable_variables)
+        self._publisher: VariablePublisher | LocalVariables
+        self._inference: CentralInference | None = None
+        if mailbox is None:
+            self._publisher = VariablePublisher(self.address, self.agent.trainable_variables)
+        else:
+            policy = make_agent(spec, config)
+            self._publisher = LocalVariables(self.agent.trainable_variables, policy.trainable_variables)
+            self._inference = self._make_inference(mailbox, policy, self._publisher, spec)
         self._publisher.publish(self.step_count)
+        if self._inference:
+            self._inference.start()
         # Tracing takes seconds, which the actors need to start anyway.
         self.learner.trace(trajectory_signature(*trajectory), config.data.batch_size)
         self._batches = BatchQueue(make_dataset(self.address, signature, config.data.batch_size), config.data.prefetch)
         self._saved = time.monotonic()
         self._reported: float | None = None
+
+    def _make_inference(
+        self, mailbox: LearnerMailbox, policy: Agent, variables: LocalVariables, spec: EnvironmentSpec
+    ) -> CentralInference:
+        config = self._config
+        return CentralInference(
+            mailbox,
+            policy,
+            UnrollWriter(self.address, spec.frame_stack),
+            variables.refresh,
+            config.data.unroll_length,
+            seed=int(np.random.SeedSequence([config.run.seed, self.step_count]).generate_state(1)[0]),
+            say=lambda message: print(message, file=sys.stderr, flush=True),
+            log_interval=config.run.log_interval,
+        )
 
     @property
     def frames(self) -> int:
@@ -95,6 +126,8 @@ class Training:
             self._say(f"learner ready at {self.address}; waiting for the actors' first unrolls")
         waiting_since = time.monotonic()
         while not (self.finished or stop.is_set()):
+            if self._inference:
+                self._inference.check()
             batch = self.next_batch(timeout=0.25)
             waited = time.monotonic() - waiting_since
             if batch is not None:
@@ -182,6 +215,8 @@ class Training:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._inference:
+            self._inference.stop(timeout=2.0)
         self._batches.stop()
         self._publisher.stop()
         with contextlib.suppress(OSError, tf.errors.OpError):  # What cannot be written has been reported.
@@ -190,11 +225,15 @@ class Training:
         self._lock.close()
 
 
-def run(config: Config, stop: threading.Event, say: Callable[[str], None]) -> None:
+def run(
+    config: Config, stop: threading.Event, say: Callable[[str], None], mailbox: LearnerMailbox | None = None
+) -> None:
     """Learns from what actors elsewhere send until the run is finished or `stop` is set.
+
+    With a mailbox, it acts itself, in the environments of other processes.
 
     Raises:
       UserError: as `Training` and `Training.run`.
     """
-    with Training(config, say) as training:
+    with Training(config, say, mailbox) as training:
         training.run(stop)

@@ -8,17 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from impala_tf.errors import UserError
-from impala_tf.structures import ArraySpec, EnvironmentSpec, Trajectory
+from impala_tf.structures import EnvironmentSpec, Trajectory, map_spec
 from impala_tf.transport import frames
-
-
-def _map_spec(function, spec: Any) -> Any:
-    """Maps over a nest whose leaves are `ArraySpec`s (themselves tuples, which tf.nest would take apart)."""
-    if isinstance(spec, ArraySpec):
-        return function(spec)
-    if isinstance(spec, dict):
-        return {key: _map_spec(function, value) for key, value in spec.items()}
-    return tuple(_map_spec(function, value) for value in spec)
 
 
 def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_length: int) -> Trajectory:
@@ -35,7 +26,7 @@ def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_l
         return tf.TensorSpec((entries, *shape), dtype, name)
 
     return Trajectory(
-        observation=_map_spec(lambda s: per_step(s.shape, tf.as_dtype(s.dtype)), environment.observation),
+        observation=map_spec(lambda s: per_step(s.shape, tf.as_dtype(s.dtype)), environment.observation),
         reward=per_step(),
         terminated=per_step(dtype=tf.bool),
         truncated=per_step(dtype=tf.bool),
@@ -44,7 +35,7 @@ def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_l
         action=per_step(dtype=tf.int32),
         behaviour_logits=per_step((environment.num_actions,)),
         learner_step=per_step(dtype=tf.int64),
-        core_state=_map_spec(lambda s: tf.TensorSpec(s.shape, tf.as_dtype(s.dtype)), core_state),
+        core_state=map_spec(lambda s: tf.TensorSpec(s.shape, tf.as_dtype(s.dtype)), core_state),
         task_id=tf.TensorSpec((), tf.int32),
     )
 

@@ -31,19 +31,20 @@ class UnrollWriter:
         newest = tree.map_structure(lambda column: column[-1], self._writer.history)
         self._writer.create_item(TRAJECTORIES, priority=1.0, trajectory=newest)
 
-    def flush(self, timeout: float) -> bool:
-        """Waits until the server has taken everything written.
+    def flush(self, timeout: float, unconfirmed: int = 0) -> bool:
+        """Waits until the server has taken everything written but `unconfirmed` unrolls.
 
         The table makes writers wait while its queue is full, so this is where back-pressure is felt.
 
         Args:
           timeout: in seconds.
+          unconfirmed: unrolls that may be under way when it returns.
 
         Returns:
           False if `timeout` passed first; nothing is lost, and the insertion goes on in the background.
         """
         try:
-            self._writer.flush(timeout_ms=int(timeout * 1000))
+            self._writer.flush(block_until_num_items=unconfirmed, timeout_ms=int(timeout * 1000))
         except reverb.errors.DeadlineExceededError:
             return False
         return True

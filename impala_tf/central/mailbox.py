@@ -1,0 +1,140 @@
+"""What the environment processes and the learner's process say to each other: arrays in shared memory, and pipes.
+
+A worker's arrays belong to one side at a time. The worker writes what its environments answered and announces it; from
+then on they are the learner's, until it sends the actions. Announcements and actions carry the number of the worker's
+start, so that what was meant for a worker that has died never reaches the one started in its place.
+"""
+
+from __future__ import annotations
+
+import struct
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+import tree
+
+from impala_tf.environments.base import empty_output
+from impala_tf.runtime import forking
+from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
+
+_ANNOUNCEMENT = struct.Struct("=ii")  # Worker, and the number of its start.
+_START = struct.Struct("=i")
+_ALIGNMENT = 64
+
+
+class _Arrays(NamedTuple):
+    """One worker's shared arrays.
+
+    Attributes:
+      start: int32 [1], how often a worker has started with this mailbox.
+      action: int32 [B].
+      output: what the environments answered, [B, ...].
+    """
+
+    start: Any
+    action: Any
+    output: EnvironmentOutput
+
+
+class _Memory:
+    """The arrays of all workers, in one piece; picklable on the way to a child process."""
+
+    def __init__(self, environment: EnvironmentSpec, num_workers: int, num_envs: int):
+        self._environment, self._num_envs = environment, num_envs
+        self._size = sum(self._space(array) for array in tree.flatten(self._empty()))
+        self._bytes = forking.context.RawArray("B", num_workers * self._size)
+
+    def arrays(self, worker: int) -> _Arrays:
+        """Views of the memory in this process."""
+        offset = worker * self._size
+
+        def view(array: np.ndarray) -> np.ndarray:
+            nonlocal offset
+            shared = np.frombuffer(self._bytes, array.dtype, array.size, offset).reshape(array.shape)
+            offset += self._space(array)
+            return shared
+
+        return tree.map_structure(view, self._empty())
+
+    def _empty(self) -> _Arrays:
+        one = np.zeros(1, np.int32)
+        return _Arrays(one, np.zeros(self._num_envs, np.int32), empty_output(self._environment, self._num_envs))
+
+    @staticmethod
+    def _space(array: np.ndarray) -> int:
+        return -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+class WorkerMailbox:
+    """The side of one environment process."""
+
+    def __init__(self, memory: _Memory, worker: int, announce: Connection, answers: Connection):
+        self._memory, self._worker, self._announce, self._answers = memory, worker, announce, answers
+
+    def open(self) -> int:
+        """Takes the mailbox over, in the worker's process and before anything else; returns how many environments."""
+        self._arrays = self._memory.arrays(self._worker)
+        self._arrays.start[0] += 1
+        self._start = int(self._arrays.start[0])
+        return len(self._arrays.action)
+
+    def put(self, output: EnvironmentOutput) -> None:
+        """Hands over what the environments answered."""
+        tree.map_structure(np.copyto, self._arrays.output, output)
+        self._announce.send_bytes(_ANNOUNCEMENT.pack(self._worker, self._start))
+
+    def actions(self, timeout: float) -> np.ndarray | None:
+        """Waits for the actions int32 [B] that answer the last `put`; None after `timeout` seconds without."""
+        while self._answers.poll(timeout):
+            if _START.unpack(self._answers.recv_bytes())[0] == self._start:
+                return self._arrays.action
+        return None
+
+
+class LearnerMailbox:
+    """The side of the learner's process, for all workers.
+
+    Attributes:
+      environment: spec of the environments.
+      num_workers: N.
+      num_envs: environments of each worker.
+    """
+
+    def __init__(self, environment: EnvironmentSpec, num_workers: int, num_envs: int):
+        """Allocates the shared memory and the pipes; in the process that starts both sides."""
+        self.environment, self.num_workers, self.num_envs = environment, num_workers, num_envs
+        self._memory = _Memory(environment, num_workers, num_envs)
+        # One pipe for all announcements: what is this short is written in one piece.
+        self._announced, announce = forking.context.Pipe(duplex=False)
+        pipes = [forking.context.Pipe(duplex=False) for _ in range(num_workers)]
+        self._answers = [answer for _, answer in pipes]
+        self._workers = [WorkerMailbox(self._memory, i, announce, go) for i, (go, _) in enumerate(pipes)]
+
+    def worker(self, worker: int) -> WorkerMailbox:
+        """The other side, for the same process to hand to a worker, whenever one is started."""
+        return self._workers[worker]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workers": []}  # The learner's process gets its own ends of the pipes alone.
+
+    def open(self) -> None:
+        """Maps the memory; in the learner's process and before anything below."""
+        self._arrays = [self._memory.arrays(i) for i in range(self.num_workers)]
+
+    def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
+        """Waits at most `timeout` seconds for announcements; returns (worker, start, a copy of its output) for all."""
+        taken = []
+        while self._announced.poll(0 if taken else timeout):
+            worker, start = _ANNOUNCEMENT.unpack(self._announced.recv_bytes())
+            arrays = self._arrays[worker]
+            output = tree.map_structure(np.array, arrays.output)
+            # Otherwise of a worker that has died: the one in its place may have been writing.
+            if start == arrays.start[0]:
+                taken.append((worker, start, output))
+        return taken
+
+    def answer(self, worker: int, start: int, action: np.ndarray) -> None:
+        """Hands over the actions, int32 [B], to the worker of that start."""
+        np.copyto(self._arrays[worker].action, action)
+        self._answers[worker].send_bytes(_START.pack(start))

@@ -1,0 +1,104 @@
+"""Unrolls in the making: what environments answered and what the policy did, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tree
+
+from impala_tf.structures import AgentInput, EnvironmentOutput, EnvironmentSpec, Trajectory
+from impala_tf.transport.signatures import trajectory_signature
+
+
+class Unrolls:
+    """One unroll of each of B environments that are stepped together, entry by entry."""
+
+    def __init__(
+        self,
+        environment: EnvironmentSpec,
+        core_state_spec: Any,
+        num_envs: int,
+        unroll_length: int,
+        task_id: int = 0,
+    ):
+        """Allocates them.
+
+        Args:
+          environment: spec of the environments.
+          core_state_spec: nest of `ArraySpec`s of one environment's core state.
+          num_envs: B.
+          unroll_length: T, in agent steps.
+          task_id: stamped on every unroll.
+        """
+        signature = trajectory_signature(environment, core_state_spec, unroll_length)
+        self._unrolls: Trajectory = tree.map_structure(
+            lambda spec: np.zeros((num_envs, *spec.shape), spec.dtype.as_numpy_dtype), signature
+        )
+        self._unrolls.task_id[:] = task_id
+        self._num_envs, self._unroll_length = num_envs, unroll_length
+        self._entry = 0
+
+    def begin(self, output: EnvironmentOutput, core_state: Any) -> None:
+        """Starts anew with what `reset` returned; what has been collected is forgotten.
+
+        Nothing led to this first observation, so its action, logits and reward are 0.
+
+        Args:
+          output: [B, ...].
+          core_state: nest [B, ...], before the first observation.
+        """
+        self._entry = 0
+        for column in (self._unrolls.action, self._unrolls.behaviour_logits, self._unrolls.learner_step):
+            column[:, 0] = 0
+        self._put_output(output)
+        self._put_core_state(core_state)
+
+    def append(self, output: EnvironmentOutput, action: np.ndarray, logits: np.ndarray, learner_step: int) -> None:
+        """Adds an entry.
+
+        Args:
+          output: [B, ...], what the environments answered to `action`.
+          action: int32 [B].
+          logits: float32 [B, A], of the policy that drew the action.
+          learner_step: of that policy's parameters.
+        """
+        self._entry += 1
+        self._put_output(output)
+        self._unrolls.action[:, self._entry] = action
+        self._unrolls.behaviour_logits[:, self._entry] = logits
+        self._unrolls.learner_step[:, self._entry] = learner_step
+
+    @property
+    def finished(self) -> bool:
+        """Whether they have their T transitions."""
+        return self._entry == self._unroll_length
+
+    def take(self, core_state: Any) -> Iterator[Trajectory]:
+        """Yields the B finished unrolls ([T + 1, ...] arrays, valid until the next is asked for) and starts the next.
+
+        The next ones overlap by one: their entry 0 is entry T of these.
+
+        Args:
+          core_state: nest [B, ...], before that entry's observation.
+        """
+        for i in range(self._num_envs):
+            yield tree.map_structure(lambda column: column[i], self._unrolls)  # noqa: B023
+        self._entry = 0
+        for column in tree.flatten(self._unrolls._replace(core_state=(), task_id=())):
+            column[:, 0] = column[:, -1]
+        self._put_core_state(core_state)
+
+    def _put_output(self, output: EnvironmentOutput) -> None:
+        t = self._entry
+        for name, value in output._asdict().items():
+            tree.map_structure(lambda column, x: np.copyto(column[:, t], x), getattr(self._unrolls, name), value)
+
+    def _put_core_state(self, core_state: Any) -> None:
+        tree.map_structure(np.copyto, self._unrolls.core_state, core_state)
+
+
+def agent_input(output: EnvironmentOutput, last_action: np.ndarray) -> AgentInput:
+    """What the agent sees where the environments answered `output`, [B, ...], to `last_action`, int32 [B]."""
+    return AgentInput(output.observation, output.reward, last_action, output.terminated | output.truncated)
