@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 from impala_tf import quiet
 from impala_tf.errors import UserError
 from impala_tf.runtime import forking
+
+_END_SECONDS = 5.0
 
 
 class Measurement(NamedTuple):
@@ -21,11 +21,13 @@ class Measurement(NamedTuple):
       frames: environment frames that were worked on.
       seconds: of wall time.
       cpu_seconds: of processor time, all threads of the process together.
+      bytes: that crossed the loopback network meanwhile, this work's or not; 0 where Linux does not say.
     """
 
     frames: int
     seconds: float
     cpu_seconds: float
+    bytes: int = 0
 
     @property
     def frames_per_second(self) -> float:
@@ -38,34 +40,91 @@ class Measurement(NamedTuple):
         return self.cpu_seconds / self.frames
 
 
+def total(measurements: Sequence[Measurement]) -> Measurement:
+    """Successive measurements of the same work as one."""
+    return Measurement(*(sum(column) for column in zip(*measurements)))
+
+
 def repeat(step: Callable[[], int], seconds: float) -> Measurement:
-    """Calls `step`, which returns the frames that it worked on, for `seconds` after a fifth of that to warm up."""
-    start = time.perf_counter()
-    while time.perf_counter() - start < seconds / 5:
-        step()
-    start, cpu, frames = time.perf_counter(), time.process_time(), 0
+    """Calls `step`, which returns the frames that it worked on, for `seconds`; the first call does not count."""
+    step()
+    start, cpu, carried, frames = time.perf_counter(), time.process_time(), _loopback_bytes(), 0
     while time.perf_counter() - start < seconds:
         frames += step()
-    return Measurement(frames, time.perf_counter() - start, time.process_time() - cpu)
+    return Measurement(frames, time.perf_counter() - start, time.process_time() - cpu, _loopback_bytes() - carried)
 
 
-def in_processes(work: Callable[..., Any], arguments: Sequence[tuple], timeout: float) -> list[Any]:
-    """Results of `work(*a)` for each `a` in `arguments`, all at the same time, each in a new process.
+class Bench:
+    """Work in a process of its own that rests until it is measured, as often as one likes. Use it in a `with`."""
 
-    Raises:
-      UserError: what `work` raised; or one of the processes died or was not done within `timeout` seconds.
-    """
-    with concurrent.futures.ProcessPoolExecutor(len(arguments), forking.context, initializer=_quiet) as pool:
-        futures = [pool.submit(work, *a) for a in arguments]
+    def __init__(self, prepare: Callable[..., Callable[[], int]], *arguments: Any):
+        """Starts the process, which calls `prepare(*arguments)` for a step; see `repeat`."""
+        self._name = prepare.__name__
+        self._pipe, theirs = forking.context.Pipe()
+        self._process = forking.context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Waits until the step is there.
+
+        Raises:
+          UserError: what `prepare` raised; or the process died or took more than `timeout` seconds.
+        """
+        self._answer(timeout)
+
+    def begin(self, seconds: float) -> None:
+        """Starts a measurement."""
+        self._pipe.send(seconds)
+
+    def end(self, timeout: float) -> Measurement:
+        """Waits for the measurement that `begin` started; raises as `wait_until_ready`."""
+        return self._answer(timeout)
+
+    def _answer(self, timeout: float) -> Any:
+        if not self._pipe.poll(timeout):
+            raise UserError(f"Measuring {self._name} took more than {timeout:g} s.")
         try:
-            return [future.result(timeout) for future in futures]
-        except BrokenProcessPool:
-            raise UserError(f"A process that measured {work.__name__} died.") from None
-        except concurrent.futures.TimeoutError:
-            for process in list(pool._processes.values()):
-                process.kill()
-            raise UserError(f"Measuring {work.__name__} took more than {timeout:g} s.") from None
+            answer = self._pipe.recv()
+        except EOFError:
+            raise UserError(f"The process that measured {self._name} died.") from None
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join(_END_SECONDS)
 
 
-def _quiet() -> None:
+def together(benches: Sequence[Bench], seconds: float, timeout: float) -> list[Measurement]:
+    """Measures several at the same time."""
+    for bench in benches:
+        bench.begin(seconds)
+    return [bench.end(timeout) for bench in benches]
+
+
+def _serve(pipe: Any, prepare: Callable[..., Callable[[], int]], arguments: tuple) -> None:
     quiet.native_stderr(os.devnull)
+    try:
+        step = prepare(*arguments)
+        pipe.send(None)
+        while True:
+            pipe.send(repeat(step, pipe.recv()))
+    except UserError as error:
+        pipe.send(error)
+    except EOFError:
+        pass  # The benchmark has ended.
+
+
+def _loopback_bytes() -> int:
+    """Bytes that the loopback network has carried."""
+    try:
+        with open("/proc/net/dev") as file:
+            line = next(line for line in file if line.strip().startswith("lo:"))
+    except (OSError, StopIteration):
+        return 0
+    return int(line.split(":")[1].split()[8])

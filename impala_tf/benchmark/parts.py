@@ -1,12 +1,12 @@
 """Each part of the system alone, as the whole uses it.
 
-Every function measures in the process that calls it; call it through `measure.in_processes`. All of them count
-environment frames, so that their costs add up.
+Every function prepares a part in the process that calls it and returns a step that works on it and returns the number
+of environment frames that it worked on, so that the costs of the parts add up; see `measure.Bench`.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,22 @@ import tree
 
 from impala_tf import environments
 from impala_tf.actor import Actor, Policy
-from impala_tf.benchmark.measure import Measurement, repeat
 from impala_tf.config import Config
 from impala_tf.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent
-from impala_tf.runtime.layout import envs_per_actor
-from impala_tf.structures import AgentInput, EnvironmentSpec, Trajectory
+from impala_tf.runtime.layout import envs_per_actor, num_actors
+from impala_tf.structures import EnvironmentSpec, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 from impala_tf.transport.connection import wait_for_server
 from impala_tf.transport.dataset import BatchQueue, make_dataset
 from impala_tf.transport.signatures import trajectory_signature, unroll_signature, variables_signature
 from impala_tf.transport.writer import UnrollWriter
+from impala_tf.unrolls import agent_input
+
+Step = Callable[[], int]
 
 
-def environment(config: Config, seed: int, seconds: float) -> Measurement:
+def environment(config: Config, seed: int) -> Step:
     """One actor's environments under a random policy."""
     batch = environments.make(num_envs=envs_per_actor(config), seed=seed, **config.environment_options())
     rng = np.random.default_rng(seed)
@@ -38,29 +40,27 @@ def environment(config: Config, seed: int, seconds: float) -> Measurement:
         batch.step(rng.integers(0, batch.spec.num_actions, batch.num_envs, dtype=np.int32))
         return batch.num_envs * batch.spec.frames_per_step
 
-    return repeat(step, seconds)
+    return step
 
 
-def inference(config: Config, threads: int, seconds: float) -> Measurement:
-    """The policy step of one actor, on observations that stay the same."""
+def inference(config: Config, threads: int) -> Step:
+    """The policy step of one actor, or of all environments where inference is central, on the same observations."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     spec, agent = _agent(config)
-    num_envs = envs_per_actor(config)
-    entries = _random_unrolls(config, spec, agent, num_envs)
-    inputs = AgentInput(
-        entries.observation[0], entries.reward[0], entries.action[0], tf.zeros_like(entries.terminated[0])
-    )
-    policy, state = Policy(agent, seed=0), agent.initial_state(num_envs)
+    num_envs = envs_per_actor(config) * (num_actors(config) if config.run.inference == "central" else 1)
+    entries = tree.map_structure(lambda x: x.numpy(), _random_unrolls(config, spec, agent, num_envs))
+    output = environments.base.empty_output(spec, num_envs)._replace(observation=entries.observation[0])
+    inputs, policy, state = agent_input(output, entries.action[0]), Policy(agent, seed=0), agent.initial_state(num_envs)
 
     def step() -> int:
         policy(inputs, state)
         return num_envs * spec.frames_per_step
 
-    return repeat(step, seconds)
+    return step
 
 
-def learner(config: Config, threads: int, seconds: float) -> Measurement:
+def learner(config: Config, threads: int) -> Step:
     """Updates on a batch that stays the same."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     spec, agent = _agent(config)
@@ -71,21 +71,17 @@ def learner(config: Config, threads: int, seconds: float) -> Measurement:
         float(updated.step(batch)["total_loss"])
         return config.data.batch_size * config.data.unroll_length * spec.frames_per_step
 
-    return repeat(step, seconds)
+    step()  # Traces it.
+    return step
 
 
-def transport_in(config: Config, port: int, seconds: float) -> tuple[Measurement, float]:
-    """A writer of the unrolls that a random policy collected; to run beside `transport_out`.
-
-    Returns:
-      The measurement, and bytes that crossed the loopback network per unroll, requests and acknowledgements included.
-    """
+def transport_in(config: Config, port: int) -> Step:
+    """A writer of the unrolls that a random policy collected; to run beside `transport_out`."""
     unrolls: list[Trajectory] = []
     batch = environments.make(num_envs=envs_per_actor(config), seed=1, **config.environment_options())
-    agent = make_agent(batch.spec, config)
     collector = Actor(
         batch,
-        agent,
+        make_agent(batch.spec, config),
         lambda unroll: unrolls.append(tree.map_structure(np.array, unroll)),
         lambda: 0,
         config.data.unroll_length,
@@ -96,41 +92,31 @@ def transport_in(config: Config, port: int, seconds: float) -> tuple[Measurement
     wait_for_server(f"localhost:{port}", 60, lambda _: None)
     writer = UnrollWriter(f"localhost:{port}", batch.spec.frame_stack)
     written = iter(range(10**9))
-    end = time.monotonic() + 2 * seconds + 10
 
     def step() -> int:
         for _ in range(batch.num_envs):
             writer.write(unrolls[next(written) % len(unrolls)])
-        while not writer.flush(timeout=1.0) and time.monotonic() < end:
-            pass
-        return batch.num_envs * config.data.unroll_length * batch.spec.frames_per_step
+        # Not for ever: the reader rests when it has read for long enough.
+        taken = writer.flush(timeout=0.2)
+        return batch.num_envs * config.data.unroll_length * batch.spec.frames_per_step if taken else 0
 
-    bytes_before, before = _loopback_bytes(), next(written)
-    measured = repeat(step, seconds)
-    return measured, (_loopback_bytes() - bytes_before) / (next(written) - before)
+    return step
 
 
-def transport_out(config: Config, port: int, seconds: float) -> Measurement:
+def transport_out(config: Config, port: int) -> Step:
     """The learner's side of the transport: server, sampling, batches."""
     spec, agent = _agent(config)
     signature = unroll_signature(spec, agent.core_state_spec, config.data.unroll_length)
     signatures = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
-    tables = server.load_config(config.data.reverb_config)
-    with server.Server(tables, signatures, port) as running:
-        queue = BatchQueue(make_dataset(running.address, signature, config.data.batch_size), config.data.prefetch)
-        assert queue.get(timeout=60) is not None
+    running = server.Server(server.load_config(config.data.reverb_config), signatures, port)
+    queue = BatchQueue(make_dataset(running.address, signature, config.data.batch_size), config.data.prefetch)
 
-        def step() -> int:
-            taken = queue.get(timeout=1.0) is not None
-            return taken * config.data.batch_size * config.data.unroll_length * spec.frames_per_step
+    def step() -> int:
+        assert running  # Named here to stay alive.
+        taken = queue.get(timeout=0.2) is not None
+        return taken * config.data.batch_size * config.data.unroll_length * spec.frames_per_step
 
-        measured = repeat(step, seconds)
-        # The writer, which began a little later, must not find its server gone.
-        end = time.monotonic() + 3.0
-        while time.monotonic() < end:
-            queue.get(timeout=0.5)
-        queue.stop()
-    return measured
+    return step
 
 
 def _agent(config: Config) -> tuple[EnvironmentSpec, Agent]:
@@ -159,13 +145,3 @@ def _random_unrolls(config: Config, spec: EnvironmentSpec, agent: Agent, num_unr
         core_state=tree.map_structure(lambda s: fill(s, 0), signature.core_state),
         task_id=fill(signature.task_id, 0),
     )
-
-
-def _loopback_bytes() -> int:
-    """Bytes that the loopback network has carried; 0 where Linux does not say."""
-    try:
-        with open("/proc/net/dev") as file:
-            line = next(line for line in file if line.strip().startswith("lo:"))
-    except (OSError, StopIteration):
-        return 0
-    return int(line.split(":")[1].split()[8])

@@ -3,29 +3,37 @@
 The limit is the frames/s of a machine that did nothing but step environments, infer and learn, each as cheaply as it
 was measured alone: cores / (e + i + l), in core-seconds per frame. Where the learner runs on a GPU, its time is not the
 cores': the limit is then the smaller of cores / (e + i) and what the learner reaches alone.
+
+Parts and whole are measured in turns, a few seconds each and many times over, the one at rest while the other runs: the
+speed of a shared machine changes within minutes by more than what is to be compared.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import statistics
 from collections.abc import Callable
 from typing import Any
 
-from impala_tf.benchmark import parts, whole
-from impala_tf.benchmark.measure import Measurement, in_processes
+from impala_tf.benchmark import parts
+from impala_tf.benchmark.measure import Bench, Measurement, together, total
+from impala_tf.benchmark.whole import WholeSystem
 from impala_tf.config import Config
+from impala_tf.runtime import forking
 from impala_tf.runtime.layout import cores, envs_per_actor, learner_threads, num_actors
 from impala_tf.transport import ports
 
-_START_SECONDS = 180.0
+_START_SECONDS = 300.0
+_TURNS = 5
 
 
 def measure(config: Config, seconds: float, repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measures every part and the whole, `repeats` times each in turn, and compares them.
+    """Measures every part and the whole, `repeats` times, each time in new processes, and compares them.
 
     Args:
       config: environment, network, unroll, batch, and layout of the actors.
-      seconds: that each measurement takes, warm-up and start excepted.
+      seconds: for which each part is measured, in several turns; the whole system runs twice as long.
       repeats: of everything; reported are the minimum, the median and the maximum.
       say: told what is being measured.
 
@@ -35,16 +43,18 @@ def measure(config: Config, seconds: float, repeats: int, say: Callable[[str], N
     Raises:
       UserError: as the parts and the whole.
     """
-    (device,) = in_processes(_device, [()], _START_SECONDS)
-    on_gpu = device != "CPU"
+    with concurrent.futures.ProcessPoolExecutor(1, forking.context) as pool:
+        device = pool.submit(_device).result(_START_SECONDS)
     rounds = []
-    for number in range(repeats):
-        say(f"round {number + 1} of {repeats}: the parts")
-        rounds.append(_round(config, seconds, on_gpu, say))
+    for number in range(1, repeats + 1):
+        say(f"round {number} of {repeats}")
+        rounds.append(_round(config, seconds, device != "CPU", say))
     return {
         "environment": config.environment.env,
         "torso": config.network.torso,
         "core": config.network.core,
+        "precision": config.network.precision,
+        "inference": config.run.inference,
         "unroll_length": config.data.unroll_length,
         "batch_size": config.data.batch_size,
         "num_actors": num_actors(config),
@@ -59,54 +69,75 @@ def measure(config: Config, seconds: float, repeats: int, say: Callable[[str], N
 
 
 def _round(config: Config, seconds: float, on_gpu: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    timeout = 4 * seconds + _START_SECONDS
+    say("  starting the parts")
+    with contextlib.ExitStack() as stack:
 
-    def cheapest(work: Callable[..., Measurement], counts: set[int]) -> Measurement:
-        """By the number of threads; each alone on the machine."""
-        results = [in_processes(work, [(config, n, seconds)], timeout)[0] for n in sorted(counts)]
-        return min(results, key=lambda m: m.core_seconds_per_frame)
+        def bench(prepare: Callable[..., parts.Step], *arguments: Any) -> Bench:
+            return stack.enter_context(Bench(prepare, config, *arguments))
 
-    say("  environment")
-    alone = in_processes(parts.environment, [(config, 0, seconds)], timeout)
-    everywhere = in_processes(parts.environment, [(config, i, seconds) for i in range(cores())], timeout)
-    say("  inference")
-    inference = cheapest(parts.inference, {1})
-    say("  learner")
-    learner = cheapest(parts.learner, {1, cores()})
-    say("  transport")
-    (read, (written, bytes_per_unroll)) = _transport(config, seconds, timeout)
-    say("  the whole system")
-    system = whole.run(config, warm_up=seconds, seconds=3 * seconds)
+        port = ports.free_port()
+        # Alone on the machine; what can be done with several numbers of threads, with each.
+        groups = {
+            "environment": [bench(parts.environment, i) for i in range(cores())],
+            "inference": [bench(parts.inference, 1)],
+            **{f"learner {n}": [bench(parts.learner, n)] for n in sorted({1, cores()})},
+            "transport": [bench(parts.transport_out, port), bench(parts.transport_in, port)],
+        }
+        for group in groups.values():
+            for one in group:
+                one.wait_until_ready(_START_SECONDS)
+        say("  starting the whole system")
+        system = stack.enter_context(WholeSystem(config))
+        system.wait_until_running()
+        system.watch(seconds)
+        behaviour = system.watch(2 * seconds)
+        mark = system.mark()
+        measured: dict[str, list[list[Measurement]]] = {name: [] for name in groups}
+        for turn in range(1, _TURNS + 1):
+            say(f"  turn {turn} of {_TURNS}")
+            system.watch(2 * seconds / _TURNS)
+            system.rest()
+            for name, group in groups.items():
+                measured[name].append(together(group, seconds / _TURNS, _START_SECONDS))
+            system.resume()
+        system.watch(0.0)
+        done = system.since(mark)
+    totals = {name: [total(turns) for turns in zip(*results)] for name, results in measured.items()}
+    return _compare(totals, {**done, **behaviour}, on_gpu)
 
-    environment = min(*alone, *everywhere, key=lambda m: m.core_seconds_per_frame)
-    e, i, l = (m.core_seconds_per_frame for m in (environment, inference, learner))  # noqa: E741
+
+def _compare(measured: dict[str, list[Measurement]], system: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
+    """The numbers of one round, from the measurements of the parts and what the whole system did."""
+
+    def cheapest(name: str) -> Measurement:
+        return min((m for key in measured if key.startswith(name) for m in measured[key]), key=_cost)
+
+    environment, inference, learner = cheapest("environment"), cheapest("inference"), cheapest("learner")
+    e, i, l = _cost(environment), _cost(inference), _cost(learner)  # noqa: E741
     limit = min(cores() / (e + i), learner.frames_per_second) if on_gpu else cores() / (e + i + l)
-    environment_alone = sum(m.frames_per_second for m in everywhere)
+    environment_alone = sum(m.frames_per_second for m in measured["environment"])
+    read, written = measured["transport"]
+    whole = system["frames_per_second"]
     return {
         "environment_core_us_per_frame": 1e6 * e,
         "inference_core_us_per_frame": 1e6 * i,
         "learner_core_us_per_frame": 1e6 * l,
-        "transport_core_us_per_frame": 1e6 * (read.core_seconds_per_frame + written.core_seconds_per_frame),
-        "bytes_per_unroll": bytes_per_unroll,
+        "transport_core_us_per_frame": 1e6 * (_cost(read) + _cost(written)),
+        "bytes_per_frame": written.bytes / written.frames,
         "environment_frames_per_second": environment_alone,
         "inference_frames_per_second": inference.frames_per_second,
         "learner_frames_per_second": learner.frames_per_second,
         "transport_frames_per_second": read.frames_per_second,
-        "whole_frames_per_second": system["frames_per_second"],
+        "whole_frames_per_second": whole,
         "limit_frames_per_second": limit,
-        "efficiency": system["frames_per_second"] / limit,
-        "ratio_to_environment": system["frames_per_second"] / environment_alone,
+        "efficiency": whole / limit,
+        "ratio_to_environment": whole / environment_alone,
         "whole": system,
     }
 
 
-def _transport(config: Config, seconds: float, timeout: float) -> list[Any]:
-    port = ports.free_port()
-    return in_processes(_either_side, [(config, port, seconds, side) for side in ("out", "in")], timeout)
-
-
-def _either_side(config: Config, port: int, seconds: float, side: str) -> Any:
-    return (parts.transport_out if side == "out" else parts.transport_in)(config, port, seconds)
+def _cost(measurement: Measurement) -> float:
+    return measurement.core_seconds_per_frame
 
 
 def _device() -> str:
@@ -135,8 +166,9 @@ def table(result: dict[str, Any]) -> str:
         return f"{name:<44}{middle:>12}   {low} to {high}"
 
     lines = [
-        f"{result['environment']}, torso {result['torso']}, core {result['core']}, T = {result['unroll_length']}, "
-        f"B = {result['batch_size']}, {result['num_actors']} x {result['envs_per_actor']} environments, "
+        f"{result['environment']}, torso {result['torso']}, core {result['core']}, {result['precision']}, "
+        f"{result['inference']} inference, T = {result['unroll_length']}, B = {result['batch_size']}, "
+        f"{result['num_actors']} x {result['envs_per_actor']} environments, "
         f"{result['cores']} cores, learner on {result['device']}",
         "",
         f"{'':<44}{'median':>12}   range",
@@ -150,13 +182,14 @@ def table(result: dict[str, Any]) -> str:
         line("limit: frames/s", rows["limit_frames_per_second"], "{:,.0f}"),
         line("efficiency (whole / limit)", rows["efficiency"], "{:.2f}"),
         line("ratio to the environment alone", rows["ratio_to_environment"], "{:.2f}"),
-        line("bytes per unroll on the wire", rows["bytes_per_unroll"], "{:,.0f}"),
+        line("bytes on the wire, per frame", rows["bytes_per_frame"], "{:,.0f}"),
         line("policy lag, mean", system["policy_lag_mean"], "{:.2f}"),
         line("policy lag, max", system["policy_lag_max"], "{:.0f}"),
         line("learner waits for data, share", system["learner_waiting"], "{:.2f}"),
     ]
-    for what, spread in system["actor_shares"].items():
-        lines.append(line(f"actor's time: {what}, share", spread, "{:.2f}"))
+    for who in ("actor", "central_inference"):
+        for what, spread in system[f"{who}_shares"].items():
+            lines.append(line(f"{who.replace('_', ' ')}'s time: {what}, share", spread, "{:.2f}"))
     for name, spread in system["cpu_seconds_per_1000_frames"].items():
         lines.append(line(f"{name}: CPU seconds per 1000 frames", spread, "{:.3f}"))
     for name, spread in system["peak_memory_mib"].items():

@@ -1,4 +1,4 @@
-"""The whole system for a while, and what each of its processes took."""
+"""The whole system, running and at rest in turns, and what each of its processes takes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import dataclasses
 import os
 import pathlib
 import re
+import signal
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from impala_tf.config import Config
 from impala_tf.errors import UserError
@@ -19,106 +21,188 @@ from impala_tf.runtime import supervisor
 from impala_tf.runtime.logdir import LogDir
 from impala_tf.transport import ports
 
-_START_SECONDS = 120.0
+_START_SECONDS = 180.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def run(config: Config, warm_up: float, seconds: float) -> dict[str, Any]:
-    """Trains in a folder that is removed again, and measures `seconds` of it, `warm_up` seconds after the first update.
+class _Process(NamedTuple):
+    pid: int
+    cpu_seconds: float
+    peak_mib: float  # Resident; what forked processes share is counted in each.
 
-    Returns:
-      frames_per_second, core_seconds_per_frame, cpu_seconds_per_1000_frames {process: ...}, peak_memory_mib
-      {process: ...} (resident, what forked processes share counted in each), policy_lag_mean and policy_lag_max
-      (learner steps), x
 
-    Raises:
-      UserError: as `supervisor.run`; or the system did not get going.
+class WholeSystem:
+    """A training run in a folder that is removed again. Use it in a `with` statement.
+
+    Its processes can be stopped and continued (SIGSTOP, SIGCONT), so that its parts can be measured between two pieces
+    of the same run. If this process dies meanwhile, they are continued, and so learn of it and end.
     """
-    with tempfile.TemporaryDirectory(prefix="impala_tf_benchmark_") as folder:
+
+    def __init__(self, config: Config):
+        """Starts it."""
+        self._folder = tempfile.TemporaryDirectory(prefix="impala_tf_benchmark_")
         chosen = dataclasses.replace(
-            config.run, logdir=folder, total_frames=10**12, log_interval=1.0, checkpoint_interval=3600.0
+            config.run,
+            logdir=self._folder.name,
+            total_frames=10**12,
+            log_interval=0.5,
+            checkpoint_interval=3600.0,
+            connect_timeout=3600.0,
+            stall_timeout=3600.0,
         )
         config = dataclasses.replace(config, run=chosen)
-        logdir = LogDir(folder)
-        logdir.check(config)
-        stop, failed = threading.Event(), []
+        self._logdir = LogDir(self._folder.name)
+        self._logdir.check(config)
+        self._rests: list[tuple[float, float]] = []
+        self._resting_since = 0.0
+        self._guard: subprocess.Popen | None = None
+        self._error: UserError | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(config,), name="whole-system")
+        self._thread.start()
 
-        def work() -> None:
+    def _run(self, config: Config) -> None:
+        try:
+            supervisor.run(config, ports.free_port(), self._stop, lambda _: None)
+        except UserError as error:
+            self._error = error
+
+    def wait_until_running(self) -> None:
+        """Waits for the first updates.
+
+        Raises:
+          UserError: as `supervisor.run`; or nothing moves.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while len(self._rows()) < 2:
+            self._check()
+            if time.monotonic() > deadline:
+                raise UserError(f"The whole system made no progress within {_START_SECONDS:g} s.")
+            time.sleep(0.05)
+
+    def watch(self, seconds: float) -> dict[str, Any]:
+        """Lets it run for `seconds`, and until the next update, and tells what went on.
+
+        Returns:
+          policy_lag_mean and policy_lag_max (learner steps), learner_waiting (share of the time), and {what: share of
+          its time since its start} for the actors and for the thread of central inference.
+        """
+        before = len(self._rows())
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline or len(self._rows()) == before:
+            self._check()
+            if time.monotonic() > deadline + _START_SECONDS:
+                raise UserError(f"The whole system made no progress within {_START_SECONDS:g} s.")
+            time.sleep(0.05)
+        rows = self._rows()[before:]
+        return {
+            "policy_lag_mean": sum(float(row["policy_lag_mean"]) for row in rows) / len(rows),
+            "policy_lag_max": max(float(row["policy_lag_max"]) for row in rows),
+            "learner_waiting": sum(float(row["learner_waiting"]) for row in rows) / len(rows),
+            "actor_shares": _shares(self._logdir.logs.glob("actor_*.log")),
+            "central_inference_shares": _shares([self._logdir.logs / "learner.log"]),
+        }
+
+    def rest(self) -> None:
+        """Stops its processes where they are."""
+        pids = [process.pid for process in self._processes().values()]
+        kill = "read _; kill -CONT " + " ".join(map(str, pids))
+        self._guard = subprocess.Popen(["sh", "-c", kill], stdin=subprocess.PIPE, start_new_session=True)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        self._resting_since = time.time()
+
+    def resume(self) -> None:
+        """Continues them."""
+        if self._guard is None:
+            return
+        assert self._guard.stdin is not None
+        self._rests.append((self._resting_since, time.time()))
+        self._guard.stdin.close()
+        self._guard.wait()
+        self._guard = None
+
+    def mark(self) -> _Mark:
+        """Where it stands, for `since`."""
+        return _Mark(len(self._rows()), self._processes())
+
+    def since(self, mark: _Mark) -> dict[str, Any]:
+        """What was done since `mark`; the time is that between updates, rests excluded.
+
+        Returns:
+          frames_per_second, core_seconds_per_frame, cpu_seconds_per_1000_frames {process: ...} and peak_memory_mib
+          {process: ...}.
+        """
+        self._check()
+        rows, now = self._rows(), self._processes()
+        first, last = rows[mark.rows - 1], rows[-1]
+        frames = int(last["frames"]) - int(first["frames"])
+        if not frames:
+            raise UserError("The whole system finished no update while it was measured; give --seconds a larger value.")
+        start, end = float(first["time"]), float(last["time"])
+        rested = sum(max(0.0, min(stop, end) - max(begin, start)) for begin, stop in self._rests)
+        cpu = {name: now[name].cpu_seconds - mark.processes[name].cpu_seconds for name in mark.processes if name in now}
+        return {
+            "frames_per_second": frames / (end - start - rested),
+            "core_seconds_per_frame": sum(cpu.values()) / frames,
+            "cpu_seconds_per_1000_frames": {name: 1000 * seconds / frames for name, seconds in sorted(cpu.items())},
+            "peak_memory_mib": {name: now[name].peak_mib for name in sorted(cpu)},
+        }
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _rows(self) -> list[dict[str, str]]:
+        try:
+            with open(self._logdir.progress, newline="") as file:
+                rows = list(csv.DictReader(file))
+        except FileNotFoundError:
+            return []
+        # The last one may not be written to its end.
+        return [row for row in rows if None not in row.values()]
+
+    def _processes(self) -> dict[str, _Process]:
+        """{name: ...} of this process's descendants that do the run's work."""
+        parents, found = {}, {}
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                supervisor.run(config, ports.free_port(), stop, lambda _: None)
-            except UserError as error:
-                failed.append(error)
+                name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
+                fields = rest.split()
+                peak = re.search(r"VmHWM:\s+(\d+)", (folder / "status").read_text())
+            except OSError:  # It ended just now.
+                continue
+            pid = int(folder.name)
+            parents[pid] = int(fields[1])
+            cpu = (int(fields[11]) + int(fields[12])) / _TICKS
+            found[name, pid] = _Process(pid, cpu, int(peak[1]) / 1024 if peak else 0.0)
 
-        thread = threading.Thread(target=work, name="whole-system")
-        thread.start()
-        try:
-            rows = _Rows(logdir.progress, lambda: thread.is_alive())
-            first = rows.next(_START_SECONDS)
-            while float(first["seconds"]) < warm_up:
-                first = rows.next(_START_SECONDS)
-            before = _processes()
-            measured: list[dict[str, str]] = []
-            while not measured or float(measured[-1]["time"]) - float(first["time"]) < seconds:
-                measured.append(rows.next(_START_SECONDS))
-            after = _processes()
-            shares = {
-                "actor_shares": _shares(logdir.logs.glob("actor_*.log")),
-                "central_inference_shares": _shares([logdir.logs / "learner.log"]),
-            }
-        finally:
-            stop.set()
-            thread.join()
-            if failed:
-                raise failed[0]
-    return _summary(first, measured, before, after, shares)
+        def ours(pid: int) -> bool:
+            while pid in parents:
+                pid = parents[pid]
+                if pid == os.getpid():
+                    return True
+            return False
 
+        return {
+            name: process
+            for (name, pid), process in found.items()
+            if re.fullmatch(r"learner|actor \d+", name) and ours(pid)
+        }
 
-class _Rows:
-    """The rows of a progress.csv as they are written."""
+    def __enter__(self) -> WholeSystem:
+        return self
 
-    def __init__(self, path: pathlib.Path, alive):
-        self._path, self._alive, self._taken = path, alive, 0
-
-    def next(self, timeout: float) -> dict[str, str]:
-        """Waits for a row after the last one returned, and returns the newest."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and self._alive():
-            if self._path.exists():
-                with open(self._path, newline="") as file:
-                    rows = list(csv.DictReader(file))
-                if len(rows) > self._taken:
-                    self._taken = len(rows)
-                    return rows[-1]
-            time.sleep(0.02)
-        raise UserError(f"The system made no progress within {timeout:g} s.")
+    def __exit__(self, *_: object) -> None:
+        self.resume()
+        self._stop.set()
+        self._thread.join()
+        self._folder.cleanup()
 
 
-def _processes() -> dict[str, tuple[float, float]]:
-    """{name: (CPU seconds so far, peak resident MiB)} of this process's descendants that do a run's work."""
-    parents, found = {}, {}
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
-            fields = rest.split()
-            peak = re.search(r"VmHWM:\s+(\d+)", (folder / "status").read_text())
-        except OSError:  # It ended just now.
-            continue
-        cpu = (int(fields[11]) + int(fields[12])) / _TICKS
-        parents[int(folder.name)] = int(fields[1])
-        found[int(folder.name)] = (name, cpu, int(peak[1]) / 1024 if peak else 0.0)
-
-    def ours(pid: int) -> bool:
-        while pid in parents:
-            pid = parents[pid]
-            if pid == os.getpid():
-                return True
-        return False
-
-    return {
-        name: (cpu, peak)
-        for pid, (name, cpu, peak) in found.items()
-        if re.fullmatch(r"learner|actor \d+", name) and ours(pid)
-    }
+class _Mark(NamedTuple):
+    rows: int
+    processes: dict[str, _Process]
 
 
 def _shares(logs: Iterable[pathlib.Path]) -> dict[str, float]:
@@ -129,19 +213,3 @@ def _shares(logs: Iterable[pathlib.Path]) -> dict[str, float]:
         for what, percent in re.findall(r"(\w+) (\d+)%", lines[-1] if lines else ""):
             shares.setdefault(what, []).append(int(percent) / 100)
     return {what: sum(values) / len(values) for what, values in shares.items()}
-
-
-def _summary(first, measured, before, after, shares) -> dict[str, Any]:
-    last = measured[-1]
-    frames = int(last["frames"]) - int(first["frames"])
-    cpu = {name: after[name][0] - before[name][0] for name in sorted(after) if name in before}
-    return {
-        "frames_per_second": frames / (float(last["time"]) - float(first["time"])),
-        "core_seconds_per_frame": sum(cpu.values()) / frames,
-        "cpu_seconds_per_1000_frames": {name: 1000 * seconds / frames for name, seconds in cpu.items()},
-        "peak_memory_mib": {name: after[name][1] for name in cpu},
-        "policy_lag_mean": sum(float(row["policy_lag_mean"]) for row in measured) / len(measured),
-        "policy_lag_max": max(float(row["policy_lag_max"]) for row in measured),
-        "learner_waiting": sum(float(row["learner_waiting"]) for row in measured) / len(measured),
-        **shares,
-    }

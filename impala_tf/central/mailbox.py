@@ -124,7 +124,7 @@ class LearnerMailbox:
 
     def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
         """Waits at most `timeout` seconds for announcements; returns (worker, start, a copy of its output) for all."""
-        taken = []
+        taken: list[tuple[int, int, EnvironmentOutput]] = []
         while self._announced.poll(0 if taken else timeout):
             worker, start = _ANNOUNCEMENT.unpack(self._announced.recv_bytes())
             arrays = self._arrays[worker]
