@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 from impala_tf import quiet
@@ -87,7 +89,7 @@ class Bench:
         try:
             answer = self._pipe.recv()
         except EOFError:
-            raise UserError(f"The process that measured {self._name} died.") from None
+            raise UserError(f"The process of {self._name} died.") from None
         if isinstance(answer, UserError):
             raise answer
         return answer
@@ -107,8 +109,27 @@ def together(benches: Sequence[Bench], seconds: float, timeout: float) -> list[M
     return [bench.end(timeout) for bench in benches]
 
 
+def once(work: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
+    """The result of `work(*arguments)`, in a new process.
+
+    Raises:
+      UserError: what `work` raised; or the process died or took more than `timeout` seconds.
+    """
+    pool = concurrent.futures.ProcessPoolExecutor(1, forking.context, initializer=_quiet)
+    try:
+        return pool.submit(work, *arguments).result(timeout)
+    except BrokenProcessPool:
+        raise UserError(f"The process of {work.__name__} died.") from None
+    except concurrent.futures.TimeoutError:
+        for process in list(pool._processes.values()):
+            process.kill()
+        raise UserError(f"{work.__name__} took more than {timeout:g} s.") from None
+    finally:
+        pool.shutdown()
+
+
 def _serve(pipe: Any, prepare: Callable[..., Callable[[], int]], arguments: tuple) -> None:
-    quiet.native_stderr(os.devnull)
+    _quiet()
     try:
         step = prepare(*arguments)
         pipe.send(None)
@@ -128,3 +149,7 @@ def _loopback_bytes() -> int:
     except (OSError, StopIteration):
         return 0
     return int(line.split(":")[1].split()[8])
+
+
+def _quiet() -> None:
+    quiet.native_stderr(os.devnull)

@@ -24,10 +24,13 @@ from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 from impala_tf.transport.connection import wait_for_server
 from impala_tf.transport.dataset import BatchQueue, make_dataset
 from impala_tf.transport.signatures import trajectory_signature, unroll_signature, variables_signature
+from impala_tf.transport.variables import VariablePublisher
 from impala_tf.transport.writer import UnrollWriter
 from impala_tf.unrolls import agent_input
 
 Step = Callable[[], int]
+
+_RECORDING_ENVS = 4
 
 
 def environment(config: Config, seed: int) -> Step:
@@ -75,48 +78,66 @@ def learner(config: Config, threads: int) -> Step:
     return step
 
 
-def transport_in(config: Config, port: int) -> Step:
-    """A writer of the unrolls that a random policy collected; to run beside `transport_out`."""
-    unrolls: list[Trajectory] = []
-    batch = environments.make(num_envs=envs_per_actor(config), seed=1, **config.environment_options())
-    collector = Actor(
-        batch,
-        make_agent(batch.spec, config),
-        lambda unroll: unrolls.append(tree.map_structure(np.array, unroll)),
-        lambda: 0,
-        config.data.unroll_length,
-        seed=1,
-    )
-    while len(unrolls) < 4 * batch.num_envs:
-        collector.run_unroll()
+def transport(config: Config, port: int) -> Step:
+    """A writer of recorded unrolls, as fast as they are taken; to run beside a `learner_host` without updates."""
+    unrolls, spec, _ = recorded(config)
     wait_for_server(f"localhost:{port}", 60, lambda _: None)
-    writer = UnrollWriter(f"localhost:{port}", batch.spec.frame_stack)
+    writer = UnrollWriter(f"localhost:{port}", spec.frame_stack)
+    num_envs = envs_per_actor(config)
     written = iter(range(10**9))
 
     def step() -> int:
-        for _ in range(batch.num_envs):
+        for _ in range(num_envs):
             writer.write(unrolls[next(written) % len(unrolls)])
         # Not for ever: the reader rests when it has read for long enough.
         taken = writer.flush(timeout=0.2)
-        return batch.num_envs * config.data.unroll_length * batch.spec.frames_per_step if taken else 0
+        return taken * num_envs * config.data.unroll_length * spec.frames_per_step
 
     return step
 
 
-def transport_out(config: Config, port: int) -> Step:
-    """The learner's side of the transport: server, sampling, batches."""
-    spec, agent = _agent(config)
-    signature = unroll_signature(spec, agent.core_state_spec, config.data.unroll_length)
-    signatures = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
-    running = server.Server(server.load_config(config.data.reverb_config), signatures, port)
+def learner_host(config: Config, port: int, updates: bool) -> Step:
+    """The learner's process: server, batches, and, with `updates`, updates and publishing.
+
+    Without, a batch is dropped as soon as it is there, and the parameters are published once.
+    """
+    spec = environments.spec(**config.environment_options())
+    agent = make_agent(spec, config)
+    trajectory = (spec, agent.core_state_spec, config.data.unroll_length)
+    signature = unroll_signature(*trajectory)
+    tables = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
+    learner = Learner(agent, config, spec.frames_per_step)
+    if updates:
+        learner.trace(trajectory_signature(*trajectory), config.data.batch_size)
+    running = server.Server(server.load_config(config.data.reverb_config), tables, port)
+    publisher = VariablePublisher(running.address, agent.trainable_variables)
+    publisher.publish(0)
     queue = BatchQueue(make_dataset(running.address, signature, config.data.batch_size), config.data.prefetch)
 
     def step() -> int:
         assert running  # Named here to stay alive.
-        taken = queue.get(timeout=0.2) is not None
-        return taken * config.data.batch_size * config.data.unroll_length * spec.frames_per_step
+        batch = queue.get(timeout=0.2)
+        if batch is None:
+            return 0
+        if updates:
+            learner.step(batch)
+            publisher.publish(int(learner.step_count))
+        return config.data.batch_size * config.data.unroll_length * spec.frames_per_step
 
     return step
+
+
+def recorded(config: Config) -> tuple[list[Trajectory], EnvironmentSpec, Agent]:
+    """Some unrolls that a random policy collected, with the environment's spec and the policy."""
+    unrolls: list[Trajectory] = []
+    batch = environments.make(num_envs=_RECORDING_ENVS, seed=1, **config.environment_options())
+    agent = make_agent(batch.spec, config)
+    keep = lambda unroll: unrolls.append(tree.map_structure(np.array, unroll))  # noqa: E731
+    collector = Actor(batch, agent, keep, lambda: 0, config.data.unroll_length, seed=1)
+    while len(unrolls) < 12 * _RECORDING_ENVS:
+        collector.run_unroll()
+    batch.close()
+    return unrolls, batch.spec, agent
 
 
 def _agent(config: Config) -> tuple[EnvironmentSpec, Agent]:

@@ -10,17 +10,15 @@ speed of a shared machine changes within minutes by more than what is to be comp
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import statistics
 from collections.abc import Callable
 from typing import Any
 
 from impala_tf.benchmark import parts
-from impala_tf.benchmark.measure import Bench, Measurement, together, total
+from impala_tf.benchmark.measure import Bench, Measurement, once, together, total
 from impala_tf.benchmark.whole import WholeSystem
 from impala_tf.config import Config
-from impala_tf.runtime import forking
 from impala_tf.runtime.layout import cores, envs_per_actor, learner_threads, num_actors
 from impala_tf.transport import ports
 
@@ -43,8 +41,7 @@ def measure(config: Config, seconds: float, repeats: int, say: Callable[[str], N
     Raises:
       UserError: as the parts and the whole.
     """
-    with concurrent.futures.ProcessPoolExecutor(1, forking.context) as pool:
-        device = pool.submit(_device).result(_START_SECONDS)
+    device = once(_device, timeout=_START_SECONDS)
     rounds = []
     for number in range(1, repeats + 1):
         say(f"round {number} of {repeats}")
@@ -81,7 +78,7 @@ def _round(config: Config, seconds: float, on_gpu: bool, say: Callable[[str], No
             "environment": [bench(parts.environment, i) for i in range(cores())],
             "inference": [bench(parts.inference, 1)],
             **{f"learner {n}": [bench(parts.learner, n)] for n in sorted({1, cores()})},
-            "transport": [bench(parts.transport_out, port), bench(parts.transport_in, port)],
+            "transport": [bench(parts.learner_host, port, False), bench(parts.transport, port)],
         }
         for group in groups.values():
             for one in group:

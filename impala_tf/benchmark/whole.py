@@ -63,7 +63,7 @@ class WholeSystem:
 
     def _run(self, config: Config) -> None:
         try:
-            supervisor.run(config, ports.free_port(), self._stop, lambda _: None)
+            supervisor.run(config, ports.free_port(), self._stop, lambda _: None, silent_learner=True)
         except UserError as error:
             self._error = error
 

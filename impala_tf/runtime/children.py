@@ -100,17 +100,19 @@ class Child:
         return (errors or lines or ["it wrote nothing"])[-1].removeprefix("ERROR: ")
 
 
-def learn(config: Config, ready: Callable[[], None], mailbox: LearnerMailbox | None = None) -> None:
+def learn(
+    config: Config, ready: Callable[[], None], mailbox: LearnerMailbox | None = None, silent: bool = False
+) -> None:
     """The work of the learner's process. When the parent ends or asks for it, it writes a checkpoint and ends.
 
-    With a mailbox, it acts in the environments of other processes, too.
+    With a mailbox, it acts in the environments of other processes, too. It prints its progress unless it is `silent`.
     """
     stop, _ = stop_on_signal(signal.SIG_IGN)
     _end_with_parent(signal.SIGTERM)
     from impala_tf.runtime import training
 
     ready()
-    training.run(config, stop, lambda message: print(message, flush=True), mailbox)
+    training.run(config, stop, lambda message: None if silent else print(message, flush=True), mailbox)
 
 
 def act(config: Config, ready: Callable[[], None]) -> None:

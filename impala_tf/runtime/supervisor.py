@@ -55,7 +55,9 @@ class _ActorSlot:
         return bool(self._restart_at)
 
 
-def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], None]) -> None:
+def run(
+    config: Config, port: int, stop: threading.Event, say: Callable[[str], None], silent_learner: bool = False
+) -> None:
     """Runs learner and actors until the learner ends or `stop` is set.
 
     An actor that dies is started again after 0.5, 1, 2, ... 30 s. An actor that fails before its first unroll, or a
@@ -66,6 +68,7 @@ def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], N
       port: for the learner's server.
       stop: set to end the run early; the learner then writes a checkpoint.
       say: prints a line on the console.
+      silent_learner: the learner prints no progress.
 
     Raises:
       UserError: with the error of the process that ended the run.
@@ -90,7 +93,7 @@ def run(config: Config, port: int, stop: threading.Event, say: Callable[[str], N
 
     say(f"importing TensorFlow and Reverb; the output of the learner and {num_actors(config)} actors is in {logs}")
     learning = dataclasses.replace(config, run=dataclasses.replace(config.run, role="learner", port=port))
-    learn = functools.partial(children.learn, mailbox=mailbox)
+    learn = functools.partial(children.learn, mailbox=mailbox, silent=silent_learner)
     learner = Child("learner", learn, learning, logs / "learner.log")
     slots: list[_ActorSlot] = []
     try:

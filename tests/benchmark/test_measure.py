@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from impala_tf.benchmark.measure import Measurement, in_processes, repeat
+from impala_tf.benchmark.measure import Bench, Measurement, once, repeat, together, total
 from impala_tf.errors import UserError
 
 
@@ -20,12 +20,25 @@ def _work(what):
     return os.getpid()
 
 
+def _prepare(what):
+    _work(what)
+
+    def step():
+        if what == "die later":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.01)
+        return 5
+
+    return step
+
+
 def test_costs_per_frame():
     measured = Measurement(frames=200, seconds=4.0, cpu_seconds=2.0)
     assert (measured.frames_per_second, measured.core_seconds_per_frame) == (50.0, 0.01)
+    assert total([measured, Measurement(100, 1.0, 4.0, 7)]) == Measurement(300, 5.0, 6.0, 7)
 
 
-def test_warm_up_does_not_count_and_sleep_costs_no_processor_time():
+def test_the_first_call_does_not_count_and_sleep_costs_no_processor_time():
     calls = []
 
     def step():
@@ -34,20 +47,38 @@ def test_warm_up_does_not_count_and_sleep_costs_no_processor_time():
         return 3
 
     measured = repeat(step, seconds=0.5)
-    assert 3 <= measured.frames // 3 < len(calls) <= measured.frames // 3 + 11  # Each takes 0.01 s or more.
+    assert measured.frames == 3 * (len(calls) - 1)
     assert 0.5 <= measured.seconds < 1.5
     assert measured.cpu_seconds < 0.5 * measured.seconds
 
 
 @pytest.mark.slow
-def test_processes_are_new_each_time_and_their_failures_are_told():
-    pids = in_processes(_work, [("",), ("",)], timeout=60) + in_processes(_work, [("",)], timeout=60)
-    assert len({os.getpid(), *pids}) == 4
+def test_benches_rest_between_measurements_and_measure_at_the_same_time():
+    with Bench(_prepare, "") as one, Bench(_prepare, "") as other:
+        for bench in (one, other):
+            bench.wait_until_ready(60)
+        for _ in range(2):
+            start = time.monotonic()
+            for measured in together([one, other], seconds=0.5, timeout=10):
+                assert measured.frames % 5 == 0 and 0 < measured.frames <= 5 * 51
+            assert time.monotonic() - start < 0.9
+
+
+@pytest.mark.slow
+def test_failures_are_told():
+    assert once(_work, "", timeout=60) != os.getpid()
     with pytest.raises(UserError, match="no such game"):
-        in_processes(_work, [("",), ("fail",)], timeout=60)
+        once(_work, "fail", timeout=60)
     with pytest.raises(UserError, match="_work died"):
-        in_processes(_work, [("die",)], timeout=60)
+        once(_work, "die", timeout=60)
     start = time.monotonic()
     with pytest.raises(UserError, match="more than 1 s"):
-        in_processes(_work, [("hang",)], timeout=1)
+        once(_work, "hang", timeout=1)
     assert time.monotonic() - start < 10
+    for what, told in (("fail", "no such game"), ("die", "_prepare died"), ("hang", "more than 5 s")):
+        with pytest.raises(UserError, match=told), Bench(_prepare, what) as bench:
+            bench.wait_until_ready(5)
+    with pytest.raises(UserError, match="died"), Bench(_prepare, "die later") as bench:
+        bench.wait_until_ready(60)
+        bench.begin(1.0)
+        bench.end(60)

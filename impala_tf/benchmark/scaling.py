@@ -1,0 +1,183 @@
+"""How the system grows: with real actors on this machine, and with simulated ones that replay recorded unrolls.
+
+A simulated actor behaves to the learner's host as a real one: a connection of its own, one pull of the parameters and
+one unroll of each of its environments at a time, at a set rate. It spends nothing on environments and inference, so
+that hundreds of them fit on one machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from impala_tf import environments
+from impala_tf.benchmark import parts
+from impala_tf.benchmark.measure import Bench, once, together
+from impala_tf.benchmark.parts import Step
+from impala_tf.benchmark.whole import WholeSystem
+from impala_tf.config import Config
+from impala_tf.runtime.layout import envs_per_actor
+from impala_tf.transport import TRAJECTORIES, VARIABLES, ports, server
+from impala_tf.transport.connection import wait_for_server
+from impala_tf.transport.signatures import unroll_signature, variables_signature
+from impala_tf.transport.variables import VariableClient
+from impala_tf.transport.writer import UnrollWriter
+
+_START_SECONDS = 300.0
+
+
+def measure(config: Config, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measures everything once.
+
+    Args:
+      config: environment, network, unroll, batch.
+      seconds: of each measurement.
+      say: told what is being measured.
+
+    Returns:
+      {"real": rows by number of actors, "connections": rows by number of simulated actors at the same total rate,
+      "rates": rows by rate, with and without updates, "queue": rows by queue size}, each a list of dicts.
+
+    Raises:
+      UserError: as the parts and the whole.
+    """
+    result: dict[str, Any] = {"real": [], "connections": [], "rates": [], "queue": []}
+    for num_actors in (1, 2, 4, 8):
+        say(f"{num_actors} real actors")
+        result["real"].append(real(config, num_actors, seconds))
+    for num_actors in (1, 4, 16, 64, 256):
+        say(f"{num_actors} simulated actors, 100 unrolls/s in all")
+        result["connections"].append(simulated(config, num_actors, 100.0, False, seconds))
+    for updates in (False, True):
+        for rate in (50.0, 100.0, 200.0, 400.0, 800.0):
+            say(f"64 simulated actors, {rate:g} unrolls/s in all, {'with' if updates else 'without'} updates")
+            result["rates"].append(simulated(config, 64, rate, updates, seconds))
+    for queue_size in (64, 512, 4096):
+        say(f"a full queue of {queue_size} unrolls")
+        result["queue"].append(queue_memory(config, queue_size))
+    return result
+
+
+def real(config: Config, num_actors: int, seconds: float) -> dict[str, Any]:
+    """The whole system with that many actors."""
+    run = dataclasses.replace(config.run, num_actors=num_actors, envs_per_actor=envs_per_actor(config))
+    with WholeSystem(dataclasses.replace(config, run=run)) as system:
+        system.wait_until_running()
+        system.watch(seconds / 2)
+        mark = system.mark()
+        behaviour = system.watch(2 * seconds)
+        done = system.since(mark)
+    return {
+        "num_actors": num_actors,
+        "frames_per_second": done["frames_per_second"],
+        "learner_utilisation": 1 - behaviour["learner_waiting"],
+        "policy_lag_mean": behaviour["policy_lag_mean"],
+        "peak_memory_mib": sum(done["peak_memory_mib"].values()),
+    }
+
+
+def simulated(config: Config, num_actors: int, rate: float, updates: bool, seconds: float) -> dict[str, Any]:
+    """Actors that send `rate` unrolls per second in all, to a learner's host with or without updates."""
+    port = ports.free_port()
+    with contextlib.ExitStack() as stack:
+        host = stack.enter_context(Bench(parts.learner_host, config, port, updates))
+        actors = stack.enter_context(Bench(simulated_actors, config, port, num_actors, rate))
+        for bench in (host, actors):
+            bench.wait_until_ready(_START_SECONDS)
+        together([host, actors], seconds / 2, _START_SECONDS)
+        taken, sent = together([host, actors], seconds, _START_SECONDS)
+    frames = _frames_per_unroll(config)
+    return {
+        "num_actors": num_actors,
+        "updates": updates,
+        "offered_unrolls_per_second": rate,
+        "unrolls_per_second": taken.frames_per_second / frames,
+        "frames_per_second": taken.frames_per_second,
+        "host_cpu_ms_per_unroll": 1e3 * taken.core_seconds_per_frame * frames,
+        "actor_cpu_ms_per_unroll": 1e3 * sent.core_seconds_per_frame * frames,
+        "bytes_per_unroll": sent.bytes / sent.frames * frames,
+    }
+
+
+def queue_memory(config: Config, queue_size: int) -> dict[str, Any]:
+    """By how much the learner's host grows with a queue of that many unrolls, when it is full."""
+    grown = once(fill_queue, config, queue_size, timeout=_START_SECONDS)
+    return {"queue_size": queue_size, "mib": grown / 2**20, "bytes_per_unroll": grown / queue_size}
+
+
+def _frames_per_unroll(config: Config) -> int:
+    return config.data.unroll_length * environments.spec(**config.environment_options()).frames_per_step
+
+
+def simulated_actors(config: Config, port: int, num_actors: int, rate: float) -> Step:
+    """Actors that together send `rate` unrolls per second, recorded from a random policy."""
+    address = f"localhost:{port}"
+    unrolls, spec, agent = parts.recorded(config)
+    wait_for_server(address, _START_SECONDS, lambda _: None)
+    variables = VariableClient(address, agent.trainable_variables, _START_SECONDS, lambda _: None)
+    writers = [UnrollWriter(address, spec.frame_stack) for _ in range(num_actors)]
+    num_envs = envs_per_actor(config)
+    turns = iter(range(10**9))
+    due = time.monotonic()
+
+    def step() -> int:
+        nonlocal due
+        # What it could not keep up with is not made up for, after a rest in particular.
+        due = max(due, time.monotonic() - 1.0) + num_envs / rate
+        time.sleep(max(0.0, due - time.monotonic()))
+        turn = next(turns)
+        writer = writers[turn % num_actors]
+        variables.refresh()
+        for i in range(num_envs):
+            writer.write(unrolls[(turn + i) % len(unrolls)])
+        taken = writer.flush(timeout=0.5)  # A real actor would wait for ever; this one is measured.
+        return num_envs * config.data.unroll_length * spec.frames_per_step if taken else 0
+
+    return step
+
+
+def fill_queue(config: Config, queue_size: int) -> int:
+    """Fills the queue of a server; returns by how many bytes the process that holds it has grown."""
+    unrolls, spec, agent = parts.recorded(config)
+    tables = server.load_config(config.data.reverb_config)
+    server.set_queue_size(tables, queue_size, config.data.batch_size)
+    signature = unroll_signature(spec, agent.core_state_spec, config.data.unroll_length)
+    signatures = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
+    running = server.Server(tables, signatures, 0)
+    writer = UnrollWriter(running.address, spec.frame_stack)
+    for unroll in unrolls[:8]:
+        writer.write(unroll)
+    writer.flush(timeout=30.0)
+    empty = _resident()
+    for i in range(queue_size - 8):
+        writer.write(unrolls[i % len(unrolls)])
+        writer.flush(timeout=30.0, unconfirmed=8)
+    writer.flush(timeout=30.0)
+    return _resident() - empty
+
+
+def _resident() -> int:
+    """Resident bytes of this process."""
+    with open("/proc/self/status") as file:
+        found = re.search(r"VmRSS:\s+(\d+) kB", file.read())
+    assert found, os.uname()
+    return 1024 * int(found[1])
+
+
+def table(result: dict[str, Any]) -> str:
+    """The report as text."""
+    lines = []
+    for name, rows in result.items():
+        if isinstance(rows, list) and rows:
+            lines += ["", name, "  ".join(f"{key:>26}" for key in rows[0])]
+            lines += ["  ".join(f"{_text(value):>26}" for value in row.values()) for row in rows]
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, (bool, int)) else f"{value:,.2f}"
