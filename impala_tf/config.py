@@ -52,7 +52,7 @@ class EnvironmentConfig:
     max_frames_per_episode: int = _setting(
         108_000, "Time limit of a game, in environment frames.", at_least=1, fixed=True
     )
-    env_threads: int = _setting(0, "Threads that step the environments of one actor; 0: one per actor.", at_least=0)
+    env_threads: int = _setting(0, "Threads that step the environments of one actor; 0: by the cores.", at_least=0)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from impala_tf.actor import Actor, Policy
 from impala_tf.config import Config
 from impala_tf.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent
-from impala_tf.runtime.layout import envs_per_actor, num_actors
+from impala_tf.runtime.layout import envs_per_actor, make_environments, num_actors
 from impala_tf.structures import EnvironmentSpec, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 from impala_tf.transport.connection import wait_for_server
@@ -35,7 +35,7 @@ _RECORDING_ENVS = 4
 
 def environment(config: Config, seed: int) -> Step:
     """One actor's environments under a random policy."""
-    batch = environments.make(num_envs=envs_per_actor(config), seed=seed, **config.environment_options())
+    batch = make_environments(config, seed)
     rng = np.random.default_rng(seed)
     batch.reset()
 

@@ -72,12 +72,11 @@ class WorkerMailbox:
     def __init__(self, memory: _Memory, worker: int, announce: Connection, answers: Connection):
         self._memory, self._worker, self._announce, self._answers = memory, worker, announce, answers
 
-    def open(self) -> int:
-        """Takes the mailbox over, in the worker's process and before anything else; returns how many environments."""
+    def open(self) -> None:
+        """Takes the mailbox over; in the worker's process and before anything else."""
         self._arrays = self._memory.arrays(self._worker)
         self._arrays.start[0] += 1
         self._start = int(self._arrays.start[0])
-        return len(self._arrays.action)
 
     def put(self, output: EnvironmentOutput) -> None:
         """Hands over what the environments answered."""

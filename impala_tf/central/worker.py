@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from impala_tf import environments
 from impala_tf.central.mailbox import WorkerMailbox
 from impala_tf.config import Config
+from impala_tf.runtime.layout import make_environments
 
 _WAIT_SECONDS = 1.0
 
@@ -33,9 +33,8 @@ def run(
     Raises:
       UserError: the environments cannot be made.
     """
-    num_envs = mailbox.open()
-    environment_seed = int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31
-    environment = environments.make(num_envs=num_envs, seed=environment_seed, **config.environment_options())
+    mailbox.open()
+    environment = make_environments(config, int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31)
     try:
         mailbox.put(environment.reset())
         steps, waited, start = 0, 0.0, time.monotonic()

@@ -14,7 +14,7 @@ from impala_tf import environments
 from impala_tf.actor import Actor
 from impala_tf.config import Config
 from impala_tf.networks.agent import make_agent
-from impala_tf.runtime.layout import envs_per_actor
+from impala_tf.runtime.layout import make_environments
 from impala_tf.transport import TRAJECTORIES, VARIABLES
 from impala_tf.transport.connection import ServerWatch, wait_for_server
 from impala_tf.transport.signatures import check_same, unroll_signature, variables_signature
@@ -54,9 +54,7 @@ class ActorSetup:
         # The learner step goes into the seed: an actor that is started anew, in this run or when it is resumed, must
         # not play the same games again.
         seeds = np.random.SeedSequence([config.run.seed, config.run.actor_id, variables.refresh()]).generate_state(2)
-        self.environment = environments.make(
-            num_envs=envs_per_actor(config), seed=int(seeds[0]) % 2**31, **config.environment_options()
-        )
+        self.environment = make_environments(config, int(seeds[0]) % 2**31)
         self.writer = UnrollWriter(address, spec.frame_stack)
         self.actor = Actor(
             self.environment, agent, self.writer.write, variables.refresh, config.data.unroll_length, int(seeds[1])

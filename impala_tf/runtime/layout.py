@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from impala_tf import environments
 from impala_tf.config import Config
+from impala_tf.environments.base import BatchedEnvironment
 
 
 def cores() -> int:
@@ -24,6 +26,17 @@ def envs_per_actor(config: Config) -> int:
     its ROM twice, which costs far more than a step.
     """
     return config.run.envs_per_actor or max(8, min(12, 512 // max(num_actors(config), 1)))
+
+
+def env_threads(config: Config) -> int:
+    """Threads that step one actor's environments: its share of the cores, at least one."""
+    return config.environment.env_threads or max(1, cores() // max(num_actors(config), 1))
+
+
+def make_environments(config: Config, seed: int) -> BatchedEnvironment:
+    """The environments of one actor; raises as `environments.make`."""
+    options = {**config.environment_options(), "env_threads": env_threads(config)}
+    return environments.make(num_envs=envs_per_actor(config), seed=seed, **options)
 
 
 def learner_threads(config: Config) -> int:

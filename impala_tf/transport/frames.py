@@ -31,7 +31,9 @@ class Frames(NamedTuple):
 def pack(unroll: Trajectory) -> Trajectory:
     """An unroll ([T + 1, ...] numpy arrays) with `Frames` for its observation."""
     stacks = unroll.observation
-    return unroll._replace(observation=Frames(stacks[0], np.ascontiguousarray(stacks[1:, ..., -1])))
+    # The newest frame is the highest byte of each pixel's four: a shift is faster than a strided copy.
+    newest = (stacks[1:].view("<u4")[..., 0] >> 24).astype(np.uint8)
+    return unroll._replace(observation=Frames(stacks[0], newest))
 
 
 def packed_signature(signature: Trajectory) -> Trajectory:

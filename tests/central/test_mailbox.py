@@ -23,7 +23,8 @@ def test_outputs_and_actions_arrive_as_they_were_given():
     learner = LearnerMailbox(spec, num_workers=2, num_envs=4)
     workers = [learner.worker(i) for i in range(2)]
     learner.open()
-    assert [worker.open() for worker in workers] == [4, 4]
+    for worker in workers:
+        worker.open()
     assert learner.take(0.01) == []
     assert workers[0].actions(0.01) is None
     for first, second in itertools.pairwise(outputs):

@@ -17,3 +17,9 @@ def test_there_is_an_actor_for_every_core_by_default():
 def test_many_actors_get_fewer_environments_each():
     counts = [layout.envs_per_actor(config_lib.from_values({"num_actors": n})) for n in (0, 1, 32, 50, 1000)]
     assert counts == [12, 12, 12, 10, 8]
+
+
+def test_actors_share_the_cores_for_their_environments():
+    counts = [layout.env_threads(config_lib.from_values({"num_actors": n})) for n in (0, 1, layout.cores(), 1000)]
+    assert counts == [layout.cores(), layout.cores(), 1, 1]
+    assert layout.env_threads(config_lib.from_values({"env_threads": 3})) == 3
