@@ -1,7 +1,8 @@
-"""Measures how the system grows: `python -m run.scaling --env=atari/breakout`. Takes the flags of `impala-train`.
+"""Measures how the system grows: `impala-scaling --env=atari/breakout`, or `python -m run.scaling`.
 
 Actors on this machine (1, 2, 4, 8); up to 256 simulated actors that replay recorded unrolls at a set rate; memory
-against the size of the queue. What comes of it is in docs/performance.md.
+against the size of the queue. Takes the flags of `impala-train` that shape the work. docs/performance.md has what it
+says here and what follows from it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def _measure(config, say):
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point of `impala-scaling`."""
     impala_flags.define()
     flags.set_default(flags.FLAGS["output"], "scaling.json")
     logging.set_verbosity(logging.WARNING)

@@ -7,7 +7,9 @@ start, so that what was meant for a worker that has died never reaches the one s
 
 from __future__ import annotations
 
+import multiprocessing
 import struct
+from multiprocessing import sharedctypes
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -15,7 +17,6 @@ import numpy as np
 import tree
 
 from impala_tf.environments.base import empty_output
-from impala_tf.runtime import forking
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
 
 _ANNOUNCEMENT = struct.Struct("=ii")  # Worker, and the number of its start.
@@ -43,7 +44,7 @@ class _Memory:
     def __init__(self, environment: EnvironmentSpec, num_workers: int, num_envs: int):
         self._environment, self._num_envs = environment, num_envs
         self._size = sum(self._space(array) for array in tree.flatten(self._empty()))
-        self._bytes = forking.context.RawArray("B", num_workers * self._size)
+        self._bytes = sharedctypes.RawArray("B", num_workers * self._size)
 
     def arrays(self, worker: int) -> _Arrays:
         """Views of the memory in this process."""
@@ -105,8 +106,8 @@ class LearnerMailbox:
         self.environment, self.num_workers, self.num_envs = environment, num_workers, num_envs
         self._memory = _Memory(environment, num_workers, num_envs)
         # One pipe for all announcements: what is this short is written in one piece.
-        self._announced, announce = forking.context.Pipe(duplex=False)
-        pipes = [forking.context.Pipe(duplex=False) for _ in range(num_workers)]
+        self._announced, announce = multiprocessing.Pipe(duplex=False)
+        pipes = [multiprocessing.Pipe(duplex=False) for _ in range(num_workers)]
         self._answers = [answer for _, answer in pipes]
         self._workers = [WorkerMailbox(self._memory, i, announce, go) for i, (go, _) in enumerate(pipes)]
 

@@ -15,12 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
 from absl import logging
 
 from impala_tf.central.mailbox import LearnerMailbox, WorkerMailbox
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime import forking
+from impala_tf.runtime.layout import make_environments
 from impala_tf.runtime.signals import stop_on_signal
 
 _KILL_SECONDS = 5.0
@@ -124,11 +126,18 @@ def act(config: Config, ready: Callable[[], None]) -> None:
 
 
 def step_environments(config: Config, ready: Callable[[], None], mailbox: WorkerMailbox, seed: list[int]) -> None:
-    """The work of an environment process, as unceremonious as an actor's."""
+    """The work of an environment process; as an actor, it has nothing to save.
+
+    `seed` are numbers that no other process of the run has, or had before it was interrupted.
+    """
     _end_with_parent(signal.SIGKILL)
     from impala_tf.central import worker
 
-    worker.run(config, mailbox, seed, _log, ready)
+    environment = make_environments(config, int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31)
+    try:
+        worker.run(environment, mailbox, _log, config.run.log_interval, ready)
+    finally:
+        environment.close()
 
 
 def _log(message: str) -> None:
