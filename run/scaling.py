@@ -24,7 +24,7 @@ def _measure(config, say):
 def main() -> None:
     """Entry point of `impala-scaling`."""
     impala_flags.define()
-    flags.set_default(flags.FLAGS["output"], "scaling.json")
+    flags.FLAGS.set_default("output", "scaling.json")
     logging.set_verbosity(logging.WARNING)
     app.run(lambda argv: command.run(argv, _measure), flags_parser=parse_flags)
 
