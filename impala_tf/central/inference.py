@@ -19,6 +19,7 @@ from impala_tf.transport.writer import UnrollWriter
 from impala_tf.unrolls import Unrolls, agent_input
 
 _WAIT_SECONDS = 0.2
+# May be on their way into a full queue before acting stops; all of them are policy lag.
 _UNCONFIRMED_UNROLLS = 64
 
 
