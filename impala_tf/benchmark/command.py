@@ -40,7 +40,7 @@ def run(argv: list[str], measure: Measure) -> int:
         if not existed:
             output.unlink()
         result, text = measure(config, lambda line: print(line, flush=True))
-        output.write_text(json.dumps({"command": sys.argv, **result}, indent=1) + "\n")
+        output.write_text(json.dumps({"command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]], **result}, indent=1) + "\n")
     except UserError as error:
         print(f"ERROR: {error}", file=sys.stderr, flush=True)
         return 2
