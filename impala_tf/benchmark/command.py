@@ -40,7 +40,8 @@ def run(argv: list[str], measure: Measure) -> int:
         if not existed:
             output.unlink()
         result, text = measure(config, lambda line: print(line, flush=True))
-        output.write_text(json.dumps({"command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]], **result}, indent=1) + "\n")
+        command = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
+        output.write_text(json.dumps({"command": command, **result}, indent=1) + "\n")
     except UserError as error:
         print(f"ERROR: {error}", file=sys.stderr, flush=True)
         return 2
