@@ -124,6 +124,11 @@ class Actor:
         clock.lap("writer")
 
 
+def shares(seconds: dict[str, float], elapsed: float) -> str:
+    """What share of the `elapsed` seconds went to what, for a log: "inference 20%, environment 70%"."""
+    return ", ".join(f"{what} {spent / elapsed:.0%}" for what, spent in seconds.items())
+
+
 class Clock:
     """Adds the time since the last lap to what it was spent on."""
 

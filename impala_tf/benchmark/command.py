@@ -15,7 +15,7 @@ from impala_tf import flags as impala_flags
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 
-flags.DEFINE_float("seconds", 10.0, "Seconds of each measurement of a part; the whole system takes three times that.")
+flags.DEFINE_float("seconds", 10.0, "Seconds for which each part is measured; the whole system runs longer.")
 flags.DEFINE_string("output", "benchmark.json", "JSON file to write.")
 
 Measure = Callable[[Config, Callable[[str], None]], tuple[dict[str, Any], str]]

@@ -101,8 +101,7 @@ def learner_host(config: Config, port: int, updates: bool) -> Step:
 
     Without, a batch is dropped as soon as it is there, and the parameters are published once.
     """
-    spec = environments.spec(**config.environment_options())
-    agent = make_agent(spec, config)
+    spec, agent = _agent(config)
     trajectory = (spec, agent.core_state_spec, config.data.unroll_length)
     signature = unroll_signature(*trajectory)
     tables = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import time
@@ -110,6 +111,7 @@ def queue_memory(config: Config, queue_size: int) -> dict[str, Any]:
     return {"queue_size": queue_size, "mib": grown / 2**20, "bytes_per_unroll": grown / queue_size}
 
 
+@functools.cache  # To ask an environment, one has to be made.
 def _frames_per_unroll(config: Config) -> int:
     return config.data.unroll_length * environments.spec(**config.environment_options()).frames_per_step
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf.actor import Clock, Policy
+from impala_tf.actor import Clock, Policy, shares
 from impala_tf.central.mailbox import LearnerMailbox
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import EnvironmentOutput
@@ -119,9 +119,9 @@ class CentralInference:
                 self._serve(Clock(self._seconds))
                 if time.monotonic() - reported > self._log_interval:
                     reported = time.monotonic()
-                    shares = ", ".join(f"{what} {s / (reported - start):.0%}" for what, s in self._seconds.items())
                     batch = self._num_envs * self._group_steps / max(self._policy_steps, 1)
-                    self._say(f"central inference, {batch:.1f} environments a batch: {shares}")
+                    spent = shares(self._seconds, reported - start)
+                    self._say(f"central inference, {batch:.1f} environments a batch: {spent}")
         except Exception as error:  # raised again on the training thread
             self._error = error
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from impala_tf import environments
-from impala_tf.actor import Actor
+from impala_tf.actor import Actor, shares
 from impala_tf.config import Config
 from impala_tf.networks.agent import make_agent
 from impala_tf.runtime.layout import make_environments
@@ -102,7 +102,6 @@ def run(config: Config, say: Callable[[str], None], ready: Callable[[], None]) -
                 ready()
             if time.monotonic() - reported > config.run.log_interval:
                 reported = time.monotonic()
-                shares = ", ".join(f"{what} {s / (reported - start):.0%}" for what, s in seconds.items())
-                say(f"{unrolls} unrolls in {reported - start:.0f} s: {shares}")
+                say(f"{unrolls} unrolls in {reported - start:.0f} s: {shares(seconds, reported - start)}")
     finally:
         setup.close()

@@ -73,9 +73,8 @@ def run(
     Raises:
       UserError: with the error of the process that ended the run.
     """
-    logs = LogDir(config.run.logdir).logs
-
-    frames = LogDir(config.run.logdir).frames
+    logdir = LogDir(config.run.logdir)
+    logs, frames = logdir.logs, logdir.frames
     mailbox = None
     if config.run.inference == "central":
         spec = environments.spec(**config.environment_options())
