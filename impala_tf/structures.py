@@ -43,7 +43,8 @@ class EnvironmentSpec(NamedTuple):
     """What an environment looks like to an agent.
 
     Attributes:
-      observation: an `ArraySpec`, or a dict of them.
+      observation: an `ArraySpec`, or {"image": `ArraySpec`, "instruction": `instructions.SPEC`} where text comes with
+        what is seen; "image" may then also be a vector.
       num_actions: number of discrete actions.
       frames_per_step: environment frames per agent step (the action repeat).
       frame_stack: the observation is a uint8 image whose 4 channels are successive frames in grey, the newest last.
