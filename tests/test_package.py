@@ -184,7 +184,7 @@ def test_wheel_contains_the_data_files(tmp_path):
         expected = {
             path.relative_to(ROOT).as_posix()
             for path in (ROOT / package).rglob("*")
-            if path.suffix in (".py", ".textproto", ".flags", ".typed")
+            if path.suffix in (".py", ".textproto", ".flags", ".json", ".typed")
         }
         assert expected
         assert expected <= names
