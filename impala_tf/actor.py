@@ -77,7 +77,7 @@ class Actor:
         refresh: Callable[[], int],
         unroll_length: int,
         seed: int,
-        task_id: int = 0,
+        task_ids: np.ndarray | int = 0,
     ):
         """Resets the environments.
 
@@ -88,7 +88,7 @@ class Actor:
           refresh: brings the agent's variables up to date and returns the learner step that made them.
           unroll_length: T, in agent steps.
           seed: of the actions.
-          task_id: stamped on every unroll.
+          task_ids: int32 [B], the task of each environment.
         """
         self._environment = environment
         self._write, self._refresh = write, refresh
@@ -97,7 +97,7 @@ class Actor:
         num_envs = environment.num_envs
         self._policy = Policy(agent, seed)
         self._core_state = agent.initial_state(num_envs)
-        self._unrolls = Unrolls(environment.spec, agent.core_state_spec, num_envs, unroll_length, task_id)
+        self._unrolls = Unrolls(environment.spec, agent.core_state_spec, num_envs, unroll_length, task_ids)
         output = environment.reset()
         self._unrolls.begin(output, self._core_state)
         self._inputs = agent_input(output, np.zeros(num_envs, np.int32))

@@ -36,10 +36,14 @@ class EnvironmentConfig:
 
     env: str = _setting(
         "atari/pong",
-        "Environment: atari/<game>, gymnasium/<id>, catch (built in) or counting (diagnostic).",
+        "Environment: atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<id>, gymnasium/<id>, catch (built in) "
+        "or counting (diagnostic). Several, separated by commas, or a suite (atari57, dmlab30), are learnt by one "
+        "network.",
         fixed=True,
     )
-    full_action_set: bool = _setting(False, "All 18 Atari actions instead of the game's own.", fixed=True)
+    full_action_set: bool = _setting(
+        False, "All 18 Atari actions instead of the game's own; always so with several games.", fixed=True
+    )
     sticky_actions: float = _setting(
         0.0, "Probability that Atari repeats the previous action.", at_least=0, at_most=1, fixed=True
     )
@@ -197,9 +201,8 @@ class Config:
         return self.optimizer.annealing_frames or self.run.total_frames
 
     def environment_options(self) -> dict[str, Any]:
-        """What `environments.make` and `environments.spec` take."""
-        options = dataclasses.asdict(self.environment)
-        return {"env_id": options.pop("env"), **options}
+        """What `environments.make` and `environments.spec` take besides the environment's id."""
+        return {name: value for name, value in dataclasses.asdict(self.environment).items() if name != "env"}
 
 
 def settings() -> Iterator[tuple[str, dataclasses.Field]]:

@@ -68,7 +68,9 @@ class EnvironmentOutput(NamedTuple):
       truncated: bool [B], the transition into x_t was cut by a time limit: the future return is unknown, not 0.
       episode_return: float32 [B], undiscounted, unclipped return of the full game (all lives) that ended in this
         step; 0 where none did.
-      episode_length: int32 [B], agent steps of that full game; 0 where none ended.
+      episode_length: int32 [B], agent steps of that full game; 0 where none ended. -1 where the environment failed and
+        this is no answer to the action; where it has been started again, x_t is the first observation of an episode,
+        and `truncated` is set.
     """
 
     observation: Any

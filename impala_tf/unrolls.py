@@ -21,7 +21,7 @@ class Unrolls:
         core_state_spec: Any,
         num_envs: int,
         unroll_length: int,
-        task_id: int = 0,
+        task_ids: np.ndarray | int = 0,
     ):
         """Allocates them.
 
@@ -30,14 +30,14 @@ class Unrolls:
           core_state_spec: nest of `ArraySpec`s of one environment's core state.
           num_envs: B.
           unroll_length: T, in agent steps.
-          task_id: stamped on every unroll.
+          task_ids: int32 [B], the task of each environment.
         """
         signature = trajectory_signature(environment, core_state_spec, unroll_length)
         self._unrolls: Trajectory = tree.map_structure(
             lambda spec: np.zeros((num_envs, *spec.shape), spec.dtype.as_numpy_dtype), signature
         )
-        self._unrolls.task_id[:] = task_id
-        self._num_envs, self._unroll_length = num_envs, unroll_length
+        self._unrolls.task_id[:] = task_ids
+        self._unroll_length = unroll_length
         self._entry = 0
 
     def begin(self, output: EnvironmentOutput, core_state: Any) -> None:
@@ -76,14 +76,15 @@ class Unrolls:
         return self._entry == self._unroll_length
 
     def take(self, core_state: Any) -> Iterator[Trajectory]:
-        """Yields the B finished unrolls ([T + 1, ...] arrays, valid until the next is asked for) and starts the next.
+        """Yields the finished unrolls ([T + 1, ...] arrays, valid until the next is asked for), starts the next ones.
 
-        The next ones overlap by one: their entry 0 is entry T of these.
+        They are B, less those in which an environment did not answer (`EnvironmentOutput.episode_length`). The next
+        ones overlap by one: their entry 0 is entry T of these.
 
         Args:
           core_state: nest [B, ...], before that entry's observation.
         """
-        for i in range(self._num_envs):
+        for i in np.flatnonzero((self._unrolls.episode_length[:, 1:] >= 0).all(axis=1)):
             yield tree.map_structure(lambda column: column[i], self._unrolls)  # noqa: B023
         self._entry = 0
         for column in tree.flatten(self._unrolls._replace(core_state=(), task_id=())):

@@ -9,10 +9,11 @@ import sys
 
 from absl import app, flags, logging
 
-from impala_tf import environments, quiet
 from impala_tf import flags as impala_flags
+from impala_tf import quiet
 from impala_tf.config import Config
 from impala_tf.errors import UserError
+from impala_tf.runtime import layout
 from impala_tf.runtime.logdir import LogDir
 from impala_tf.runtime.signals import stop_on_signal
 from impala_tf.transport import ports, textproto
@@ -26,7 +27,7 @@ def _say(message: str) -> None:
 
 def _check(config: Config) -> LogDir:
     """Tells what is wrong before anything slow is imported or started, and returns the run's folder."""
-    environments.spec(**config.environment_options())
+    layout.check(config)
     textproto.read(config.data.reverb_config)
     ports.check_free(config.run.port)
     logdir = LogDir(config.run.logdir)
@@ -85,7 +86,7 @@ def _run_actor(config: Config) -> int:
     def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
-    acting.run(config, say, lambda: _say("ready: the first unrolls have been taken"))
+    acting.run(config, say, say, lambda: _say("ready: the first unrolls have been taken"))
     return 0
 
 
@@ -94,13 +95,15 @@ def _conclude(config: Config, received: list[int]) -> int:
     from impala_tf.runtime import curve
 
     logdir = LogDir(config.run.logdir)
-    drawn = curve.draw(logdir.progress, logdir.curve, f"{config.environment.env}, seed {config.run.seed}")
+    drawn = curve.draw(logdir, f"{config.environment.env}, seed {config.run.seed}")
     arguments = [argument for argument in sys.argv[1:] if received or not argument.startswith("--total_frames=")]
     command = shlex.join(["impala-train", *arguments])
     _say("")
     if received:
         _say(f"Ended early by {signal.Signals(received[0]).name}; the last checkpoint is at {logdir.frames:,} frames.")
     _say(f"  logs         {logdir.progress} (one row per {config.run.log_interval:g} s, for pandas)")
+    if logdir.tasks.exists():
+        _say(f"  tasks        {logdir.tasks} (one row per task)")
     _say(f"  TensorBoard  tensorboard --logdir={logdir.tensorboard}")
     _say(f"  checkpoints  {logdir.checkpoints}")
     if drawn:

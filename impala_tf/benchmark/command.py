@@ -10,10 +10,10 @@ from typing import Any
 
 from absl import flags
 
-from impala_tf import environments
 from impala_tf import flags as impala_flags
 from impala_tf.config import Config
 from impala_tf.errors import UserError
+from impala_tf.runtime import layout
 
 flags.DEFINE_float("seconds", 10.0, "Seconds for which each part is measured; the whole system runs longer.")
 flags.DEFINE_string("output", "benchmark.json", "JSON file to write.")
@@ -31,7 +31,7 @@ def run(argv: list[str], measure: Measure) -> int:
         if flags.FLAGS.seconds <= 0:
             raise UserError("--seconds must be more than 0.")
         config = impala_flags.to_config()
-        environments.spec(**config.environment_options())
+        layout.check(config)
         existed = output.exists()
         try:
             output.touch()

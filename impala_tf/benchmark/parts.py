@@ -6,6 +6,7 @@ of environment frames that it worked on, so that the costs of the parts add up; 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf import environments
 from impala_tf.actor import Actor, Policy
 from impala_tf.config import Config
+from impala_tf.environments.base import empty_output
 from impala_tf.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent
-from impala_tf.runtime.layout import envs_per_actor, make_environments, num_actors
+from impala_tf.runtime.layout import environment_spec, envs_per_actor, make_environments, num_actors
 from impala_tf.structures import EnvironmentSpec, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 from impala_tf.transport.connection import wait_for_server
@@ -35,7 +36,7 @@ _RECORDING_ENVS = 4
 
 def environment(config: Config, seed: int) -> Step:
     """One actor's environments under a random policy."""
-    batch = make_environments(config, seed)
+    batch = make_environments(config, seed, print)
     rng = np.random.default_rng(seed)
     batch.reset()
 
@@ -53,7 +54,7 @@ def inference(config: Config, threads: int) -> Step:
     spec, agent = _agent(config)
     num_envs = envs_per_actor(config) * (num_actors(config) if config.run.inference == "central" else 1)
     entries = tree.map_structure(lambda x: x.numpy(), _random_unrolls(config, spec, agent, num_envs))
-    output = environments.base.empty_output(spec, num_envs)._replace(observation=entries.observation[0])
+    output = empty_output(spec, num_envs)._replace(observation=entries.observation[0])
     inputs, policy, state = agent_input(output, entries.action[0]), Policy(agent, seed=0), agent.initial_state(num_envs)
 
     def step() -> int:
@@ -129,7 +130,8 @@ def learner_host(config: Config, port: int, updates: bool) -> Step:
 def recorded(config: Config) -> tuple[list[Trajectory], EnvironmentSpec, Agent]:
     """Some unrolls that a random policy collected, with the environment's spec and the policy."""
     unrolls: list[Trajectory] = []
-    batch = environments.make(num_envs=_RECORDING_ENVS, seed=1, **config.environment_options())
+    few = dataclasses.replace(config, run=dataclasses.replace(config.run, envs_per_actor=_RECORDING_ENVS))
+    batch = make_environments(few, seed=1, warn=print)
     agent = make_agent(batch.spec, config)
     keep = lambda unroll: unrolls.append(tree.map_structure(np.array, unroll))  # noqa: E731
     collector = Actor(batch, agent, keep, lambda: 0, config.data.unroll_length, seed=1)
@@ -140,7 +142,7 @@ def recorded(config: Config) -> tuple[list[Trajectory], EnvironmentSpec, Agent]:
 
 
 def _agent(config: Config) -> tuple[EnvironmentSpec, Agent]:
-    spec = environments.spec(**config.environment_options())
+    spec = environment_spec(config)
     return spec, make_agent(spec, config)
 
 

@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from impala_tf import environments
 from impala_tf.benchmark import parts
 from impala_tf.benchmark.measure import Bench, once, together
 from impala_tf.benchmark.parts import Step
 from impala_tf.benchmark.whole import WholeSystem
 from impala_tf.config import Config
-from impala_tf.runtime.layout import envs_per_actor
+from impala_tf.runtime.layout import environment_spec, envs_per_actor
 from impala_tf.transport import TRAJECTORIES, VARIABLES, ports, server
 from impala_tf.transport.connection import wait_for_server
 from impala_tf.transport.signatures import unroll_signature, variables_signature
@@ -113,7 +112,7 @@ def queue_memory(config: Config, queue_size: int) -> dict[str, Any]:
 
 @functools.cache  # To ask an environment, one has to be made.
 def _frames_per_unroll(config: Config) -> int:
-    return config.data.unroll_length * environments.spec(**config.environment_options()).frames_per_step
+    return config.data.unroll_length * environment_spec(config).frames_per_step
 
 
 def simulated_actors(config: Config, port: int, num_actors: int, rate: float) -> Step:

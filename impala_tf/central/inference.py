@@ -65,6 +65,7 @@ class CentralInference:
         writer: UnrollWriter,
         refresh: Callable[[], int],
         unroll_length: int,
+        task_ids: Sequence[np.ndarray | int],
         seed: int,
         say: Callable[[str], None],
         log_interval: float,
@@ -77,6 +78,7 @@ class CentralInference:
           writer: takes the finished unrolls.
           refresh: brings the agent's variables up to date and returns the learner step that made them.
           unroll_length: T, in agent steps.
+          task_ids: for each worker, int32 [B], the task of each of its environments.
           seed: of the actions.
           say: told every `log_interval` seconds what the time goes to.
           log_interval: in seconds.
@@ -87,8 +89,8 @@ class CentralInference:
         self._policy = Policy(agent, seed)
         initial = tree.map_structure(np.asarray, agent.initial_state(self._num_envs))
         self._groups = [
-            _Group(Unrolls(mailbox.environment, agent.core_state_spec, self._num_envs, unroll_length), initial)
-            for _ in range(mailbox.num_workers)
+            _Group(Unrolls(mailbox.environment, agent.core_state_spec, self._num_envs, unroll_length, tasks), initial)
+            for tasks in task_ids
         ]
         self._seconds = dict.fromkeys(("environment", "variables", "inference", "writer", "queue"), 0.0)
         self._policy_steps = self._group_steps = 0

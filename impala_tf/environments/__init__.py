@@ -54,6 +54,13 @@ def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> Batched
     raise _unknown(env_id)
 
 
+def check(env_id: str) -> None:
+    """Raises UserError for a game that does not exist; makes nothing. Other ids are checked when they are made."""
+    family, _, name = env_id.partition("/")
+    if family == "atari" and name:
+        importlib.import_module("impala_tf.environments.atari").rom(name)
+
+
 def spec(env_id: str, **options: Any) -> EnvironmentSpec:
     """What an environment looks like to an agent; takes the options of `make` and raises what it raises.
 

@@ -21,6 +21,10 @@ from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 FRAMES_PER_STEP = 4
 MAX_NOOPS = 30
 
+# The console's 18 actions are NOOP, FIRE, eight directions, and these with FIRE. Skiing alone has nine, without FIRE.
+_ALL_ACTIONS = 18
+_WITHOUT_FIRE = np.array([0, 0, *range(1, 9), *range(1, 9)], np.int32)
+
 
 class AtariEnvironment(BatchedEnvironment):
     """One Atari game.
@@ -33,7 +37,8 @@ class AtariEnvironment(BatchedEnvironment):
       game: for example "ms_pacman"; see `rom`.
       num_envs: instances.
       seed: of no-op starts and sticky actions; each instance derives its own from it.
-      full_action_set: all 18 actions of the console instead of those that the game uses.
+      full_action_set: all 18 actions of the console instead of those that the game uses. Skiing has no FIRE, even so:
+        there an action with FIRE is the one without.
       sticky_actions: probability that a frame repeats the action of the frame before it.
       fire_on_reset: press FIRE first, where the game has it (some games wait for it).
       life_loss_ends_episode: as above; without it only the end of the game terminates.
@@ -86,9 +91,11 @@ class AtariEnvironment(BatchedEnvironment):
         except OSError as error:
             raise UserError(f"the ROM of {game} cannot be read: {error}; check ALE_ROMS_DIR") from error
         self.num_envs = num_envs
+        num_actions = int(self._env.single_action_space.n)
+        self._without_fire = full_action_set and num_actions == len(set(_WITHOUT_FIRE))
         self.spec = EnvironmentSpec(
             ArraySpec((84, 84, 4), np.dtype(np.uint8)),
-            int(self._env.single_action_space.n),
+            _ALL_ACTIONS if full_action_set else num_actions,
             FRAMES_PER_STEP,
             frame_stack=True,
         )
@@ -105,7 +112,10 @@ class AtariEnvironment(BatchedEnvironment):
 
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
         # ALE's threads would wait for ever after an action out of range, hence the check.
-        frames, reward, terminated, truncated, info = self._env.step(self._check(actions))
+        actions = self._check(actions)
+        if self._without_fire:
+            actions = _WITHOUT_FIRE[actions]
+        frames, reward, terminated, truncated, info = self._env.step(actions)
         # A game that goes on has advanced by exactly one action repeat. The number of lives does not tell the loss of
         # one from the end of the game: some games show 0 at their start (Amidar), and some give lives.
         goes_on = info["episode_frame_number"] == self._frame_number + FRAMES_PER_STEP

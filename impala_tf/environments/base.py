@@ -40,6 +40,14 @@ class BatchedEnvironment(abc.ABC):
           ValueError: the actions have another shape or lie outside that range.
         """
 
+    def send(self, actions: np.ndarray) -> None:
+        """The first half of `step`: several environments can be sent their actions and then step at the same time."""
+        self._sent = actions
+
+    def receive(self) -> EnvironmentOutput:
+        """The other half: what they answered to the actions of the last `send`."""
+        return self.step(self._sent)
+
     def close(self) -> None:  # noqa: B027 - most have nothing to release.
         """Releases what the environment holds; nothing may be called after it."""
 

@@ -10,11 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from impala_tf import environments
 from impala_tf.actor import Actor, shares
 from impala_tf.config import Config
 from impala_tf.networks.agent import make_agent
-from impala_tf.runtime.layout import make_environments
+from impala_tf.runtime.layout import environment_spec, make_environments, task_ids
 from impala_tf.transport import TRAJECTORIES, VARIABLES
 from impala_tf.transport.connection import ServerWatch, wait_for_server
 from impala_tf.transport.signatures import check_same, unroll_signature, variables_signature
@@ -30,6 +29,7 @@ class ActorSetup:
         config: Config,
         address: str,
         say: Callable[[str], None],
+        warn: Callable[[str], None],
         on_lost: Callable[[str], None] | None = None,
     ):
         """Connects, checks that both sides expect the same unrolls and parameters, and makes the environments.
@@ -38,12 +38,13 @@ class ActorSetup:
           config: of the run.
           address: of the learner's server, host:port.
           say: told what is being waited for.
+          warn: told of environments that fail and are started again.
           on_lost: called with a message, from a thread, when a server that has answered does so no more.
 
         Raises:
           UserError: nothing answers, the learner expects something else, or the environment cannot be made.
         """
-        spec = environments.spec(**config.environment_options())
+        spec = environment_spec(config)
         agent = make_agent(spec, config)
         tables = wait_for_server(address, config.run.connect_timeout, say)
         self._watch = ServerWatch(address, config.run.connect_timeout, on_lost) if on_lost else None
@@ -54,10 +55,16 @@ class ActorSetup:
         # The learner step goes into the seed: an actor that is started anew, in this run or when it is resumed, must
         # not play the same games again.
         seeds = np.random.SeedSequence([config.run.seed, config.run.actor_id, variables.refresh()]).generate_state(2)
-        self.environment = make_environments(config, int(seeds[0]) % 2**31)
+        self.environment = make_environments(config, int(seeds[0]) % 2**31, warn)
         self.writer = UnrollWriter(address, spec.frame_stack)
         self.actor = Actor(
-            self.environment, agent, self.writer.write, variables.refresh, config.data.unroll_length, int(seeds[1])
+            self.environment,
+            agent,
+            self.writer.write,
+            variables.refresh,
+            config.data.unroll_length,
+            int(seeds[1]),
+            task_ids(config),
         )
 
     def close(self) -> None:
@@ -67,12 +74,13 @@ class ActorSetup:
         self.environment.close()
 
 
-def run(config: Config, say: Callable[[str], None], ready: Callable[[], None]) -> None:
+def run(config: Config, say: Callable[[str], None], warn: Callable[[str], None], ready: Callable[[], None]) -> None:
     """Acts until the process is ended: nothing here needs saving, so it is ended by a signal.
 
     Args:
       config: of the run, with the address of the learner's server.
       say: prints a line.
+      warn: prints a line that the user should see.
       ready: called when the first unrolls have been taken.
 
     Raises:
@@ -86,7 +94,7 @@ def run(config: Config, say: Callable[[str], None], ready: Callable[[], None]) -
         print(f"ERROR: {message}", file=sys.stderr, flush=True)
         os._exit(1)  # The main thread may wait in native code that nothing can interrupt.
 
-    setup = ActorSetup(config, config.run.address, say, lost)
+    setup = ActorSetup(config, config.run.address, say, warn, lost)
     start = reported = time.monotonic()
     unrolls = 0
     try:

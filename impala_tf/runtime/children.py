@@ -26,6 +26,7 @@ from impala_tf.runtime.layout import make_environments
 from impala_tf.runtime.signals import stop_on_signal
 
 _KILL_SECONDS = 5.0
+_WARNING = "WARNING: "
 
 Work = Callable[[Config, Callable[[], None]], None]
 """Takes the settings and what to call once the work has got going. It is pickled: a function of a module, or a
@@ -55,6 +56,7 @@ class Child:
         """
         self.name, self.log, self.started = name, log, time.monotonic()
         self._log_start = log.stat().st_size if log.exists() else 0
+        self._read_to, self._unfinished_line = self._log_start, b""
         self._ready = forking.context.RawValue(ctypes.c_bool)
         self._process = forking.context.Process(target=_main, args=(name, work, config, log, self._ready), daemon=True)
         # Ctrl-C is for the parent alone, which ends its children in order. The fork server inherits the mask.
@@ -101,6 +103,21 @@ class Child:
         errors = [line for line in lines if line.startswith("ERROR: ")]
         return (errors or lines or ["it wrote nothing"])[-1].removeprefix("ERROR: ")
 
+    def warnings(self) -> list[str]:
+        """What it has written to its log for the user's eyes since the last call; see `_warn`."""
+        try:
+            if self.log.stat().st_size <= self._read_to:
+                return []
+            with open(self.log, "rb") as file:
+                file.seek(self._read_to)
+                new = file.read()
+        except OSError:
+            return []
+        self._read_to += len(new)
+        *lines, self._unfinished_line = (self._unfinished_line + new).split(b"\n")
+        texts = [line.decode(errors="replace") for line in lines]
+        return [text.removeprefix(_WARNING) for text in texts if text.startswith(_WARNING)]
+
 
 def learn(
     config: Config, ready: Callable[[], None], mailbox: LearnerMailbox | None = None, silent: bool = False
@@ -122,7 +139,7 @@ def act(config: Config, ready: Callable[[], None]) -> None:
     _end_with_parent(signal.SIGKILL)
     from impala_tf.runtime import acting
 
-    acting.run(config, _log, ready)
+    acting.run(config, _log, _warn, ready)
 
 
 def step_environments(config: Config, ready: Callable[[], None], mailbox: WorkerMailbox, seed: list[int]) -> None:
@@ -133,7 +150,7 @@ def step_environments(config: Config, ready: Callable[[], None], mailbox: Worker
     _end_with_parent(signal.SIGKILL)
     from impala_tf.central import worker
 
-    environment = make_environments(config, int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31)
+    environment = make_environments(config, int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31, _warn)
     try:
         worker.run(environment, mailbox, _log, config.run.log_interval, ready)
     finally:
@@ -142,6 +159,11 @@ def step_environments(config: Config, ready: Callable[[], None], mailbox: Worker
 
 def _log(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+
+
+def _warn(message: str) -> None:
+    """For the log and, through `Child.warnings`, for the console."""
+    _log(_WARNING + message)
 
 
 def _main(name, work, config, log, ready) -> None:

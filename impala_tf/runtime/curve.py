@@ -1,37 +1,74 @@
-"""The learning curve that a run leaves in its folder."""
+"""The learning curves that a run leaves in its folder."""
 
 from __future__ import annotations
 
-import csv
-import pathlib
+import math
+from typing import Any
+
+from impala_tf.runtime.logdir import LogDir
 
 
-def draw(progress: pathlib.Path, output: pathlib.Path, title: str) -> bool:
-    """Draws the mean return of the last 100 full episodes against environment frames.
+def draw(logdir: LogDir, title: str) -> bool:
+    """Draws mean returns of the last 100 full episodes against environment frames, from the run's CSV files.
+
+    Of several tasks each gets its own axes, and their human-normalised scores share one.
 
     Args:
-      progress: a run's progress.csv.
-      output: PNG to write.
+      logdir: of the run; the picture becomes its `curve`.
       title: of the picture.
 
     Returns:
       False, and nothing is written, if no episode had ended yet.
     """
     import matplotlib.figure  # Takes a second; only needed at the end of a run.
+    import pandas as pd
 
-    if not progress.exists():
+    if not logdir.progress.exists():
         return False
-    with open(progress, newline="") as file:
-        points = [(int(row["frames"]) / 1e6, float(row["mean_return_100"])) for row in csv.DictReader(file)]
-    points = [(frames, mean) for frames, mean in points if mean == mean]  # NaN before the first episode's end.
-    if not points:
+    run = pd.read_csv(logdir.progress)
+    if run["mean_return_100"].notna().sum() == 0:
         return False
-    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(*zip(*points), marker="." if len(points) < 20 else None)
-    axes.set_xlabel("environment frames (millions)")
-    axes.set_ylabel("return, mean of the last 100 episodes")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    figure.savefig(output, dpi=120)
+    tasks = pd.read_csv(logdir.tasks) if logdir.tasks.exists() else None
+    if tasks is None:
+        figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
+        _curve(figure.subplots(), run, "return, mean of the last 100 episodes")
+    else:
+        figure = _grid(matplotlib.figure.Figure, run, tasks)
+    figure.suptitle(title)
+    figure.savefig(logdir.curve, dpi=120)
     return True
+
+
+def _grid(figure_type: Any, run: Any, tasks: Any) -> Any:
+    """One pair of axes per task and, last, the scores over all of them."""
+    names = list(dict.fromkeys(tasks["task"]))
+    scored = "human_normalised_median" in run
+    columns = min(8, max(2, math.ceil(math.sqrt(len(names) + scored))))
+    rows = math.ceil((len(names) + scored) / columns)
+    figure = figure_type(figsize=(3.4 * columns, 2.4 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for name, ax in zip(names, axes):
+        _curve(ax, tasks[tasks["task"] == name], "return")
+        ax.set_title(name, fontsize="medium")
+    if scored:
+        ax = axes[len(names)]
+        for what in ("median", "mean", "mean_capped"):
+            points = run[["frames", f"human_normalised_{what}"]].dropna()
+            ax.plot(points["frames"] / 1e6, 100 * points[f"human_normalised_{what}"], label=what.replace("_", " "))
+        ax.legend(fontsize="small")
+        ax.set_title("human-normalised score, all tasks", fontsize="medium")
+        ax.set_ylabel("%")
+        ax.grid(alpha=0.3)
+    for ax in axes[len(names) + scored :]:
+        ax.remove()
+    figure.supxlabel("environment frames of the whole run (millions)", fontsize="medium")
+    return figure
+
+
+def _curve(ax: Any, rows: Any, label: str) -> None:
+    points = rows[["frames", "mean_return_100"]].dropna()  # NaN before the first episode's end.
+    ax.plot(points["frames"] / 1e6, points["mean_return_100"], marker="." if len(points) < 20 else None)
+    ax.set_ylabel(label)
+    ax.grid(alpha=0.3)
+    if "task" not in rows:
+        ax.set_xlabel("environment frames (millions)")

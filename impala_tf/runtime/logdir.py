@@ -20,6 +20,7 @@ class LogDir:
       config: config.json, the settings of the last start.
       checkpoints: folder of the checkpoints.
       progress: progress.csv, one row per log interval.
+      tasks: tasks.csv, one row per log interval and task; only where there are several tasks.
       curve: learning_curve.png.
       tensorboard: folder of TensorBoard's event files.
       logs: folder of what each process wrote to its standard error.
@@ -30,6 +31,7 @@ class LogDir:
         self.config = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
         self.progress = self.path / "progress.csv"
+        self.tasks = self.path / "tasks.csv"
         self.curve = self.path / "learning_curve.png"
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import collections
-import csv
-import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from impala_tf import suites
+from impala_tf.runtime.csv_file import CSVFile
 from impala_tf.runtime.logdir import LogDir
+from impala_tf.runtime.task_log import TaskLog
 from impala_tf.structures import Trajectory
 
 _WINDOW_SECONDS = 10
@@ -25,11 +26,21 @@ class Progress:
     that acted to the parameters that are about to be updated.
     """
 
-    def __init__(self, logdir: LogDir, total_frames: int, state: dict[str, Any] | None, say: Callable[[str], None]):
+    def __init__(
+        self,
+        logdir: LogDir,
+        tasks: Sequence[str],
+        frames_per_step: int,
+        total_frames: int,
+        state: dict[str, Any] | None,
+        say: Callable[[str], None],
+    ):
         """Opens the logs; a resumed run goes on in the same files.
 
         Args:
           logdir: where they are.
+          tasks: environment ids.
+          frames_per_step: environment frames per agent step.
           total_frames: of the run, for the time left.
           state: what `state` returned for the checkpoint that the run resumes from; None for a new run.
           say: prints a line on the console.
@@ -47,7 +58,11 @@ class Progress:
         self._interval_start = self._start
         self._lags: list[np.ndarray] = []
         self._metrics: list[dict[str, tf.Tensor]] = []
-        self._csv = _CSV(logdir.progress, keep_up_to=self._frames)
+        self._csv = CSVFile(logdir.progress, keep_up_to=self._frames)
+        self._tasks = tasks
+        self._task_log: TaskLog | None = None
+        if len(tasks) > 1:
+            self._task_log = TaskLog(logdir, tasks, frames_per_step, self._frames, state.get("tasks"))
         self._tensorboard = tf.summary.create_file_writer(str(logdir.tensorboard))
 
     @property
@@ -63,6 +78,7 @@ class Progress:
             "episodes": self._episodes,
             "returns": list(self._returns),
             "lengths": list(self._lengths),
+            **({"tasks": self._task_log.state()} if self._task_log else {}),
         }
 
     def add(
@@ -82,6 +98,8 @@ class Progress:
         self._episodes += int(ended.sum())
         self._returns.extend(float(r) for r in batch.episode_return[1:].numpy()[ended])
         self._lengths.extend(int(n) for n in lengths[ended])
+        if self._task_log:
+            self._task_log.add(batch)
         self._lags.append(learner_step - batch.learner_step[1:].numpy())
         self._metrics.append(metrics)
         self._frames = frames
@@ -120,6 +138,7 @@ class Progress:
             "policy_lag_max": int(lags.max()),
             "learner_waiting": self._waiting / max(now - self._interval_start, 1e-9),
             "refused_updates": refused,
+            **self._scores(),
         }
         for name in self._metrics[0]:
             row[name] = float(np.mean([metrics[name] for metrics in self._metrics]))
@@ -134,17 +153,30 @@ class Progress:
             f"{row['learner_steps_per_second']:.1f} steps/s  {_duration(left)} left"
             + (f"  {refused} updates refused" if refused else "")
         )
+        if self._task_log and (lines := self._task_log.lines()):
+            self._say(lines)
         # Last, since a full disk makes it fail.
         self._csv.write(row)
+        if self._task_log:
+            self._task_log.write(self._frames, self._tensorboard)
         with self._tensorboard.as_default(step=self._frames):
             for name, value in row.items():
                 if name not in ("time", "frames"):
                     tf.summary.scalar(_TENSORBOARD_GROUPS.get(name, "loss") + "/" + name, value)
         self._tensorboard.flush()
 
+    def _scores(self) -> dict[str, float]:
+        """Human-normalised scores, where the tasks have references."""
+        if self._task_log:
+            return self._task_log.summary()
+        own = suites.human_normalised(self._tasks[0], self.mean_return)
+        return {} if own is None else {"human_normalised": own}
+
     def close(self) -> None:
         """Closes the logs."""
         self._csv.close()
+        if self._task_log:
+            self._task_log.close()
         self._tensorboard.close()
 
 
@@ -152,39 +184,11 @@ _TENSORBOARD_GROUPS = {
     **dict.fromkeys(("episodes", "mean_return_100", "mean_length_100"), "episode"),
     **dict.fromkeys(("seconds", "fps_10s", "fps_run", "learner_steps_per_second", "learner_waiting"), "speed"),
     **dict.fromkeys(("policy_lag_mean", "policy_lag_max"), "policy_lag"),
+    **dict.fromkeys(
+        ("human_normalised", *("human_normalised_" + s for s in ("median", "mean", "mean_capped"))), "score"
+    ),
     **dict.fromkeys(("refused_updates", "gradient_norm", "learning_rate"), "optimizer"),
 }
-
-
-class _CSV:
-    """A CSV file that a resumed run goes on with: rows past the restored frame count are dropped."""
-
-    def __init__(self, path: pathlib.Path, keep_up_to: int):
-        self._fields: list[str] | None = None
-        if path.exists():
-            with open(path, newline="") as file:
-                reader = csv.DictReader(file)
-                rows = [row for row in reader if (row["frames"] or "").isdigit() and int(row["frames"]) <= keep_up_to]
-            partial = path.with_name(f".{path.name}")
-            self._open(partial)
-            for row in rows:
-                self.write(row)
-            self.close()
-            partial.replace(path)
-        self._open(path)
-
-    def _open(self, path: pathlib.Path) -> None:
-        self._file = open(path, "a", newline="")  # noqa: SIM115 - open until close()
-
-    def write(self, row: dict[str, Any]) -> None:
-        if self._fields is None:
-            self._fields = list(row)
-            csv.writer(self._file).writerow(self._fields)
-        csv.DictWriter(self._file, self._fields, extrasaction="ignore").writerow(row)
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _duration(seconds: float) -> str:

@@ -29,7 +29,7 @@ def _take_turns(config: Config, training: Training, stop: threading.Event, say: 
     Every update is on unrolls of the newest parameters or, where a batch takes fewer unrolls than an actor delivers at
     once, of ones a few updates older.
     """
-    setup = ActorSetup(config, training.address, say)
+    setup = ActorSetup(config, training.address, say, say)
     collected = 0
     try:
         while not (training.finished or stop.is_set()):

@@ -5,22 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
-import time
 from collections.abc import Callable
 
-from impala_tf import environments
+from impala_tf.backoff import Backoff
 from impala_tf.central.mailbox import LearnerMailbox
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime import children
 from impala_tf.runtime.children import Child
-from impala_tf.runtime.layout import envs_per_actor, num_actors
+from impala_tf.runtime.layout import environment_spec, envs_per_actor, num_actors
 from impala_tf.runtime.logdir import LogDir
 
 _SHUTDOWN_SECONDS = 8.0
-_SHORTEST_BACKOFF_SECONDS = 0.5
-_LONGEST_BACKOFF_SECONDS = 30.0
-_HEALTHY_SECONDS = 60.0
 _ENDING_SECONDS = 2.0
 
 
@@ -30,29 +26,12 @@ class _ActorSlot:
     def __init__(self, actor_id: int, start: Callable[[int, int], Child]):
         """Starts the first process: `start` takes the actor's number and how often it was started before."""
         self.actor_id, self._start = actor_id, start
-        self.restarts, self._backoff, self._restart_at = 0, _SHORTEST_BACKOFF_SECONDS, 0.0
+        self.backoff = Backoff()
         self.child = start(actor_id, 0)
 
-    def schedule_restart(self) -> float:
-        """Decides when the next process starts; returns the seconds until then."""
-        if time.monotonic() - self.child.started > _HEALTHY_SECONDS:
-            self._backoff = _SHORTEST_BACKOFF_SECONDS
-        wait, self._backoff = self._backoff, min(2 * self._backoff, _LONGEST_BACKOFF_SECONDS)
-        self._restart_at = time.monotonic() + wait
-        self.restarts += 1
-        return wait
-
-    @property
-    def due(self) -> bool:
-        return bool(self._restart_at) and time.monotonic() >= self._restart_at
-
     def restart(self) -> None:
-        self._restart_at = 0.0
-        self.child = self._start(self.actor_id, self.restarts)
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._restart_at)
+        self.child = self._start(self.actor_id, self.backoff.restarts)
+        self.backoff.started()
 
 
 def run(
@@ -77,8 +56,7 @@ def run(
     logs, frames = logdir.logs, logdir.frames
     mailbox = None
     if config.run.inference == "central":
-        spec = environments.spec(**config.environment_options())
-        mailbox = LearnerMailbox(spec, num_actors(config), envs_per_actor(config))
+        mailbox = LearnerMailbox(environment_spec(config), num_actors(config), envs_per_actor(config))
 
     def start_actor(actor_id: int, starts: int) -> Child:
         chosen = dataclasses.replace(config.run, role="actor", address=f"localhost:{port}", actor_id=actor_id)
@@ -100,8 +78,10 @@ def run(
         while learner.status is None and not stop.wait(0.2):
             for slot in slots:
                 status = slot.child.status
-                if slot.waiting:
-                    if slot.due:
+                for warning in slot.child.warnings():
+                    say(f"actor {slot.actor_id}: {warning}")
+                if slot.backoff.waiting:
+                    if not slot.backoff.seconds_left:
                         slot.restart()
                 elif status is not None:
                     if status > 0 and learner.ends_within(_ENDING_SECONDS):
@@ -111,8 +91,8 @@ def run(
                             f"Actor {slot.actor_id} could not start: {slot.child.error} (see {slot.child.log})"
                         )
                     cause = f"was ended by signal {-status}" if status < 0 else f"ended: {slot.child.error}"
-                    wait = slot.schedule_restart()
-                    total = sum(s.restarts for s in slots)
+                    wait = slot.backoff.failed()
+                    total = sum(s.backoff.restarts for s in slots)
                     say(f"actor {slot.actor_id} {cause}; starting again in {wait:g} s (restart {total} of this run)")
         if stop.is_set():
             learner.terminate()
@@ -128,7 +108,7 @@ def run(
                 f"The learner was ended by signal {-status} (see {learner.log}). The same command goes on from its "
                 "last checkpoint."
             )
-        if restarts := sum(slot.restarts for slot in slots):
+        if restarts := sum(slot.backoff.restarts for slot in slots):
             say(f"actors were started again {restarts} times")
     finally:
         # What still runs: actors have nothing to save, a learner had its time.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from impala_tf import environments
+from impala_tf import tasks
 from impala_tf.central.inference import CentralInference, LocalVariables
 from impala_tf.central.mailbox import LearnerMailbox
 from impala_tf.config import Config
@@ -52,13 +52,14 @@ class Training:
         reverb_config = server.load_config(config.data.reverb_config)
         server.set_queue_size(reverb_config, config.data.queue_size, config.data.batch_size)
 
-        spec = environments.spec(**config.environment_options())
+        spec = layout.environment_spec(config)
         self.agent = make_agent(spec, config)
         self.learner = Learner(self.agent, config, spec.frames_per_step)
         logdir.prepare(config)  # Not before: settings that cannot work must not claim the folder.
         self._checkpointer = Checkpointer(logdir.checkpoints, config.run.checkpoints_kept, learner=self.learner)
         state = self._checkpointer.restore(say)
-        self._progress = Progress(logdir, config.run.total_frames, state, say)
+        names = tasks.names(config.environment.env)
+        self._progress = Progress(logdir, names, spec.frames_per_step, config.run.total_frames, state, say)
         if state is not None:
             say(f"resuming {config.run.logdir} at {self.frames:,} frames, learner step {self.step_count:,}")
 
@@ -95,6 +96,7 @@ class Training:
             UnrollWriter(self.address, spec.frame_stack),
             variables.refresh,
             config.data.unroll_length,
+            task_ids=[layout.task_ids(config, worker) for worker in range(mailbox.num_workers)],
             seed=int(np.random.SeedSequence([config.run.seed, self.step_count]).generate_state(1)[0]),
             say=lambda message: print(message, file=sys.stderr, flush=True),
             log_interval=config.run.log_interval,

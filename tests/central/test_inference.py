@@ -54,7 +54,15 @@ def _acting(env_id, core):
         mailbox = LearnerMailbox(spec, WORKERS, NUM_ENVS)
         writer = UnrollWriter(running.address)
         inference = CentralInference(
-            mailbox, policy, writer, variables.refresh, UNROLL_LENGTH, seed=1, say=lambda _: None, log_interval=1.0
+            mailbox,
+            policy,
+            writer,
+            variables.refresh,
+            UNROLL_LENGTH,
+            [0] * WORKERS,
+            seed=1,
+            say=lambda _: None,
+            log_interval=1.0,
         )
         batches = BatchQueue(make_dataset(running.address, signature, BATCH), prefetch=1)
         workers = []

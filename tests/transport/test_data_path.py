@@ -17,7 +17,7 @@ from impala_tf.transport.signatures import trajectory_signature, variables_signa
 from impala_tf.transport.writer import UnrollWriter
 
 NUM_ENVS, UNROLL_LENGTH, BATCH, UNROLLS = 3, 7, 6, 8
-TASK_ID = 5
+TASK_IDS = np.array([5, 0, 7], np.int32)
 
 
 def _collect(env_id, core):
@@ -34,7 +34,7 @@ def _collect(env_id, core):
     with server.Server(server.load_config("on_policy"), signatures, port=0) as running:
         writer = UnrollWriter(running.address)
         queue = BatchQueue(make_dataset(running.address, signature, BATCH), prefetch=1)
-        actor = Actor(environment, agent, writer.write, lambda: next(steps), UNROLL_LENGTH, seed=3, task_id=TASK_ID)
+        actor = Actor(environment, agent, writer.write, lambda: next(steps), UNROLL_LENGTH, seed=3, task_ids=TASK_IDS)
         for _ in range(UNROLLS):
             actor.run_unroll()
         assert writer.flush(timeout=10)
@@ -82,7 +82,8 @@ def test_batches_are_time_major_with_the_documented_shapes_and_types(counted):
     ]:
         assert getattr(batch, name).shape == (UNROLL_LENGTH + 1, BATCH)
         assert getattr(batch, name).dtype == dtype
-    np.testing.assert_array_equal(batch.task_id, [TASK_ID] * BATCH)
+    instance = batch.observation[0, :, 0].numpy()
+    np.testing.assert_array_equal(batch.task_id, TASK_IDS[instance - instance.min()])
     for state, spec in zip(tf.nest.flatten(batch.core_state), agent.core_state_spec):
         assert state.shape == (BATCH, *spec.shape)
 
