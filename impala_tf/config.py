@@ -88,7 +88,12 @@ class LossConfig:
     baseline_cost: float = _setting(0.5, "Weight of the baseline loss.", at_least=0, fixed=True)
     entropy_cost: float = _setting(0.01, "Weight of the entropy bonus.", at_least=0, fixed=True)
     reward_clipping: str = _setting(
-        "abs_one", "abs_one clips rewards to [-1, 1] in the loss.", choices=("abs_one", "none"), fixed=True
+        "abs_one",
+        "What becomes of a reward r in the loss. abs_one: r clipped to [-1, 1]. optimistic_asymmetric: 0.3 min(tanh r, "
+        "0) + 5 max(tanh r, 0), the paper's for DMLab-30 (Figure D.1). soft_asymmetric: 5 tanh(r / 5), times 0.3 where "
+        "r < 0, that of the authors' code.",
+        choices=("abs_one", "none", "optimistic_asymmetric", "soft_asymmetric"),
+        fixed=True,
     )
     rho_bar: float = _setting(1.0, "V-trace: truncation of rho, which sets the fixed point.", at_least=0, fixed=True)
     c_bar: float = _setting(

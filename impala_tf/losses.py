@@ -12,6 +12,9 @@ from impala_tf.structures import AgentOutput, Trajectory
 _REWARD_CLIPPING = {
     "abs_one": lambda reward: tf.clip_by_value(reward, -1.0, 1.0),  # Tables D.3 and G.1.
     "none": lambda reward: reward,
+    # Figure D.1's formula, and what the authors' code (scalable_agent, soft_asymmetric) has in its place.
+    "optimistic_asymmetric": lambda r: 0.3 * tf.minimum(tf.tanh(r), 0.0) + 5.0 * tf.maximum(tf.tanh(r), 0.0),
+    "soft_asymmetric": lambda r: 5.0 * tf.tanh(r / 5.0) * tf.where(r < 0.0, 0.3, 1.0),
 }
 REWARD_CLIPPING = tuple(_REWARD_CLIPPING)
 

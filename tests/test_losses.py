@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf.losses import impala_loss
+from impala_tf.config import LossConfig
+from impala_tf.losses import REWARD_CLIPPING, impala_loss
 from impala_tf.structures import AgentOutput, Trajectory
 
 T, B, ACTIONS = 6, 4, 3
@@ -46,6 +50,14 @@ def softmax(x):
     return exp / exp.sum(-1, keepdims=True)
 
 
+CLIPPED = {
+    "abs_one": lambda r: max(-1.0, min(1.0, r)),
+    "none": lambda r: r,
+    "optimistic_asymmetric": lambda r: 0.3 * min(math.tanh(r), 0.0) + 5.0 * max(math.tanh(r), 0.0),
+    "soft_asymmetric": lambda r: (0.3 if r < 0 else 1.0) * 5.0 * math.tanh(r / 5.0),
+}
+
+
 def by_hand(output, trajectory, reward_clipping="abs_one", rho_bar=1.0, c_bar=1.0, pg_rho_bar=1.0, lambda_=1.0):
     """Loss terms by explicit loops over single transitions, in float64; also advantages and value errors [T, B]."""
     policy_loss = baseline_loss = entropy_loss = 0.0
@@ -61,8 +73,7 @@ def by_hand(output, trajectory, reward_clipping="abs_one", rho_bar=1.0, c_bar=1.
             a = trajectory.action[entry, b]
             value = float(output.value[s, b])
             reward = float(trajectory.reward[entry, b])
-            if reward_clipping == "abs_one":
-                reward = max(-1.0, min(1.0, reward))
+            reward = CLIPPED[reward_clipping](reward)
             weight = pi[a] / mu[a]
             discount = 0.9
             if trajectory.terminated[entry, b]:
@@ -97,6 +108,8 @@ ENDS = {"terminated": [(1, 0), (3, 1), (6, 2), (4, 3)], "truncated": [(2, 0), (6
 VARIANTS = [
     {},
     {"reward_clipping": "none"},
+    {"reward_clipping": "optimistic_asymmetric"},
+    {"reward_clipping": "soft_asymmetric"},
     {"rho_bar": 1.7, "c_bar": 1.2, "pg_rho_bar": 1.4, "lambda_": 0.9},
 ]
 
@@ -226,3 +239,40 @@ def test_no_clipping_and_unknown_clipping():
     assert metrics["rho_clipped"] == 0.0
     with pytest.raises(ValueError, match="Unknown reward clipping 'sign'; choose one of abs_one, none"):
         impala_loss(output, trajectory, **SETTINGS, reward_clipping="sign")
+
+
+@pytest.mark.parametrize(
+    ("reward_clipping", "clipped"),
+    [
+        ("abs_one", {-10: -1, -1: -1, -0.5: -0.5, 0: 0, 0.5: 0.5, 1: 1, 10: 1}),
+        ("none", {-10: -10, -1: -1, -0.5: -0.5, 0: 0, 0.5: 0.5, 1: 1, 10: 10}),
+        # tanh 0.5 = 0.4621172, tanh 1 = 0.7615942, tanh 10 = 1.0000000.
+        (
+            "optimistic_asymmetric",
+            {-10: -0.3, -1: -0.2284783, -0.5: -0.1386352, 0: 0, 0.5: 2.310586, 1: 3.807971, 10: 5},
+        ),
+        # tanh 0.1 = 0.0996680, tanh 0.2 = 0.1973753, tanh 2 = 0.9640276.
+        (
+            "soft_asymmetric",
+            {-10: -1.4460414, -1: -0.296063, -0.5: -0.149502, 0: 0, 0.5: 0.49834, 1: 0.9868766, 10: 4.820138},
+        ),
+    ],
+)
+def test_reward_clipping(reward_clipping, clipped):
+    """On-policy, V = 0 and uniform over 3 actions, a transition that ends the episode has loss r log 3."""
+    output, trajectory = batch(terminated=[(t, b) for t in range(1, T + 1) for b in range(B)])
+    output = AgentOutput(*map(np.zeros_like, output))
+    trajectory = trajectory._replace(behaviour_logits=np.zeros_like(trajectory.behaviour_logits))
+    for reward, expected in clipped.items():
+        rewards = np.zeros_like(trajectory.reward)
+        rewards[1, 0] = reward
+        _, metrics = impala_loss(
+            output, trajectory._replace(reward=rewards), **SETTINGS, reward_clipping=reward_clipping
+        )
+        np.testing.assert_allclose(metrics["policy_loss"], expected * math.log(3), rtol=1e-6)
+        np.testing.assert_allclose(metrics["baseline_loss"], 0.25 * expected**2, rtol=2e-6)
+
+
+def test_the_setting_has_the_loss_s_choices():
+    (setting,) = (setting for setting in dataclasses.fields(LossConfig) if setting.name == "reward_clipping")
+    assert setting.metadata["choices"] == REWARD_CLIPPING

@@ -1,36 +1,114 @@
-"""The paper's set-ups that are shipped as flag files."""
+"""The paper's set-ups that are shipped as flag files, through the parser that the commands have."""
 
-import importlib.resources
+import pathlib
 
 import pytest
+from absl import flags as absl_flags
 
 from impala_tf import config as config_lib
+from impala_tf import flags, sweep
 
-FOLDER = importlib.resources.files("run").joinpath("flagfiles")
-FILES = sorted(file.name for file in FOLDER.iterdir() if file.name.endswith(".flags"))
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDER = ROOT / "run" / "flagfiles"
+
+# The paper's values that are not the defaults, which are those of Table G.1 (tests/test_config.py).
+DEEP = {"torso": "deep"}
+SHALLOW = {"torso": "shallow"}
+TABLE_D3 = {"core": "lstm", "unroll_length": 100, "max_gradient_norm": 0.0}
+SINGLE_LEVEL = {  # Figure 4; the swept values are scalable_agent's defaults.
+    **TABLE_D3,
+    "total_frames": 1_000_000_000,
+    "entropy_cost": 0.00025,
+    "learning_rate": 0.00048,
+    "rmsprop_epsilon": 0.1,
+}
+DMLAB30 = {  # Figures D.1 and 5; the swept values are those of scalable_agent's README.
+    **TABLE_D3,
+    "env": "dmlab30",
+    "reward_clipping": "optimistic_asymmetric",
+    "total_frames": 10_000_000_000,
+    "entropy_cost": 0.0033391318945337044,
+    "learning_rate": 0.00031866995608948655,
+    "rmsprop_epsilon": 0.1,
+}
+SET_UPS = {
+    "atari_shallow.flags": SHALLOW,
+    "atari_deep.flags": DEEP,
+    "atari57_deep.flags": {
+        **DEEP,
+        "env": "atari57",
+        "full_action_set": True,
+        "total_frames": 57 * 200_000_000,
+    },
+    "dmlab_shallow.flags": {**SHALLOW, **SINGLE_LEVEL},
+    "dmlab_deep.flags": {**DEEP, **SINGLE_LEVEL},
+    "dmlab30_shallow.flags": {**SHALLOW, **DMLAB30},
+    "dmlab30_deep.flags": {**DEEP, **DMLAB30},
+}
+SWEPT = ("entropy_cost", "learning_rate", "rmsprop_epsilon")
 
 
-def _values(name):
-    """{setting: text} of the file's lines."""
-    values = {}
-    for line in FOLDER.joinpath(name).read_text().splitlines():
-        if line.startswith("--"):
-            flag, _, value = line[2:].partition("=")
-            negated = flag.removeprefix("no") in ("full_action_set", "fire_on_reset") and not value
-            values[flag.removeprefix("no") if negated else flag] = value or not negated
-    return values
+@pytest.fixture(scope="module", autouse=True)
+def defined():
+    if "total_frames" not in absl_flags.FLAGS:
+        flags.define()
 
 
-def test_both_atari_set_ups_are_there():
-    assert {"atari_shallow.flags", "atari_deep.flags"} <= set(FILES)
+def parse(*arguments):
+    absl_flags.FLAGS.unparse_flags()
+    for _, setting in config_lib.settings():
+        absl_flags.FLAGS[setting.name].value = setting.default
+    absl_flags.FLAGS(["impala-train", *arguments])
+    return flags.to_config()
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_flag_files_name_known_settings_and_give_table_g1(name):
-    """Table G.1's values are the defaults, which tests/test_config.py holds against the table; so they must agree."""
-    types = {setting.name: type(setting.default) for _, setting in config_lib.settings()}
-    values = {flag: types[flag](value) for flag, value in _values(name).items()}
-    config = config_lib.from_values(values)
-    assert config.network.torso == ("deep" if "deep" in name else "shallow")
-    defaults = config_lib.to_values(config_lib.Config())
-    assert {f: v for f, v in values.items() if v != defaults[f] and f != "torso"} == {}
+def lines(name):
+    return (FOLDER / name).read_text().splitlines()
+
+
+def test_there_are_no_others():
+    assert {file.name for file in FOLDER.glob("*.flags")} == set(SET_UPS)
+
+
+@pytest.mark.parametrize("name", SET_UPS)
+def test_values_are_the_papers(name):
+    expected = {**config_lib.to_values(config_lib.Config()), **SET_UPS[name]}
+    assert config_lib.to_values(parse(f"--flagfile={FOLDER / name}")) == expected
+
+
+@pytest.mark.parametrize("name", SET_UPS)
+def test_every_value_of_the_learning_is_written_down(name):
+    """What the paper fixes stays as it is when a default changes."""
+    written = {line[2:].partition("=")[0] for line in lines(name) if line.startswith("--")}
+    fixed_by_the_paper = {
+        *("torso", "core", "unroll_length", "batch_size", "discount", "baseline_cost", "reward_clipping"),
+        *("rmsprop_momentum", "rmsprop_decay", "max_gradient_norm", "rho_bar", "c_bar", "pg_rho_bar"),
+        *("total_frames", "annealing_frames", *SWEPT),
+    }
+    assert fixed_by_the_paper <= written
+    assert ("env" in written) == (name.startswith(("atari57", "dmlab30")))
+
+
+@pytest.mark.parametrize("name", SET_UPS)
+def test_a_file_says_how_it_is_used(name):
+    assert lines(name)[0].startswith("# ")
+    assert any(line.startswith(f"#   impala-train --flagfile=run/flagfiles/{name} ") for line in lines(name))
+
+
+@pytest.mark.parametrize("name", SET_UPS)
+def test_what_comes_after_a_flag_file_goes_over_it(name):
+    config = parse(f"--flagfile={FOLDER / name}", "--env=catch", "--discount=0.5")
+    assert (config.environment.env, config.loss.discount) == ("catch", 0.5)
+    assert config.network.torso == SET_UPS[name]["torso"]
+
+
+def test_a_sweeps_flag_file_goes_over_a_set_ups(start, tmp_path):
+    done = start("--seed=3", f"--output={tmp_path}", command=("-m", "run.sweep"))
+    assert done.finish(30) == 0, done.describe()
+    files = sorted(tmp_path.glob("*.flags"))
+    for set_up in (name for name in SET_UPS if not name.startswith("atari_")):
+        expected = config_lib.to_values(parse(f"--flagfile={FOLDER / set_up}"))
+        for file, values in zip(files, sweep.draw(3), strict=True):
+            config = parse(f"--flagfile={FOLDER / set_up}", f"--flagfile={file}")
+            assert config_lib.to_values(config) == {**expected, **values}
+    assert {name for values in sweep.draw(3) for name in values} == set(SWEPT)
