@@ -12,10 +12,12 @@ class Broken(gymnasium.Env):
     action_space = gymnasium.spaces.Discrete(3)
     def reset(self, *, seed=None, options=None):
         self.steps = 0
+        self.total = getattr(self, "total", 0)
         return np.zeros((10, 5), np.float32), {}
     def step(self, action):
         self.steps += 1
-        if self.steps == 100:
+        self.total += 1
+        if self.total == 100:
             raise RuntimeError("the emulator stopped")
         return np.zeros((10, 5), np.float32), 1.0, self.steps % 10 == 0, False, {}
 gymnasium.register("Broken-v0", entry_point=Broken)
