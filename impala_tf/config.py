@@ -36,8 +36,8 @@ class EnvironmentConfig:
 
     env: str = _setting(
         "atari/pong",
-        "Environment: atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<id>, gymnasium/<id>, catch (built in) "
-        "or counting (diagnostic). Several, separated by commas, or a suite (atari57, dmlab30), are learnt by one "
+        "Environment: atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<id>, gymnasium/<id>, catch and memory "
+        "(built in) or counting (diagnostic). Several, separated by commas, or a suite (atari57, dmlab30), are learnt by one "
         "network.",
         fixed=True,
     )

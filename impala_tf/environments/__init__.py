@@ -5,6 +5,7 @@
 | atari/<game> | an Atari game: atari/breakout, atari/ms_pacman |
 | gymnasium/<id> | any Gymnasium id with discrete actions: gymnasium/CartPole-v1, gymnasium/package:Id-v0 |
 | catch | Catch, for quick learning tests |
+| memory | a cue is shown once and asked for later, for learning tests of agents with a memory |
 | counting | a diagnostic of the data path |
 
 Only NumPy is imported until an environment is made.
@@ -23,7 +24,7 @@ from impala_tf.structures import EnvironmentSpec
 
 __all__ = ["BatchedEnvironment", "make", "spec"]
 
-_FORMS = "atari/<game>, gymnasium/<id>, catch, counting"
+_FORMS = "atari/<game>, gymnasium/<id>, catch, memory, counting"
 
 
 def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> BatchedEnvironment:
@@ -49,6 +50,8 @@ def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> Batched
         return _class("gymnasium_env", "GymnasiumEnvironment")(name, num_envs, seed)
     if env_id == "catch":
         return _class("catch", "CatchEnvironment")(num_envs, seed)
+    if env_id == "memory":
+        return _class("memory", "MemoryEnvironment")(num_envs, seed)
     if env_id == "counting":
         return _class("counting", "CountingEnvironment")(num_envs, seed)
     raise _unknown(env_id)
@@ -78,7 +81,7 @@ def _unknown(env_id: str) -> UserError:
     """Names the ids whose last part comes nearest."""
     from impala_tf.environments import atari, gymnasium_env
 
-    full_ids = {"catch": "catch", "counting": "counting"}
+    full_ids = {name: name for name in ("catch", "memory", "counting")}
     with contextlib.suppress(ImportError):
         full_ids |= {name.lower(): f"gymnasium/{name}" for name in gymnasium_env.known_ids()}
     with contextlib.suppress(UserError):

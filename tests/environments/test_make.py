@@ -11,7 +11,7 @@ import pytest
 from impala_tf import environments
 from impala_tf.errors import UserError
 
-ALL = ["atari/breakout", "gymnasium/CartPole-v1", "catch", "counting"]
+ALL = ["atari/breakout", "gymnasium/CartPole-v1", "catch", "memory", "counting"]
 
 
 @pytest.mark.parametrize("env_id", ALL)
@@ -64,7 +64,7 @@ def test_options_arrive_at_atari_and_are_ignored_elsewhere():
         ("breakout", r"did you mean atari/breakout\?"),
         ("ALE/MsPacman-v5", r"did you mean atari/ms_pacman\?"),
         ("gym/CartPole-v1", r"did you mean gymnasium/CartPole-v1\?"),
-        ("catch/", r"atari/<game>, gymnasium/<id>, catch, counting"),
+        ("catch/", r"atari/<game>, gymnasium/<id>, catch, memory, counting"),
         ("atari/", r"The forms are atari/<game>"),
         ("", r"The forms are atari/<game>"),
         ("zzzzzz", r"'zzzzzz': The forms are atari/<game>"),

@@ -1,0 +1,56 @@
+"""Memory: a cue is shown once and asked for later. Only an agent that remembers does better than chance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from impala_tf.environments.base import BatchedEnvironment, Games
+from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
+
+CUES = 4
+SHORTEST, LONGEST = 3, 9
+
+
+class MemoryEnvironment(BatchedEnvironment):
+    """Which of four cues was it?
+
+    Observations are float32 [5]: in the first step of an episode a 1 at the cue, in the last one a 1 in the fifth place,
+    which asks for it; nothing in between. Actions: 4, one for each cue; only the last one counts: reward 1 if it is the
+    cue, else 0. Episodes take 3 to 9 agent steps, drawn anew for each, so that unrolls of any length are full of their
+    ends. The best play returns 1; without memory nothing returns more than 0.25 on average.
+
+    Args:
+      num_envs: instances.
+      seed: of the cues and the episodes' lengths.
+    """
+
+    spec = EnvironmentSpec(ArraySpec((CUES + 1,), np.dtype(np.float32)), num_actions=CUES, frames_per_step=1)
+
+    def __init__(self, num_envs: int, seed: int):
+        self.num_envs = num_envs
+        self._random = np.random.default_rng(seed)
+        self._games = Games(num_envs)
+        self._cue, self._length, self._step = np.zeros((3, num_envs), np.int32)
+
+    def reset(self) -> EnvironmentOutput:
+        self._start(np.ones(self.num_envs, bool))
+        return self._games.first_output(self._observe())
+
+    def step(self, actions: np.ndarray) -> EnvironmentOutput:
+        actions = self._check(actions)
+        self._step += 1
+        ended = self._step == self._length
+        reward = ended & (actions == self._cue)
+        self._start(ended)
+        return self._games.output(self._observe(), reward, ended, np.zeros_like(ended), ended)
+
+    def _start(self, where: np.ndarray) -> None:
+        self._step[where] = 0
+        self._cue[where] = self._random.integers(CUES, size=where.sum())
+        self._length[where] = self._random.integers(SHORTEST, LONGEST + 1, size=where.sum())
+
+    def _observe(self) -> np.ndarray:
+        observation = np.zeros((self.num_envs, CUES + 1), np.float32)
+        observation[np.arange(self.num_envs), self._cue] = self._step == 0
+        observation[:, CUES] = self._step == self._length - 1
+        return observation
