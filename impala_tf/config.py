@@ -32,7 +32,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class EnvironmentConfig:
-    """What the agent plays. Options whose names begin with dmlab are DeepMind Lab's, the other ones below `env` Atari's.
+    """What the agent plays. Options that begin with dmlab are DeepMind Lab's, the others below `env` are Atari's.
 
     An environment takes no notice of another's.
     """
