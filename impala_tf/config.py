@@ -32,7 +32,10 @@ def _setting(
 
 @dataclass(frozen=True)
 class EnvironmentConfig:
-    """What the agent plays. The options below `env` are Atari's; other environments take no notice of them."""
+    """What the agent plays. Options that begin with dmlab are DeepMind Lab's, the others below `env` are Atari's.
+
+    An environment takes no notice of another's.
+    """
 
     env: str = _setting(
         "atari/pong",
@@ -57,6 +60,20 @@ class EnvironmentConfig:
         108_000, "Time limit of a game, in environment frames.", at_least=1, fixed=True
     )
     env_threads: int = _setting(0, "Threads that step the environments of one actor; 0: by the cores.", at_least=0)
+    dmlab_renderer: str = _setting(
+        "software",
+        "What draws DeepMind Lab's images: software (OSMesa) needs no graphics card, hardware (EGL, or GLX if so "
+        "built) does.",
+        choices=("software", "hardware"),
+    )
+    dmlab_level_cache: str = _setting(
+        "",
+        "Folder where DeepMind Lab's compiled maps are kept for runs that meet the same ones again; empty: none. Most "
+        "mazes are new in every episode: at some 60 kB each the folder grows without bound.",
+    )
+    dmlab_dataset_path: str = _setting(
+        "", "Folder of the images that some of DeepMind Lab's PsychLab levels show (Brady et al., 2008)."
+    )
 
 
 @dataclass(frozen=True)

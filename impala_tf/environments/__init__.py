@@ -45,6 +45,7 @@ def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> Batched
         raise UserError(f"the seed must not be negative, got {seed}")
     family, _, name = env_id.partition("/")
     if family == "atari" and name:
+        atari_options = {key: value for key, value in atari_options.items() if not key.startswith("dmlab_")}
         return _class("atari", "AtariEnvironment")(name, num_envs, seed, **atari_options)
     if family == "gymnasium" and name:
         return _class("gymnasium_env", "GymnasiumEnvironment")(name, num_envs, seed)

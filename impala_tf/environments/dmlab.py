@@ -1,0 +1,253 @@
+"""One level of DeepMind Lab (Beattie et al., 2016), as the paper plays it (section 5.1, Tables D.2 and D.3).
+
+Nothing here holds an engine before the first `reset`, so a parent process may ask for specs and spaces. Once it holds
+one, a process must not fork (the child hangs), and the engine ends the process where others raise an exception: after
+a missing map, for example. An instance therefore belongs into a process of its own, started by spawn.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box, Discrete
+
+from impala_tf.environments import instructions
+from impala_tf.environments.level_cache import LevelCache
+from impala_tf.errors import UserError
+from impala_tf.structures import ArraySpec, EnvironmentSpec
+
+HEIGHT, WIDTH = 72, 96
+FRAMES_PER_STEP = 4
+
+# Table D.2. Columns: look right, look down (pixels per frame), strafe right, move forward, fire, jump, crouch. The
+# engine reads a row's memory without regard to strides.
+ACTIONS = np.array(
+    [
+        [0, 0, 0, 1, 0, 0, 0],  # Forward.
+        [0, 0, 0, -1, 0, 0, 0],  # Backward.
+        [0, 0, -1, 0, 0, 0, 0],  # Strafe left.
+        [0, 0, 1, 0, 0, 0, 0],  # Strafe right.
+        [-20, 0, 0, 0, 0, 0, 0],  # Look left.
+        [20, 0, 0, 0, 0, 0, 0],  # Look right.
+        [-20, 0, 0, 1, 0, 0, 0],  # Forward and look left.
+        [20, 0, 0, 1, 0, 0, 0],  # Forward and look right.
+        [0, 0, 0, 0, 1, 0, 0],  # Fire.
+    ],
+    np.intc,
+)
+
+_DMLAB30_FOLDER = "contributed/dmlab30/"
+
+# Table B.1. Two of the 30 have one level for training and one for testing.
+DMLAB30 = (
+    "rooms_collect_good_objects_train",
+    "rooms_collect_good_objects_test",
+    "rooms_exploit_deferred_effects_train",
+    "rooms_exploit_deferred_effects_test",
+    "rooms_select_nonmatching_object",
+    "rooms_watermaze",
+    "rooms_keys_doors_puzzle",
+    "language_select_described_object",
+    "language_select_located_object",
+    "language_execute_random_task",
+    "language_answer_quantitative_question",
+    "lasertag_one_opponent_small",
+    "lasertag_three_opponents_small",
+    "lasertag_one_opponent_large",
+    "lasertag_three_opponents_large",
+    "natlab_fixed_large_map",
+    "natlab_varying_map_regrowth",
+    "natlab_varying_map_randomized",
+    "skymaze_irreversible_path_hard",
+    "skymaze_irreversible_path_varied",
+    "psychlab_arbitrary_visuomotor_mapping",
+    "psychlab_continuous_recognition",
+    "psychlab_sequential_comparison",
+    "psychlab_visual_search",
+    "explore_object_locations_small",
+    "explore_object_locations_large",
+    "explore_obstructed_goals_small",
+    "explore_obstructed_goals_large",
+    "explore_goal_locations_small",
+    "explore_goal_locations_large",
+    "explore_object_rewards_few",
+    "explore_object_rewards_many",
+)
+
+# The fifth level of the single-task experiments (section 5.2) is not in DMLab-30.
+LEVELS = (*DMLAB30, "seekavoid_arena_01")
+
+_NEED_DATASET = ("psychlab_arbitrary_visuomotor_mapping", "psychlab_continuous_recognition")
+
+# Levels for testing draw from another part of the seeds: 0x600D5EED in the authors' scalable_agent.
+_TEST_SETTINGS = {"allowHoldOutLevels": "true", "mixerSeed": str(0x600D5EED)}
+
+
+class LabEnv(gymnasium.Env):
+    """One level.
+
+    Observations: {"image": uint8 [72, 96, 3], RGB; "instruction": int32 [64], `instructions.encode` of what the level
+    says, mostly nothing}. An agent step is 4 environment frames with the same action (`ACTIONS`).
+
+    Episodes end as `terminated`, also where it is the level's own clock that ends them, as it mostly is: the paper's
+    discount is 0 at every end. The engine shows nothing of the moment after the end: the observation that comes with it
+    is the last one before.
+
+    Each episode has a seed of its own, in [0, 2^31 - 1), drawn from the generator that `reset(seed=...)` seeds. A new
+    `reset(seed=...)` also starts a fresh engine, because an engine plays a seed's episode differently when it has
+    played another before; so the same seed always gives the same episodes.
+
+    Args:
+      level: a level of DMLab-30 by its name alone, "rooms_watermaze", or the path of any other inside Lab's
+        game_scripts/levels, "seekavoid_arena_01". Levels that end in "_test" may be played, with seeds for testing.
+      renderer: "software" (OSMesa) or "hardware" (EGL or GLX, as Lab was built).
+      level_cache: folder of compiled maps, see `LevelCache`; "": none.
+      dataset_path: folder of the images that some levels of PsychLab show; "dummy" makes Lab show plain colours.
+
+    Raises:
+      UserError: from the constructor what `check` raises; from `reset` what the engine finds.
+    """
+
+    metadata = {"render_modes": [], "frames_per_step": FRAMES_PER_STEP}  # noqa: RUF012 - Gymnasium's.
+    action_space = Discrete(len(ACTIONS))
+    observation_space = gymnasium.spaces.Dict(
+        image=Box(0, 255, (HEIGHT, WIDTH, 3), np.uint8),
+        instruction=Box(instructions.NO_WORD, instructions.HASH_BUCKETS - 1, instructions.SPEC.shape, np.int32),
+    )
+
+    def __init__(self, level: str, *, renderer: str = "software", level_cache: str = "", dataset_path: str = ""):
+        check(level, level_cache=level_cache, dataset_path=dataset_path)
+        self._level, self._renderer = level, renderer
+        self._level_cache, self._dataset_path = level_cache, dataset_path
+        self._lab: Any = None
+        self._last_observation: dict[str, np.ndarray] = {}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Starts an episode; a first call without a seed takes one from the operating system. No options."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self.close()
+        if self._lab is None:
+            self._lab = self._make()
+        # Without a seed, processes that start in the same second play the same episodes; NumPy's integers it refuses.
+        self._lab.reset(seed=int(self.np_random.integers(2**31 - 1)))
+        return self._observe(), {}
+
+    def step(self, action: int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Takes one agent step, 4 frames; fewer where the episode ends.
+
+        Raises:
+          ValueError: the action is not in [0, 9).
+          ResetNeeded: no episode is running.
+        """
+        if not self.action_space.contains(action):
+            raise ValueError(f"actions must lie in [0, {len(ACTIONS)}), got {action}")
+        if self._lab is None or not self._lab.is_running():
+            raise ResetNeeded("no episode is running: call reset first")
+        reward = self._lab.step(ACTIONS[action], num_steps=FRAMES_PER_STEP)
+        terminated = not self._lab.is_running()
+        return self._last_observation if terminated else self._observe(), reward, terminated, False, {}
+
+    def close(self) -> None:
+        """Ends the engine; `reset` starts another."""
+        lab, self._lab = self._lab, None  # The process does not survive most calls to a closed engine.
+        if lab is not None:
+            lab.close()
+
+    def _make(self) -> Any:
+        try:
+            return _module().Lab(
+                engine_level(self._level),
+                ["RGB_INTERLEAVED", "INSTR"],
+                engine_config(self._level, self._dataset_path),
+                renderer=self._renderer,
+                level_cache=LevelCache(self._level_cache) if self._level_cache else None,
+            )
+        except RuntimeError as error:
+            reason = re.sub(r"\s+", " ", str(error).partition("\nstack traceback")[0]).strip()
+            hint = "; --dmlab_renderer=software needs no graphics card" if self._renderer == "hardware" else ""
+            raise UserError(f"dmlab/{self._level} cannot be made: {reason}{hint}") from error
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        seen = self._lab.observations()  # A fresh array every time.
+        self._last_observation = {"image": seen["RGB_INTERLEAVED"], "instruction": instructions.encode(seen["INSTR"])}
+        return self._last_observation
+
+
+def make_lab(level: str, *, renderer: str = "software", level_cache: str = "", dataset_path: str = "") -> LabEnv:
+    """A `LabEnv`, to be called in the process that shall hold its engine."""
+    return LabEnv(level, renderer=renderer, level_cache=level_cache, dataset_path=dataset_path)
+
+
+def spec() -> EnvironmentSpec:
+    """What every level looks like to an agent; asks neither Lab nor whether it is there."""
+    image = ArraySpec((HEIGHT, WIDTH, 3), np.dtype(np.uint8))
+    return EnvironmentSpec({"image": image, "instruction": instructions.SPEC}, len(ACTIONS), FRAMES_PER_STEP)
+
+
+def check(level: str, *, level_cache: str = "", dataset_path: str = "") -> None:
+    """Finds out, without an engine, what would keep `level` from being made.
+
+    Raises:
+      UserError: deepmind_lab is not installed, it has no such level (names the nearest), the level needs a data set,
+        the level cache cannot be written to.
+    """
+    module = _module()
+    name = level.removeprefix(_DMLAB30_FOLDER)
+    script = Path(module.runfiles_path(), "baselab", "game_scripts", "levels", f"{level}.lua")
+    if name not in LEVELS and not script.is_file():
+        near = difflib.get_close_matches(level.rpartition("/")[2], LEVELS)
+        hint = f"did you mean {' or '.join(f'dmlab/{n}' for n in near)}? " if near else ""
+        raise UserError(
+            f"unknown level dmlab/{level}: {hint}A level is named as in DMLab-30, or by its path in Lab's "
+            "game_scripts/levels, without .lua."
+        )
+    if name in _NEED_DATASET and not dataset_path:
+        raise UserError(
+            f"dmlab/{level} shows the images of Brady, Konkle, Alvarez and Oliva (2008): download them as "
+            "data/brady_konkle_oliva2008/README.md in github.com/google-deepmind/lab says, and give their folder as "
+            "--dmlab_dataset_path."
+        )
+    if dataset_path and dataset_path != "dummy" and not Path(dataset_path).is_dir():
+        raise UserError(f"--dmlab_dataset_path={dataset_path}: there is no such folder.")
+    if level_cache:
+        LevelCache(level_cache)
+
+
+def engine_level(level: str) -> str:
+    """Where Lab has the level, in its game_scripts/levels."""
+    return _DMLAB30_FOLDER + level if level in DMLAB30 else level
+
+
+def engine_config(level: str, dataset_path: str = "") -> dict[str, str]:
+    """The settings that Lab takes for the level."""
+    config = {"width": str(WIDTH), "height": str(HEIGHT), "logLevel": "WARN"}
+    if dataset_path:
+        config["datasetPath"] = dataset_path
+    return config | (_TEST_SETTINGS if level.endswith("_test") else {})
+
+
+def _module() -> Any:
+    """deepmind_lab; importing it starts no engine."""
+    try:
+        import deepmind_lab
+    except ModuleNotFoundError as error:
+        if error.name != "deepmind_lab":
+            raise UserError(f"deepmind_lab is installed but cannot be imported: {error}") from error
+        raise UserError(
+            "dmlab/<level> needs the Python module deepmind_lab, which no package index has: build it from "
+            "github.com/google-deepmind/lab with `bazel build -c opt //python/pip_package:build_pip_package`, run "
+            "`bazel-bin/python/pip_package/build_pip_package <folder>` and pip install the wheel that it writes (see "
+            "python/pip_package/README.md there)."
+        ) from error
+    except ImportError as error:
+        raise UserError(f"deepmind_lab is installed but cannot be imported: {error}") from error
+    return deepmind_lab
