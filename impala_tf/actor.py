@@ -66,6 +66,7 @@ class Actor:
     """Acts in B environments at once and collects one unroll of each at a time.
 
     Attributes:
+      environment: its environments.
       seconds: {what: seconds spent in it since the start}: variables, inference, environment, writer.
     """
 
@@ -90,7 +91,7 @@ class Actor:
           seed: of the actions.
           task_ids: int32 [B], the task of each environment.
         """
-        self._environment = environment
+        self.environment = environment
         self._write, self._refresh = write, refresh
         self._unroll_length = unroll_length
         self.seconds = dict.fromkeys(("variables", "inference", "environment", "writer"), 0.0)
@@ -102,8 +103,11 @@ class Actor:
         self._unrolls.begin(output, self._core_state)
         self._inputs = agent_input(output, np.zeros(num_envs, np.int32))
 
-    def run_unroll(self) -> None:
-        """Refreshes the parameters, takes T steps in every environment and writes the B finished unrolls.
+    def run_unroll(self) -> int:
+        """Refreshes the parameters, takes T steps in every environment and writes the finished unrolls.
+
+        Returns:
+          How many they are: B, or less where environments failed.
 
         Raises:
           UserError: the policy's logits are not finite, so that no action can be drawn.
@@ -114,14 +118,17 @@ class Actor:
         for _ in range(self._unroll_length):
             action, logits, self._core_state = self._policy(self._inputs, self._core_state)
             clock.lap("inference")
-            output = self._environment.step(action)
+            output = self.environment.step(action)
             clock.lap("environment")
             self._unrolls.append(output, action, logits, learner_step)
             self._inputs = agent_input(output, action)
             clock.lap("writer")
+        written = 0
         for unroll in self._unrolls.take(self._core_state):
             self._write(unroll)
+            written += 1
         clock.lap("writer")
+        return written
 
 
 def shares(seconds: dict[str, float], elapsed: float) -> str:

@@ -60,6 +60,15 @@ class EnvironmentConfig:
         108_000, "Time limit of a game, in environment frames.", at_least=1, fixed=True
     )
     env_threads: int = _setting(0, "Threads that step the environments of one actor; 0: by the cores.", at_least=0)
+    env_processes: str = _setting(
+        "auto",
+        "Each environment of an actor in a process of its own, so that none waits for another: on is for slow ones. auto: "
+        "dmlab and vizdoom.",
+        choices=("auto", "on", "off"),
+    )
+    env_deadline: float = _setting(
+        300.0, "Seconds in which an environment in a process of its own must answer.", at_least=0.1
+    )
     dmlab_renderer: str = _setting(
         "software",
         "What draws DeepMind Lab's images: software (OSMesa) needs no graphics card, hardware (EGL, or GLX if so "
@@ -224,7 +233,8 @@ class Config:
 
     def environment_options(self) -> dict[str, Any]:
         """What `environments.make` and `environments.spec` take besides the environment's id."""
-        return {name: value for name, value in dataclasses.asdict(self.environment).items() if name != "env"}
+        ours = ("env", "env_processes", "env_deadline")
+        return {name: value for name, value in dataclasses.asdict(self.environment).items() if name not in ours}
 
 
 def settings() -> Iterator[tuple[str, dataclasses.Field]]:

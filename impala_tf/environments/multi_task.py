@@ -10,7 +10,7 @@ import tree
 
 from impala_tf.backoff import Backoff
 from impala_tf.environments.base import BatchedEnvironment, empty_output
-from impala_tf.errors import UserError
+from impala_tf.errors import UserError, one_line
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
 
 _IDLE_SECONDS = 0.1
@@ -136,11 +136,11 @@ class _Group:
 
     def _fail(self, error: Exception) -> EnvironmentOutput:
         wait = self._backoff.failed()
-        self._say(f"task {self.name} failed ({describe(error)}); starting it again in {wait:g} s")
+        self._say(f"task {self.name} failed ({one_line(error)}); starting it again in {wait:g} s")
         try:
             self.close()
         except Exception as another:
-            self._say(f"task {self.name} could not be closed ({describe(another)})")
+            self._say(f"task {self.name} could not be closed ({one_line(another)})")
         return self._no_answer()
 
     def _no_answer(self) -> EnvironmentOutput:
@@ -148,12 +148,6 @@ class _Group:
         output.truncated[:] = True
         output.episode_length[:] = -1
         return output
-
-
-def describe(error: Exception) -> str:
-    """One line for an exception of somebody else's code."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def check_same_spec(name: str, spec: EnvironmentSpec, other_name: str, other: EnvironmentSpec) -> None:

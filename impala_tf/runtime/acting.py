@@ -12,8 +12,10 @@ import tensorflow as tf
 
 from impala_tf.actor import Actor, shares
 from impala_tf.config import Config
+from impala_tf.dynamic_batching.inference import DynamicBatching
+from impala_tf.dynamic_batching.pool import WorkerPool
 from impala_tf.networks.agent import make_agent
-from impala_tf.runtime.layout import environment_spec, make_environments, task_ids
+from impala_tf.runtime import layout
 from impala_tf.transport import TRAJECTORIES, VARIABLES
 from impala_tf.transport.connection import ServerWatch, wait_for_server
 from impala_tf.transport.signatures import check_same, unroll_signature, variables_signature
@@ -21,57 +23,70 @@ from impala_tf.transport.variables import VariableClient
 from impala_tf.transport.writer import UnrollWriter
 
 
-class ActorSetup:
-    """An actor with its connections to a learner's server."""
+class Connection:
+    """What an actor has of a learner's server.
+
+    Attributes:
+      spec: of the environments.
+      agent: whose parameters `refresh` brings up to date.
+      writer: takes finished unrolls.
+      environment_seed, action_seed: of this process.
+    """
 
     def __init__(
         self,
         config: Config,
         address: str,
         say: Callable[[str], None],
-        warn: Callable[[str], None],
         on_lost: Callable[[str], None] | None = None,
     ):
-        """Connects, checks that both sides expect the same unrolls and parameters, and makes the environments.
+        """Connects and checks that both sides expect the same unrolls and parameters.
 
         Args:
           config: of the run.
           address: of the learner's server, host:port.
           say: told what is being waited for.
-          warn: told of environments that fail and are started again.
           on_lost: called with a message, from a thread, when a server that has answered does so no more.
 
         Raises:
-          UserError: nothing answers, the learner expects something else, or the environment cannot be made.
+          UserError: nothing answers, or the learner expects something else.
         """
-        spec = environment_spec(config)
-        agent = make_agent(spec, config)
+        self.spec = layout.environment_spec(config)
+        self.agent = make_agent(self.spec, config)
         tables = wait_for_server(address, config.run.connect_timeout, say)
         self._watch = ServerWatch(address, config.run.connect_timeout, on_lost) if on_lost else None
-        ours = unroll_signature(spec, agent.core_state_spec, config.data.unroll_length)
+        ours = unroll_signature(self.spec, self.agent.core_state_spec, config.data.unroll_length)
         check_same("unrolls", tables[TRAJECTORIES].signature, ours)
-        check_same("parameters", tables[VARIABLES].signature, variables_signature(agent.trainable_variables))
-        variables = VariableClient(address, agent.trainable_variables, config.run.connect_timeout, say)
+        check_same("parameters", tables[VARIABLES].signature, variables_signature(self.agent.trainable_variables))
+        variables = VariableClient(address, self.agent.trainable_variables, config.run.connect_timeout, say)
+        self.refresh = variables.refresh
         # The learner step goes into the seed: an actor that is started anew, in this run or when it is resumed, must
         # not play the same games again.
         seeds = np.random.SeedSequence([config.run.seed, config.run.actor_id, variables.refresh()]).generate_state(2)
-        self.environment = make_environments(config, int(seeds[0]) % 2**31, warn)
-        self.writer = UnrollWriter(address, spec.frame_stack)
-        self.actor = Actor(
-            self.environment,
-            agent,
-            self.writer.write,
-            variables.refresh,
-            config.data.unroll_length,
-            int(seeds[1]),
-            task_ids(config),
-        )
+        self.environment_seed, self.action_seed = int(seeds[0] >> 1), int(seeds[1])
+        self.writer = UnrollWriter(address, self.spec.frame_stack)
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Watches the server no longer."""
         if self._watch:
             self._watch.stop()
-        self.environment.close()
+
+
+def make_actor(config: Config, connection: Connection, warn: Callable[[str], None]) -> Actor:
+    """An actor that steps all its environments together.
+
+    Raises:
+      UserError: the environments cannot be made.
+    """
+    return Actor(
+        layout.make_environments(config, connection.environment_seed, warn),
+        connection.agent,
+        connection.writer.write,
+        connection.refresh,
+        config.data.unroll_length,
+        connection.action_seed,
+        layout.task_ids(config),
+    )
 
 
 def run(config: Config, say: Callable[[str], None], warn: Callable[[str], None], ready: Callable[[], None]) -> None:
@@ -84,7 +99,7 @@ def run(config: Config, say: Callable[[str], None], warn: Callable[[str], None],
       ready: called when the first unrolls have been taken.
 
     Raises:
-      UserError: as `ActorSetup`.
+      UserError: as `Connection`; or the environments cannot be made.
     """
     tf.config.threading.set_intra_op_parallelism_threads(config.run.actor_threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -94,22 +109,61 @@ def run(config: Config, say: Callable[[str], None], warn: Callable[[str], None],
         print(f"ERROR: {message}", file=sys.stderr, flush=True)
         os._exit(1)  # The main thread may wait in native code that nothing can interrupt.
 
-    setup = ActorSetup(config, config.run.address, say, warn, lost)
+    connection = Connection(config, config.run.address, say, lost)
+    try:
+        (_act_in_batches if layout.in_processes(config) else _act_in_step)(config, connection, say, warn, ready)
+    finally:
+        connection.close()
+
+
+def _act_in_step(config: Config, connection: Connection, say, warn, ready) -> None:
+    """All environments are stepped together."""
+    actor = make_actor(config, connection, warn)
+    num_envs = layout.envs_per_actor(config)
     start = reported = time.monotonic()
     unrolls = 0
     try:
         while True:
-            setup.actor.run_unroll()
+            actor.run_unroll()
             waiting = time.monotonic()
-            while not setup.writer.flush(timeout=1.0):
-                pass  # Back-pressure: the queue is full. `watch` ends the process if the server is gone.
-            seconds = setup.actor.seconds
-            seconds["queue"] = seconds.get("queue", 0.0) + time.monotonic() - waiting
-            unrolls += setup.environment.num_envs
-            if unrolls == setup.environment.num_envs:
+            while not connection.writer.flush(timeout=1.0):
+                pass  # Back-pressure: the queue is full. `lost` ends the process if the server is gone.
+            actor.seconds["queue"] = actor.seconds.get("queue", 0.0) + time.monotonic() - waiting
+            unrolls += num_envs
+            if unrolls == num_envs:
                 ready()
             if time.monotonic() - reported > config.run.log_interval:
                 reported = time.monotonic()
-                say(f"{unrolls} unrolls in {reported - start:.0f} s: {shares(seconds, reported - start)}")
+                say(f"{unrolls} unrolls in {reported - start:.0f} s: {shares(actor.seconds, reported - start)}")
     finally:
-        setup.close()
+        actor.environment.close()
+
+
+def _act_in_batches(config: Config, connection: Connection, say, warn, ready) -> None:
+    """Each environment has a process of its own, and the policy acts for whichever of them wait for it."""
+    pool = layout.make_pool(config, connection.spec, connection.environment_seed, warn)
+    steps, learner_step = 0, 0
+
+    def refresh() -> int:
+        # Once per unroll, as an actor that steps its environments together does: every time would cost more than to act.
+        nonlocal steps, learner_step
+        if steps % config.data.unroll_length == 0:
+            learner_step = connection.refresh()
+        steps += 1
+        return learner_step
+
+    batching = DynamicBatching(
+        pool,
+        connection.agent,
+        connection.writer,
+        refresh,
+        config.data.unroll_length,
+        layout.task_ids(config),
+        connection.action_seed,
+        say,
+        config.run.log_interval,
+    )
+    try:
+        batching.run(ready)
+    finally:
+        pool.close()

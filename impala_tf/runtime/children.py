@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
-from impala_tf.central.mailbox import LearnerMailbox, WorkerMailbox
+from impala_tf.dynamic_batching.mailbox import PolicyMailbox, WorkerMailbox
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime import forking
@@ -120,7 +120,7 @@ class Child:
 
 
 def learn(
-    config: Config, ready: Callable[[], None], mailbox: LearnerMailbox | None = None, silent: bool = False
+    config: Config, ready: Callable[[], None], mailbox: PolicyMailbox | None = None, silent: bool = False
 ) -> None:
     """The work of the learner's process. When the parent ends or asks for it, it writes a checkpoint and ends.
 
@@ -148,7 +148,7 @@ def step_environments(config: Config, ready: Callable[[], None], mailbox: Worker
     `seed` are numbers that no other process of the run has, or had before it was interrupted.
     """
     _end_with_parent(signal.SIGKILL)
-    from impala_tf.central import worker
+    from impala_tf.dynamic_batching import worker
 
     environment = make_environments(config, int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31, _warn)
     try:

@@ -11,6 +11,7 @@ import numpy as np
 
 from impala_tf import environments, tasks
 from impala_tf.config import Config
+from impala_tf.dynamic_batching.pool import WorkerPool
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.environments.multi_task import MultiTaskEnvironment
 from impala_tf.errors import UserError
@@ -86,11 +87,13 @@ def env_threads(config: Config) -> int:
 
 
 def make_environments(config: Config, seed: int, warn: Callable[[str], None]) -> BatchedEnvironment:
-    """The environments of the actor that `config` is for; raises as `environments.make`.
+    """The environments of the actor that `config` is for, to be stepped together; raises as `environments.make`.
 
     `warn` is told of tasks that fail later, and are started again.
     """
-    names, options = tasks.names(config.environment.env), {**_options(config), "env_threads": env_threads(config)}
+    names = tasks.names(config.environment.env)
+    processes = in_processes(config) and envs_per_actor(config) > 1
+    options = {**_options(config), "env_threads": env_threads(config), "processes": processes}
     if len(names) == 1:
         return environments.make(names[0], envs_per_actor(config), seed, **options)
 
@@ -99,6 +102,24 @@ def make_environments(config: Config, seed: int, warn: Callable[[str], None]) ->
         return environments.make(names[task], num_envs, int(own_seed), **options)
 
     return MultiTaskEnvironment(names, task_ids(config), make_task, warn)
+
+
+def in_processes(config: Config) -> bool:
+    """Whether every environment has a process of its own: where it is slow, or more than one break in a process."""
+    choice = config.environment.env_processes
+    return choice == "on" or (
+        choice == "auto" and any(environments.needs_process(name) for name in tasks.names(config.environment.env))
+    )
+
+
+def make_pool(config: Config, spec: EnvironmentSpec, seed: int, warn: Callable[[str], None]) -> WorkerPool:
+    """The environments of the actor that `config` is for, of that `spec`, each in a process of its own.
+
+    `warn` is told of those that fail, and are started again.
+    """
+    names = tasks.names(config.environment.env)
+    env_ids = [names[task] for task in task_ids(config)]
+    return WorkerPool(spec, env_ids, _options(config), seed, config.environment.env_deadline, warn)
 
 
 def _options(config: Config) -> dict[str, Any]:

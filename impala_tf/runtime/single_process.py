@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from impala_tf.config import Config
 from impala_tf.errors import UserError
-from impala_tf.runtime.acting import ActorSetup
-from impala_tf.runtime.layout import envs_per_actor
+from impala_tf.runtime.acting import Connection, make_actor
 from impala_tf.runtime.training import Training
 
 
@@ -17,7 +16,7 @@ def run(config: Config, stop: threading.Event, say: Callable[[str], None]) -> No
     """Trains until the run is finished or `stop` is set.
 
     Raises:
-      UserError: as `Training`, `ActorSetup` and `Training.update`; or if a batch does not come.
+      UserError: as `Training`, `Connection`, `make_actor` and `Training.update`; or if a batch does not come.
     """
     with Training(config, say) as training:
         _take_turns(config, training, stop, say)
@@ -29,15 +28,15 @@ def _take_turns(config: Config, training: Training, stop: threading.Event, say: 
     Every update is on unrolls of the newest parameters or, where a batch takes fewer unrolls than an actor delivers at
     once, of ones a few updates older.
     """
-    setup = ActorSetup(config, training.address, say, say)
+    connection = Connection(config, training.address, say)
+    actor = make_actor(config, connection, say)
     collected = 0
     try:
         while not (training.finished or stop.is_set()):
             while collected < config.data.batch_size:
-                setup.actor.run_unroll()
-                collected += envs_per_actor(config)
+                collected += actor.run_unroll()
             # What does not fit the queue is taken while the learner samples, so this does not wait for all of it.
-            setup.writer.flush(timeout=0.05)
+            connection.writer.flush(timeout=0.05)
             start = time.monotonic()
             batch = training.next_batch(config.run.stall_timeout)
             if batch is None:
@@ -48,4 +47,4 @@ def _take_turns(config: Config, training: Training, stop: threading.Event, say: 
             collected -= config.data.batch_size
         training.finish()
     finally:
-        setup.close()
+        actor.environment.close()

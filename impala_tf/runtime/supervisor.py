@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 from impala_tf.backoff import Backoff
-from impala_tf.central.mailbox import LearnerMailbox
+from impala_tf.dynamic_batching.mailbox import PolicyMailbox
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.runtime import children
@@ -56,7 +56,7 @@ def run(
     logs, frames = logdir.logs, logdir.frames
     mailbox = None
     if config.run.inference == "central":
-        mailbox = LearnerMailbox(environment_spec(config), num_actors(config), envs_per_actor(config))
+        mailbox = PolicyMailbox(environment_spec(config), num_actors(config), envs_per_actor(config))
 
     def start_actor(actor_id: int, starts: int) -> Child:
         chosen = dataclasses.replace(config.run, role="actor", address=f"localhost:{port}", actor_id=actor_id)

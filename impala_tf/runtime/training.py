@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from impala_tf import tasks
-from impala_tf.central.inference import CentralInference, LocalVariables
-from impala_tf.central.mailbox import LearnerMailbox
+from impala_tf.dynamic_batching.inference import DynamicBatching, LocalVariables
+from impala_tf.dynamic_batching.mailbox import PolicyMailbox
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.learner import Learner
@@ -33,7 +33,7 @@ from impala_tf.transport.writer import UnrollWriter
 class Training:
     """A run's learner, from the opened log directory to the last checkpoint. Use it in a `with` statement."""
 
-    def __init__(self, config: Config, say: Callable[[str], None], mailbox: LearnerMailbox | None = None):
+    def __init__(self, config: Config, say: Callable[[str], None], mailbox: PolicyMailbox | None = None):
         """Opens the log directory, starts the server, restores the newest checkpoint and publishes its parameters.
 
         Args:
@@ -70,7 +70,7 @@ class Training:
         self._server = server.Server(reverb_config, signatures, config.run.port)
         self.address = self._server.address
         self._publisher: VariablePublisher | LocalVariables
-        self._inference: CentralInference | None = None
+        self._inference: DynamicBatching | None = None
         if mailbox is None:
             self._publisher = VariablePublisher(self.address, self.agent.trainable_variables)
         else:
@@ -87,10 +87,10 @@ class Training:
         self._reported: float | None = None
 
     def _make_inference(
-        self, mailbox: LearnerMailbox, policy: Agent, variables: LocalVariables, spec: EnvironmentSpec
-    ) -> CentralInference:
+        self, mailbox: PolicyMailbox, policy: Agent, variables: LocalVariables, spec: EnvironmentSpec
+    ) -> DynamicBatching:
         config = self._config
-        return CentralInference(
+        return DynamicBatching(
             mailbox,
             policy,
             UnrollWriter(self.address, spec.frame_stack),
@@ -228,7 +228,7 @@ class Training:
 
 
 def run(
-    config: Config, stop: threading.Event, say: Callable[[str], None], mailbox: LearnerMailbox | None = None
+    config: Config, stop: threading.Event, say: Callable[[str], None], mailbox: PolicyMailbox | None = None
 ) -> None:
     """Learns from what actors elsewhere send until the run is finished or `stop` is set.
 

@@ -1,11 +1,11 @@
-"""An environment process: steps a group of environments with the actions that the learner's process sends."""
+"""An environment process: steps a group of environments with the actions that the policy's process sends."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from impala_tf.central.mailbox import WorkerMailbox
+from impala_tf.dynamic_batching.mailbox import WorkerMailbox
 from impala_tf.environments.base import BatchedEnvironment
 
 _WAIT_SECONDS = 1.0
@@ -33,7 +33,7 @@ def run(
     reported = start
     while True:
         waiting = time.monotonic()
-        # The learner's process bounds the wait: it ends the run when nothing moves, and this process ends with it.
+        # The policy's process bounds the wait: it is watched, and this process ends with it.
         while (action := mailbox.actions(_WAIT_SECONDS)) is None:
             pass
         waited += time.monotonic() - waiting

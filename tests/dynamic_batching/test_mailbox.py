@@ -7,7 +7,7 @@ import pytest
 import tree
 
 from impala_tf import environments
-from impala_tf.central.mailbox import LearnerMailbox
+from impala_tf.dynamic_batching.mailbox import PolicyMailbox
 from impala_tf.runtime import forking
 
 
@@ -20,7 +20,7 @@ def _outputs(num_envs, steps):
 
 def test_outputs_and_actions_arrive_as_they_were_given():
     spec, outputs = _outputs(4, steps=12)
-    learner = LearnerMailbox(spec, num_workers=2, num_envs=4)
+    learner = PolicyMailbox(spec, num_workers=2, num_envs=4)
     workers = [learner.worker(i) for i in range(2)]
     learner.open()
     for worker in workers:
@@ -41,7 +41,7 @@ def test_outputs_and_actions_arrive_as_they_were_given():
 
 def test_nothing_from_before_a_restart_is_taken_for_something_after_it():
     spec, outputs = _outputs(2, steps=1)
-    learner = LearnerMailbox(spec, num_workers=1, num_envs=2)
+    learner = PolicyMailbox(spec, num_workers=1, num_envs=2)
     died, alive = learner.worker(0), learner.worker(0)
     learner.open()
     died.open()
@@ -83,7 +83,7 @@ def _take_all(mailbox, expected, answers):
 @pytest.mark.slow
 def test_between_processes():
     spec, outputs = _outputs(3, steps=30)
-    learner = LearnerMailbox(spec, num_workers=1, num_envs=3)
+    learner = PolicyMailbox(spec, num_workers=1, num_envs=3)
     mine, theirs = forking.context.Pipe()
     processes = [
         forking.context.Process(target=_echo, args=(learner.worker(0), outputs), daemon=True),

@@ -1,26 +1,42 @@
-"""The policy for all environment processes of a machine, in the learner's process."""
+"""The policy for environments in other processes."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 import tree
 
 from impala_tf.actor import Clock, Policy, shares
-from impala_tf.central.mailbox import LearnerMailbox
 from impala_tf.networks.agent import Agent
-from impala_tf.structures import EnvironmentOutput
+from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
 from impala_tf.transport.writer import UnrollWriter
 from impala_tf.unrolls import Unrolls, agent_input
 
 _WAIT_SECONDS = 0.2
 # May be on their way into a full queue before acting stops; all of them are policy lag.
 _UNCONFIRMED_UNROLLS = 64
+
+
+class Mailbox(Protocol):
+    """What `PolicyMailbox` and `WorkerPool` have in common."""
+
+    environment: EnvironmentSpec
+    num_workers: int
+    num_envs: int
+
+    def open(self) -> None:
+        """Called once, before anything below."""
+
+    def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
+        """(worker, start, output) of all that have answered, after at most `timeout` seconds."""
+
+    def answer(self, worker: int, start: int, action: np.ndarray) -> None:
+        """Sends actions."""
 
 
 class _Drawn(NamedTuple):
@@ -51,8 +67,8 @@ class _Group:
             self.unrolls.append(output, *self.drawn)
 
 
-class CentralInference:
-    """Acts in the environments of all workers and collects their unrolls; in a thread, from `start` to `stop`.
+class DynamicBatching:
+    """Acts in the environments of all workers and collects their unrolls: `run`, or in a thread, from `start` to `stop`.
 
     The policy runs for all groups whose environments have answered when it is free, in one batch: no group waits for
     another. Every group takes the newest parameters at every step; the unrolls say which.
@@ -60,7 +76,7 @@ class CentralInference:
 
     def __init__(
         self,
-        mailbox: LearnerMailbox,
+        mailbox: Mailbox,
         agent: Agent,
         writer: UnrollWriter,
         refresh: Callable[[], int],
@@ -76,7 +92,8 @@ class CentralInference:
           mailbox: to the workers.
           agent: its variables are what `refresh` overwrites.
           writer: takes the finished unrolls.
-          refresh: brings the agent's variables up to date and returns the learner step that made them.
+          refresh: brings the agent's variables up to date and returns the learner step that made them; called before
+            every policy step.
           unroll_length: T, in agent steps.
           task_ids: for each worker, int32 [B], the task of each of its environments.
           seed: of the actions.
@@ -96,11 +113,10 @@ class CentralInference:
         self._policy_steps = self._group_steps = 0
         self._stop = threading.Event()
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="central-inference", daemon=True)
+        self._thread = threading.Thread(target=self._run_and_keep_error, name="dynamic-batching", daemon=True)
 
     def start(self) -> None:
-        """Starts acting."""
-        self._mailbox.open()
+        """Starts acting in a thread."""
         self._thread.start()
 
     def check(self) -> None:
@@ -114,25 +130,33 @@ class CentralInference:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
-    def _run(self) -> None:
+    def run(self, ready: Callable[[], None] | None = None) -> None:
+        """Acts until it is stopped; `ready` is called when the first unrolls have been taken."""
+        self._mailbox.open()
+        start = reported = time.monotonic()
+        while not self._stop.is_set():
+            wrote = self._serve(Clock(self._seconds))
+            if wrote and ready is not None:
+                ready()
+                ready = None
+            if time.monotonic() - reported > self._log_interval:
+                reported = time.monotonic()
+                batch = self._num_envs * self._group_steps / max(self._policy_steps, 1)
+                spent = shares(self._seconds, reported - start)
+                self._say(f"{batch:.1f} environments a batch: {spent}")
+
+    def _run_and_keep_error(self) -> None:
         try:
-            start = reported = time.monotonic()
-            while not self._stop.is_set():
-                self._serve(Clock(self._seconds))
-                if time.monotonic() - reported > self._log_interval:
-                    reported = time.monotonic()
-                    batch = self._num_envs * self._group_steps / max(self._policy_steps, 1)
-                    spent = shares(self._seconds, reported - start)
-                    self._say(f"central inference, {batch:.1f} environments a batch: {spent}")
+            self.run()
         except Exception as error:  # raised again on the training thread
             self._error = error
 
-    def _serve(self, clock: Clock) -> None:
-        """One policy step for all groups that wait."""
+    def _serve(self, clock: Clock) -> bool:
+        """One policy step for all groups that wait; whether it has finished an unroll."""
         waiting = self._mailbox.take(_WAIT_SECONDS)
         clock.lap("environment")
         if not waiting:
-            return
+            return False
         learner_step = self._refresh()
         clock.lap("variables")
         for worker, start, _ in waiting:
@@ -151,6 +175,7 @@ class CentralInference:
         self._group_steps += len(groups)
         clock.lap("inference")
         # The rest is done while the environments step.
+        wrote = False
         for group, output, core_state, its in zip(groups, outputs, before, rows):
             group.record(output)
             group.drawn = _Drawn(action[its], logits[its], learner_step)
@@ -158,10 +183,12 @@ class CentralInference:
             if group.unrolls.finished:
                 for unroll in group.unrolls.take(core_state):
                     self._writer.write(unroll)
+                    wrote = True
         clock.lap("writer")
         while not self._writer.flush(_WAIT_SECONDS, unconfirmed=_UNCONFIRMED_UNROLLS) and not self._stop.is_set():
             pass  # Back-pressure: the queue is full.
         clock.lap("queue")
+        return wrote
 
 
 class LocalVariables:

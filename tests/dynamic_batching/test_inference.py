@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import environments
-from impala_tf.central.inference import CentralInference, LocalVariables
-from impala_tf.central.mailbox import LearnerMailbox
+from impala_tf.dynamic_batching.inference import DynamicBatching, LocalVariables
+from impala_tf.dynamic_batching.mailbox import PolicyMailbox
 from impala_tf.environments.counting import check_unroll
 from impala_tf.errors import UserError
 from impala_tf.networks.agent import Agent
@@ -51,9 +51,9 @@ def _acting(env_id, core):
     variables = LocalVariables(learner.trainable_variables, policy.trainable_variables)
     signature = trajectory_signature(spec, learner.core_state_spec, UNROLL_LENGTH)
     with server.Server(server.load_config("on_policy"), {TRAJECTORIES: signature}, port=0) as running:
-        mailbox = LearnerMailbox(spec, WORKERS, NUM_ENVS)
+        mailbox = PolicyMailbox(spec, WORKERS, NUM_ENVS)
         writer = UnrollWriter(running.address)
-        inference = CentralInference(
+        inference = DynamicBatching(
             mailbox,
             policy,
             writer,

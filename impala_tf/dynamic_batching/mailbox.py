@@ -1,7 +1,7 @@
-"""What the environment processes and the learner's process say to each other: arrays in shared memory, and pipes.
+"""What the environment processes and the policy's process say to each other: arrays in shared memory, and pipes.
 
 A worker's arrays belong to one side at a time. The worker writes what its environments answered and announces it; from
-then on they are the learner's, until it sends the actions. Announcements and actions carry the number of the worker's
+then on they are the policy's, until it sends the actions. Announcements and actions carry the number of the worker's
 start, so that what was meant for a worker that has died never reaches the one started in its place.
 """
 
@@ -92,8 +92,8 @@ class WorkerMailbox:
         return None
 
 
-class LearnerMailbox:
-    """The side of the learner's process, for all workers.
+class PolicyMailbox:
+    """The side of the policy's process, for all workers.
 
     Attributes:
       environment: spec of the environments.
@@ -116,10 +116,10 @@ class LearnerMailbox:
         return self._workers[worker]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_workers": []}  # The learner's process gets its own ends of the pipes alone.
+        return {**self.__dict__, "_workers": []}  # The policy's process gets its own ends of the pipes alone.
 
     def open(self) -> None:
-        """Maps the memory; in the learner's process and before anything below."""
+        """Maps the memory; in the policy's process and before anything below."""
         self._arrays = [self._memory.arrays(i) for i in range(self.num_workers)]
 
     def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
