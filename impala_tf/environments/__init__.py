@@ -46,7 +46,7 @@ def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> Batched
     if family == "atari" and name:
         return _class("atari", "AtariEnvironment")(name, num_envs, seed, **atari_options)
     if family == "gymnasium" and name:
-        return _class("gymnasium_env", "GymnasiumEnvironment")(name, num_envs, seed)
+        return _class("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed)
     if env_id == "catch":
         return _class("catch", "CatchEnvironment")(num_envs, seed)
     if env_id == "counting":

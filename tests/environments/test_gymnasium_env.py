@@ -14,7 +14,7 @@ from impala_tf.structures import ArraySpec
 
 @pytest.mark.parametrize("name, limit", [("CartPole-v1", 500), ("Acrobot-v1", 500)])
 def test_episodes_are_those_of_gymnasium(name: str, limit: int):
-    environment = GymnasiumEnvironment(name, 2, seed=1)
+    environment = GymnasiumEnvironment(f"gymnasium/{name}", 2, seed=1)
     output = environment.reset()
     single = gymnasium.make(name)
     expected, _ = single.reset(seed=environment._seeds[1])
@@ -39,7 +39,7 @@ def test_episodes_are_those_of_gymnasium(name: str, limit: int):
 
 
 def test_a_time_limit_truncates():
-    environment = GymnasiumEnvironment("MountainCar-v0", 1, seed=0)  # Nobody reaches the goal without swinging.
+    environment = GymnasiumEnvironment("gymnasium/MountainCar-v0", 1, seed=0)  # Nobody reaches the goal without swinging.
     environment.reset()
     outputs = [environment.step(np.ones(1)) for _ in range(400)]
     truncated = [t for t, output in enumerate(outputs, 1) if output.truncated[0]]
@@ -49,7 +49,7 @@ def test_a_time_limit_truncates():
 
 def test_seeds():
     def first(seed: int) -> np.ndarray:
-        return GymnasiumEnvironment("CartPole-v1", 3, seed).reset().observation
+        return GymnasiumEnvironment("gymnasium/CartPole-v1", 3, seed).reset().observation
 
     np.testing.assert_array_equal(first(0), first(0))
     assert len(np.unique(np.concatenate([first(0), first(1)]), axis=0)) == 6
@@ -88,7 +88,7 @@ def images():
 )
 def test_only_images_stay_bytes_and_actions_count_from_0(images: str, shape: tuple[int, ...], expected: ArraySpec):
     gymnasium.registry[images].kwargs["shape"] = shape
-    environment = GymnasiumEnvironment(images, 2, seed=0)
+    environment = GymnasiumEnvironment(f"gymnasium/{images}", 2, seed=0)
     assert environment.spec == (expected, 3, 1, False)
     environment.reset()
     for action in range(3):
@@ -111,10 +111,10 @@ def test_only_images_stay_bytes_and_actions_count_from_0(images: str, shape: tup
 )
 def test_user_errors(name: str, message: str):
     with pytest.raises(UserError, match=message):
-        GymnasiumEnvironment(name, 1, 0)
+        GymnasiumEnvironment(f"gymnasium/{name}", 1, 0)
 
 
 def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mujoco", None)
     with pytest.raises(UserError, match=r"not installed.*pip install.*gymnasium\[mujoco\]"):
-        GymnasiumEnvironment("Ant-v5", 1, 0)
+        GymnasiumEnvironment("gymnasium/Ant-v5", 1, 0)
