@@ -70,14 +70,17 @@ def describe(name: str, make: Make, deadline: float) -> tuple[Space, Space]:
 class Instances(AsyncVectorEnv):
     """A vector environment, reset in the same step, each instance in a process of its own.
 
-    After `reset_async` or `step_async`, `answer` waits; if that or these raise, everything is closed already.
+    After `reset_async` or `step_async`, `answer` waits. Whatever raises `EnvironmentFailed` has closed everything.
 
     Args:
       name: of the environment, for messages.
       make: makes an instance.
       spaces: observation and action space, from `describe`.
       num_envs: instances.
-      deadline: seconds in which all of them must answer.
+      deadline: seconds in which all of them must be made, and then answer each time.
+
+    Raises:
+      EnvironmentFailed: an instance died, raised or did not answer in time.
     """
 
     def __init__(self, name: str, make: Make, spaces: tuple[Space, Space], num_envs: int, deadline: float):
@@ -144,7 +147,11 @@ class Instances(AsyncVectorEnv):
         return ended[0] if ended else "the connection to an instance is lost"
 
     def _check_spaces(self) -> None:
-        """AsyncVectorEnv's constructor would wait here for ever; there is nothing to check, with one `make` for all."""
+        """Called by the constructor, where AsyncVectorEnv would wait for ever: waits for the instances to be made."""
+        with self._closed_on_failure():
+            self._await_all()
+            for pipe in self.parent_pipes:
+                pipe.recv()
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         if not terminate:
@@ -218,6 +225,7 @@ def _host(make, index, _, pipe, parent_pipe, shared_memory, error_queue, autores
     parent_pipe.close()
     try:
         env = make()
+        pipe.send("made")
         try:
             for command, data in iter(pipe.recv, ("close", None)):
                 if command == "reset":
