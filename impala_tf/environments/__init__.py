@@ -4,6 +4,8 @@
 |---|---|
 | atari/<game> | an Atari game: atari/breakout, atari/ms_pacman |
 | gymnasium/<id> | any Gymnasium id with discrete actions: gymnasium/CartPole-v1, gymnasium/package:Id-v0 |
+| vizdoom/<scenario> | a VizDoom scenario: vizdoom/Basic, vizdoom/DefendTheCenter |
+| minigrid/<level> | a MiniGrid or BabyAI level with its mission: minigrid/BabyAI-GoToRedBall-v0 |
 | catch | Catch, for quick learning tests |
 | counting | a diagnostic of the data path |
 
@@ -23,16 +25,17 @@ from impala_tf.structures import EnvironmentSpec
 
 __all__ = ["BatchedEnvironment", "make", "spec"]
 
-_FORMS = "atari/<game>, gymnasium/<id>, catch, counting"
+_FORMS = "atari/<game>, gymnasium/<id>, vizdoom/<scenario>, minigrid/<level>, catch, counting"
 
 
-def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> BatchedEnvironment:
+def make(env_id: str, num_envs: int, seed: int, *, processes: bool = False, **atari_options: Any) -> BatchedEnvironment:
     """Makes a batch of instances of one environment.
 
     Args:
       env_id: see above.
       num_envs: instances.
       seed: non-negative; what it determines is documented at each environment.
+      processes: each instance of gymnasium/ and minigrid/ in a process of its own; elsewhere it makes no difference.
       **atari_options: see `AtariEnvironment`. Other environments ignore them.
 
     Raises:
@@ -46,7 +49,11 @@ def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> Batched
     if family == "atari" and name:
         return _class("atari", "AtariEnvironment")(name, num_envs, seed, **atari_options)
     if family == "gymnasium" and name:
-        return _class("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed)
+        return _class("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed, processes=processes)
+    if family == "vizdoom" and name:
+        return _class("vizdoom", "VizDoomEnvironment")(name, num_envs, seed)
+    if family == "minigrid" and name:
+        return _class("minigrid", "MiniGridEnvironment")(name, num_envs, seed, processes=processes)
     if env_id == "catch":
         return _class("catch", "CatchEnvironment")(num_envs, seed)
     if env_id == "counting":
@@ -74,6 +81,10 @@ def _unknown(env_id: str) -> UserError:
     full_ids = {"catch": "catch", "counting": "counting"}
     with contextlib.suppress(ImportError):
         full_ids |= {name.lower(): f"gymnasium/{name}" for name in gymnasium_env.known_ids()}
+    with contextlib.suppress(UserError):
+        full_ids |= {name.lower(): f"minigrid/{name}" for name in _class("minigrid", "levels")()}
+    with contextlib.suppress(UserError):
+        full_ids |= {name.lower(): f"vizdoom/{name}" for name in _class("vizdoom", "scenarios")()}
     with contextlib.suppress(UserError):
         full_ids |= {game: f"atari/{game}" for game in atari.games()}
     last = env_id.rpartition("/")[2].lower()

@@ -51,6 +51,8 @@ class GymnasiumEnvironment(BatchedEnvironment):
     ):
         make = functools.partial(_make, env_id, make_one)
         self._env: Any = None
+        observations: Any
+        actions: Any
         if processes:
             from impala_tf.environments.processes import Instances, describe
 

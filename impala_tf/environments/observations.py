@@ -32,8 +32,12 @@ class AgentObservation(gymnasium.ObservationWrapper):
         if not isinstance(env.action_space, Discrete):
             raise UserError(f"{name} has the action space {env.action_space}; only Discrete ones are supported")
         space = env.observation_space
-        self._array, self._text = _entries(name, space) if isinstance(space, Dict) else (None, None)
-        array = space[self._array] if isinstance(space, Dict) else space
+        self._array: str | None = None
+        self._text: str | None = None
+        array = space
+        if isinstance(space, Dict):
+            self._array, self._text = _entries(name, space)
+            array = space[self._array]
         if not isinstance(array, Box):
             kind = type(array).__name__
             raise UserError(f"{name} has {kind} observations; only arrays (Box), alone or with text, are supported")

@@ -153,7 +153,7 @@ class Instances(AsyncVectorEnv):
             for pipe in self.parent_pipes:
                 pipe.recv()
 
-    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+    def close_extras(self, terminate: bool = False) -> None:  # type: ignore[override]
         if not terminate:
             for pipe in self.parent_pipes:
                 with contextlib.suppress(OSError):

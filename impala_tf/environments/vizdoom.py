@@ -1,4 +1,4 @@
-"""VizDoom's scenarios (Kempka et al., 2016), seen as the paper sees DMLab: RGB, 96 x 72, every action repeated 4 times."""
+"""VizDoom's scenarios (Kempka et al., 2016), seen as the paper sees DMLab: RGB, 96 x 72, actions taken 4 times."""
 
 from __future__ import annotations
 

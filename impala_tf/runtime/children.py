@@ -146,8 +146,8 @@ def _log(message: str) -> None:
 
 def _main(name, work, config, log, ready) -> None:
     os.setsid()  # Out of reach of the terminal's signals.
-    # Here alone, where environments may need processes of their own, which a daemon may not have. To the parent it stays
-    # a daemon, which does not outlive it and for whose end it does not wait.
+    # Here alone, where environments may need processes of their own, which a daemon may not have. To the parent it
+    # stays a daemon, which does not outlive it and for whose end it does not wait.
     multiprocessing.current_process().daemon = False
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 2)

@@ -39,7 +39,9 @@ def test_episodes_are_those_of_gymnasium(name: str, limit: int):
 
 
 def test_a_time_limit_truncates():
-    environment = GymnasiumEnvironment("gymnasium/MountainCar-v0", 1, seed=0)  # Nobody reaches the goal without swinging.
+    environment = GymnasiumEnvironment(
+        "gymnasium/MountainCar-v0", 1, seed=0
+    )  # Nobody reaches the goal without swinging.
     environment.reset()
     outputs = [environment.step(np.ones(1)) for _ in range(400)]
     truncated = [t for t, output in enumerate(outputs, 1) if output.truncated[0]]
