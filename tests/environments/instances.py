@@ -20,7 +20,9 @@ class Spoken(gymnasium.Env):
     """A gray image, a mission in words, and a direction; episodes end in both ways, after random times."""
 
     observation_space = Dict(
-        image=Box(0, 255, (6, 5), np.uint8), mission=Text(64, charset="abcdefghijklmnopqrstuvwxyz "), direction=Discrete(4)
+        image=Box(0, 255, (6, 5), np.uint8),
+        mission=Text(64, charset="abcdefghijklmnopqrstuvwxyz "),
+        direction=Discrete(4),
     )
     action_space = Discrete(3, start=5)  # type: ignore[assignment]
 
@@ -50,7 +52,11 @@ class Ready(gymnasium.Env):
     action_space = Discrete(2)
 
     def reset(self, *, seed=None, options=None):
-        return {"image": np.ones((4, 4, 3), np.uint8), "instruction": np.arange(64, dtype=np.int32), "variables": None}, {}
+        return {
+            "image": np.ones((4, 4, 3), np.uint8),
+            "instruction": np.arange(64, dtype=np.int32),
+            "variables": None,
+        }, {}
 
 
 class Vector(gymnasium.Env):

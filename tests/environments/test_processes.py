@@ -72,11 +72,12 @@ def test_the_same_games_as_in_one_process():
 
 
 def test_two_environments_step_at_once(tmp_path: pathlib.Path):
-    make = functools.partial(instances.Vector, str(tmp_path), 1, "slow", "step")
+    make = functools.partial(instances.Vector, str(tmp_path))
     environments = [GymnasiumEnvironment("x", 1, 0, make_one=make, processes=True) for _ in range(2)]
     for environment in environments:
         environment.reset()
         environment.send(np.ones(1))
+    assert all(environment._env.parent_pipes[0].poll(30) for environment in environments)  # Before any is waited for.
     for environment in environments:
         np.testing.assert_array_equal(environment.receive().observation, [[1, 1]])
         environment.close()
