@@ -40,8 +40,8 @@ class EnvironmentConfig:
     env: str = _setting(
         "atari/pong",
         "Environment: atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<id>, gymnasium/<id>, catch and memory "
-        "(built in) or counting (diagnostic). Several, separated by commas, or a suite (atari57, dmlab30), are learnt by one "
-        "network.",
+        "(built in) or counting (diagnostic). Several, separated by commas, or a suite (atari57, dmlab30), are learnt "
+        "by one network.",
         fixed=True,
     )
     full_action_set: bool = _setting(
@@ -62,8 +62,8 @@ class EnvironmentConfig:
     env_threads: int = _setting(0, "Threads that step the environments of one actor; 0: by the cores.", at_least=0)
     env_processes: str = _setting(
         "auto",
-        "Each environment of an actor in a process of its own, so that none waits for another: on is for slow ones. auto: "
-        "dmlab and vizdoom.",
+        "Each environment of an actor in a process of its own, so that none waits for another: on is for slow ones. "
+        "auto: dmlab and vizdoom.",
         choices=("auto", "on", "off"),
     )
     env_deadline: float = _setting(

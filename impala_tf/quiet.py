@@ -4,7 +4,8 @@ They reach standard error by four ways:
 
 - TensorFlow's C++ start-up log (oneDNN, missing CUDA drivers, CPU features): read from the environment when TensorFlow
   is loaded; `environment()`.
-- Gym's notice that it is unmaintained, printed when TF-Agents imports it: `environment()`.
+- Gym's notice that it is unmaintained, printed when TF-Agents imports it, and the notices of Farama's packages:
+  `environment()`.
 - Python's SyntaxWarnings about TF-Agents' source, where it was installed without being compiled: `environment()`.
 - Reverb's and XLA's lines, written to file descriptor 2 without any switch; `native_stderr()`.
 
@@ -35,6 +36,11 @@ def environment() -> None:
             from gym_notices.notices import notices
 
             notices.clear()
+        with contextlib.suppress(ImportError):
+            # The same for Gymnasium, VizDoom and MiniGrid: {package: {version: notice}}.
+            from farama_notifications import notifications
+
+            notifications.clear()
 
 
 def native_stderr(log: pathlib.Path | str) -> None:

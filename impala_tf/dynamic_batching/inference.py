@@ -68,7 +68,7 @@ class _Group:
 
 
 class DynamicBatching:
-    """Acts in the environments of all workers and collects their unrolls: `run`, or in a thread, from `start` to `stop`.
+    """Acts in the environments of all workers and collects their unrolls, in `run` or from `start` to `stop`.
 
     The policy runs for all groups whose environments have answered when it is free, in one batch: no group waits for
     another. Every group takes the newest parameters at every step; the unrolls say which.
@@ -81,7 +81,7 @@ class DynamicBatching:
         writer: UnrollWriter,
         refresh: Callable[[], int],
         unroll_length: int,
-        task_ids: Sequence[np.ndarray | int],
+        task_ids: Sequence[Any],
         seed: int,
         say: Callable[[str], None],
         log_interval: float,
@@ -95,7 +95,7 @@ class DynamicBatching:
           refresh: brings the agent's variables up to date and returns the learner step that made them; called before
             every policy step.
           unroll_length: T, in agent steps.
-          task_ids: for each worker, int32 [B], the task of each of its environments.
+          task_ids: for each worker, the task of each of its environments, int32 [B], or the one of all.
           seed: of the actions.
           say: told every `log_interval` seconds what the time goes to.
           log_interval: in seconds.

@@ -12,8 +12,9 @@ from impala_tf import environments
 from impala_tf.backoff import Backoff
 from impala_tf.dynamic_batching import worker
 from impala_tf.dynamic_batching.mailbox import PolicyMailbox, WorkerMailbox
-from impala_tf.environments import processes
-from impala_tf.errors import UserError, one_line
+from impala_tf.environments.base import EnvironmentFailed
+from impala_tf.environments.hosting import Hosted
+from impala_tf.errors import UserError
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
 
 
@@ -52,9 +53,9 @@ class WorkerPool:
         self._mailbox = PolicyMailbox(environment, self.num_workers, self.num_envs)
         self._deadline, self._warn = deadline, warn
 
-        def start(number: int, times_before: int) -> processes.Hosted:
+        def start(number: int, times_before: int) -> Hosted:
             own_seed = int(np.random.SeedSequence([seed, number, times_before]).generate_state(1)[0] >> 1)
-            return processes.Hosted(_host, self._mailbox.worker(number), env_ids[number], own_seed, options)
+            return Hosted(_host, self._mailbox.worker(number), env_ids[number], own_seed, options)
 
         self._workers = [_Worker(env_id, i, start) for i, env_id in enumerate(env_ids)]
 
@@ -84,18 +85,19 @@ class WorkerPool:
 
     def close(self) -> None:
         """Ends the processes."""
-        processes.end([each.process for each in self._workers if each.process is not None])
+        for each in self._workers:
+            each.end()
 
 
 class _Worker:
     """One of the environments, over all of its processes."""
 
-    def __init__(self, name: str, number: int, start: Callable[[int, int], processes.Hosted]):
+    def __init__(self, name: str, number: int, start: Callable[[int, int], Hosted]):
         self._name, self._number, self._start = name, number, start
         self._backoff = Backoff()
         self._asked_at: float | None = None
         self._has_answered = False
-        self.process: processes.Hosted | None = None
+        self.process: Hosted | None = None
 
     def start(self) -> None:
         self._asked_at = time.monotonic()
@@ -115,17 +117,19 @@ class _Worker:
                 self._backoff.started()
                 warn(f"{self._name} is started again")
             return
-        cause = ""
-        if self.process.error is not None:
-            cause = one_line(self.process.error)
-        elif self._asked_at is not None and time.monotonic() - self._asked_at > deadline:
-            cause = f"it did not answer within {deadline:g} s"
-        if cause:
-            processes.end([self.process])
-            error, self.process, self._asked_at = self.process.error, None, None
+        error = self.process.error
+        if error is None and self._asked_at is not None and time.monotonic() - self._asked_at > deadline:
+            error = EnvironmentFailed(f"it did not answer within {deadline:g} s")
+        if error is not None:
+            self.end()
             if isinstance(error, UserError) and not self._has_answered:
                 raise error
-            warn(f"{self._name} failed ({cause}); starting it again in {self._backoff.failed():g} s")
+            warn(f"{self._name} failed ({error}); starting it again in {self._backoff.failed():g} s")
+
+    def end(self) -> None:
+        process, self.process, self._asked_at = self.process, None, None
+        if process is not None:
+            process.end()
 
 
 def _host(mailbox: WorkerMailbox, env_id: str, seed: int, options: dict[str, Any]) -> None:

@@ -3,6 +3,9 @@
 | id | environment |
 |---|---|
 | atari/<game> | an Atari game: atari/breakout, atari/ms_pacman |
+| dmlab/<level> | a level of DeepMind Lab: dmlab/rooms_watermaze, dmlab/seekavoid_arena_01 |
+| vizdoom/<scenario> | a VizDoom scenario: vizdoom/Basic, vizdoom/DefendTheCenter |
+| minigrid/<level> | a MiniGrid or BabyAI level with its mission: minigrid/BabyAI-GoToRedBall-v0 |
 | gymnasium/<id> | any Gymnasium id with discrete actions: gymnasium/CartPole-v1, gymnasium/package:Id-v0 |
 | catch | Catch, for quick learning tests |
 | memory | a cue is shown once and asked for later, for learning tests of agents with a memory |
@@ -22,19 +25,25 @@ from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
 from impala_tf.structures import EnvironmentSpec
 
-__all__ = ["BatchedEnvironment", "make", "spec"]
+__all__ = ["BatchedEnvironment", "check", "make", "needs_process", "spec"]
 
-_FORMS = "atari/<game>, gymnasium/<id>, catch, memory, counting"
+_BUILT_IN = {"catch": "CatchEnvironment", "memory": "MemoryEnvironment", "counting": "CountingEnvironment"}
+_FORMS = f"atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<level>, gymnasium/<id>, {', '.join(_BUILT_IN)}"
 
 
-def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> BatchedEnvironment:
+def make(
+    env_id: str, num_envs: int, seed: int, *, processes: bool = False, deadline: float = 300.0, **options: Any
+) -> BatchedEnvironment:
     """Makes a batch of instances of one environment.
 
     Args:
       env_id: see above.
       num_envs: instances.
       seed: non-negative; what it determines is documented at each environment.
-      **atari_options: see `AtariEnvironment`. Other environments ignore them.
+      processes: each instance in a process of its own. The built-in environments and Atari games never are.
+      deadline: seconds in which those in processes of their own must answer.
+      **options: those that begin with dmlab_ are `LabEnv`'s, without it, and the others `AtariEnvironment`'s; other
+        environments have none, and take no notice.
 
     Raises:
       UserError: unknown id (names the nearest), missing package, number out of range.
@@ -44,25 +53,24 @@ def make(env_id: str, num_envs: int, seed: int, **atari_options: Any) -> Batched
     if seed < 0:
         raise UserError(f"the seed must not be negative, got {seed}")
     family, _, name = env_id.partition("/")
-    if family == "atari" and name:
-        atari_options = {key: value for key, value in atari_options.items() if not key.startswith("dmlab_")}
-        return _class("atari", "AtariEnvironment")(name, num_envs, seed, **atari_options)
-    if family == "gymnasium" and name:
-        return _class("gymnasium_env", "GymnasiumEnvironment")(name, num_envs, seed)
-    if env_id == "catch":
-        return _class("catch", "CatchEnvironment")(num_envs, seed)
-    if env_id == "memory":
-        return _class("memory", "MemoryEnvironment")(num_envs, seed)
-    if env_id == "counting":
-        return _class("counting", "CountingEnvironment")(num_envs, seed)
+    if env_id in _BUILT_IN:
+        return _of(env_id, _BUILT_IN[env_id])(num_envs, seed)
+    if not name:
+        raise _unknown(env_id)
+    if family == "atari":
+        own = {key: value for key, value in options.items() if not key.startswith("dmlab_")}
+        return _of("atari", "AtariEnvironment")(name, num_envs, seed, **own)
+    hosting = {"processes": processes, "deadline": deadline}
+    if family == "gymnasium":
+        return _of("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed, **hosting)
+    if family == "minigrid":
+        return _of("minigrid", "MiniGridEnvironment")(name, num_envs, seed, **hosting)
+    if family == "vizdoom":
+        return _of("vizdoom", "VizDoomEnvironment")(name, num_envs, seed, **hosting)
+    if family == "dmlab":
+        own = {key.removeprefix("dmlab_"): value for key, value in options.items() if key.startswith("dmlab_")}
+        return _of("dmlab", "LabEnvironment")(name, num_envs, seed, **own, **hosting)
     raise _unknown(env_id)
-
-
-def check(env_id: str) -> None:
-    """Raises UserError for a game that does not exist; makes nothing. Other ids are checked when they are made."""
-    family, _, name = env_id.partition("/")
-    if family == "atari" and name:
-        importlib.import_module("impala_tf.environments.atari").rom(name)
 
 
 def spec(env_id: str, **options: Any) -> EnvironmentSpec:
@@ -74,7 +82,22 @@ def spec(env_id: str, **options: Any) -> EnvironmentSpec:
         return environment.spec
 
 
-def _class(module: str, name: str) -> Any:
+def check(env_id: str, **options: Any) -> None:
+    """Raises UserError for a game or level that cannot be made, and makes nothing; `make` finds out about others."""
+    family, _, name = env_id.partition("/")
+    if family == "atari" and name:
+        _of("atari", "rom")(name)
+    if family == "dmlab" and name:
+        own = {key: options[f"dmlab_{key}"] for key in ("level_cache", "dataset_path") if f"dmlab_{key}" in options}
+        _of("dmlab", "check")(name, **own)
+
+
+def needs_process(env_id: str) -> bool:
+    """Whether its instances should have a process each: engines that are slow, or do not share a process well."""
+    return env_id.partition("/")[0] in ("dmlab", "vizdoom")
+
+
+def _of(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"impala_tf.environments.{module}"), name)
 
 
@@ -82,9 +105,14 @@ def _unknown(env_id: str) -> UserError:
     """Names the ids whose last part comes nearest."""
     from impala_tf.environments import atari, gymnasium_env
 
-    full_ids = {name: name for name in ("catch", "memory", "counting")}
+    full_ids = {name: name for name in _BUILT_IN}
     with contextlib.suppress(ImportError):
         full_ids |= {name.lower(): f"gymnasium/{name}" for name in gymnasium_env.known_ids()}
+    with contextlib.suppress(UserError):
+        full_ids |= {name.lower(): f"minigrid/{name}" for name in _of("minigrid", "levels")()}
+    with contextlib.suppress(UserError):
+        full_ids |= {name.lower(): f"vizdoom/{name}" for name in _of("vizdoom", "scenarios")()}
+    full_ids |= {name: f"dmlab/{name}" for name in _of("dmlab", "LEVELS")}
     with contextlib.suppress(UserError):
         full_ids |= {game: f"atari/{game}" for game in atari.games()}
     last = env_id.rpartition("/")[2].lower()

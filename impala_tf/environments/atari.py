@@ -110,12 +110,13 @@ class AtariEnvironment(BatchedEnvironment):
         self._frame_number = info["episode_frame_number"]
         return self._games.first_output(self._push(frames, new_game=np.ones(self.num_envs, bool)))
 
-    def step(self, actions: np.ndarray) -> EnvironmentOutput:
+    def send(self, actions: np.ndarray) -> None:
         # ALE's threads would wait for ever after an action out of range, hence the check.
         actions = self._check(actions)
-        if self._without_fire:
-            actions = _WITHOUT_FIRE[actions]
-        frames, reward, terminated, truncated, info = self._env.step(actions)
+        self._env.send(_WITHOUT_FIRE[actions] if self._without_fire else actions)
+
+    def receive(self) -> EnvironmentOutput:
+        frames, reward, terminated, truncated, info = self._env.recv()
         # A game that goes on has advanced by exactly one action repeat. The number of lives does not tell the loss of
         # one from the end of the game: some games show 0 at their start (Amidar), and some give lives.
         goes_on = info["episode_frame_number"] == self._frame_number + FRAMES_PER_STEP

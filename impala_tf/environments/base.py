@@ -9,6 +9,10 @@ import numpy as np
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, map_spec
 
 
+class EnvironmentFailed(RuntimeError):
+    """An instance died, raised or did not answer; the message names the environment and says which of these."""
+
+
 class BatchedEnvironment(abc.ABC):
     """B instances of one environment, stepped together.
 
@@ -29,23 +33,30 @@ class BatchedEnvironment(abc.ABC):
     def reset(self) -> EnvironmentOutput:
         """Starts a new episode in every instance. Called once, before the first `step`; rewards and flags are 0."""
 
-    @abc.abstractmethod
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
         """Takes one agent step in every instance.
+
+        A subclass overrides either this or `send` and `receive`.
 
         Args:
           actions: int32 [B], each in [0, `spec.num_actions`).
 
         Raises:
           ValueError: the actions have another shape or lie outside that range.
+          EnvironmentFailed: an instance cannot go on.
         """
+        self.send(actions)
+        return self.receive()
 
     def send(self, actions: np.ndarray) -> None:
-        """The first half of `step`: several environments can be sent their actions and then step at the same time."""
+        """The first half of `step`: several environments step at once if all are sent to before any is received from.
+
+        Takes and raises what `step` does. By default the instances step in `receive`.
+        """
         self._sent = actions
 
     def receive(self) -> EnvironmentOutput:
-        """The other half: what they answered to the actions of the last `send`."""
+        """The second half of `step`: waits for every instance. Called once after each `send`."""
         return self.step(self._sent)
 
     def close(self) -> None:  # noqa: B027 - most have nothing to release.

@@ -8,6 +8,7 @@ a missing map, for example. An instance therefore belongs into a process of its 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box, Discrete
 
+from impala_tf import suites
 from impala_tf.environments import instructions
+from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
 from impala_tf.environments.level_cache import LevelCache
 from impala_tf.errors import UserError
-from impala_tf.structures import ArraySpec, EnvironmentSpec
 
 HEIGHT, WIDTH = 72, 96
 FRAMES_PER_STEP = 4
@@ -44,40 +46,11 @@ ACTIONS = np.array(
 
 _DMLAB30_FOLDER = "contributed/dmlab30/"
 
-# Table B.1. Two of the 30 have one level for training and one for testing.
-DMLAB30 = (
-    "rooms_collect_good_objects_train",
-    "rooms_collect_good_objects_test",
-    "rooms_exploit_deferred_effects_train",
-    "rooms_exploit_deferred_effects_test",
-    "rooms_select_nonmatching_object",
-    "rooms_watermaze",
-    "rooms_keys_doors_puzzle",
-    "language_select_described_object",
-    "language_select_located_object",
-    "language_execute_random_task",
-    "language_answer_quantitative_question",
-    "lasertag_one_opponent_small",
-    "lasertag_three_opponents_small",
-    "lasertag_one_opponent_large",
-    "lasertag_three_opponents_large",
-    "natlab_fixed_large_map",
-    "natlab_varying_map_regrowth",
-    "natlab_varying_map_randomized",
-    "skymaze_irreversible_path_hard",
-    "skymaze_irreversible_path_varied",
-    "psychlab_arbitrary_visuomotor_mapping",
-    "psychlab_continuous_recognition",
-    "psychlab_sequential_comparison",
-    "psychlab_visual_search",
-    "explore_object_locations_small",
-    "explore_object_locations_large",
-    "explore_obstructed_goals_small",
-    "explore_obstructed_goals_large",
-    "explore_goal_locations_small",
-    "explore_goal_locations_large",
-    "explore_object_rewards_few",
-    "explore_object_rewards_many",
+# Two of the 30 have one level for training and one for testing.
+DMLAB30 = tuple(
+    dict.fromkeys(
+        env_id.removeprefix("dmlab/") for test in (False, True) for env_id in suites.tasks("dmlab30", test=test)
+    )
 )
 
 # The fifth level of the single-task experiments (section 5.2) is not in DMLab-30.
@@ -182,15 +155,45 @@ class LabEnv(gymnasium.Env):
         return self._last_observation
 
 
-def make_lab(level: str, *, renderer: str = "software", level_cache: str = "", dataset_path: str = "") -> LabEnv:
-    """A `LabEnv`, to be called in the process that shall hold its engine."""
-    return LabEnv(level, renderer=renderer, level_cache=level_cache, dataset_path=dataset_path)
+class LabEnvironment(GymnasiumEnvironment):
+    """Instances of one level.
 
+    Args:
+      level, renderer, level_cache, dataset_path: as in `LabEnv`.
+      num_envs: instances.
+      seed: each instance derives its own from it.
+      processes: each instance in a process of its own, as more than one must be.
+      deadline: as in `GymnasiumEnvironment`.
 
-def spec() -> EnvironmentSpec:
-    """What every level looks like to an agent; asks neither Lab nor whether it is there."""
-    image = ArraySpec((HEIGHT, WIDTH, 3), np.dtype(np.uint8))
-    return EnvironmentSpec({"image": image, "instruction": instructions.SPEC}, len(ACTIONS), FRAMES_PER_STEP)
+    Raises:
+      UserError: as `LabEnv`.
+      EnvironmentFailed: as `GymnasiumEnvironment`.
+    """
+
+    def __init__(
+        self,
+        level: str,
+        num_envs: int,
+        seed: int,
+        *,
+        renderer: str = "software",
+        level_cache: str = "",
+        dataset_path: str = "",
+        processes: bool = False,
+        deadline: float = 300.0,
+    ):
+        make_one = functools.partial(
+            LabEnv, level, renderer=renderer, level_cache=level_cache, dataset_path=dataset_path
+        )
+        super().__init__(
+            f"dmlab/{level}",
+            num_envs,
+            seed,
+            make_one=make_one,
+            frames_per_step=FRAMES_PER_STEP,
+            processes=processes,
+            deadline=deadline,
+        )
 
 
 def check(level: str, *, level_cache: str = "", dataset_path: str = "") -> None:

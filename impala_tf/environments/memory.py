@@ -14,10 +14,10 @@ SHORTEST, LONGEST = 3, 9
 class MemoryEnvironment(BatchedEnvironment):
     """Which of four cues was it?
 
-    Observations are float32 [5]: in the first step of an episode a 1 at the cue, in the last one a 1 in the fifth place,
-    which asks for it; nothing in between. Actions: 4, one for each cue; only the last one counts: reward 1 if it is the
-    cue, else 0. Episodes take 3 to 9 agent steps, drawn anew for each, so that unrolls of any length are full of their
-    ends. The best play returns 1; without memory nothing returns more than 0.25 on average.
+    Observations are float32 [5]: in the first step of an episode a 1 at the cue, in the last one a 1 in the fifth
+    place, which asks for it; nothing in between. Actions: 4, one for each cue; only the last one counts: reward 1 if it
+    is the cue, else 0. Episodes take 3 to 9 agent steps, drawn anew for each, so that unrolls of any length are full of
+    their ends. The best play returns 1; without memory nothing returns more than 0.25 on average.
 
     Args:
       num_envs: instances.

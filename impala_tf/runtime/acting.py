@@ -13,7 +13,6 @@ import tensorflow as tf
 from impala_tf.actor import Actor, shares
 from impala_tf.config import Config
 from impala_tf.dynamic_batching.inference import DynamicBatching
-from impala_tf.dynamic_batching.pool import WorkerPool
 from impala_tf.networks.agent import make_agent
 from impala_tf.runtime import layout
 from impala_tf.transport import TRAJECTORIES, VARIABLES
@@ -145,7 +144,7 @@ def _act_in_batches(config: Config, connection: Connection, say, warn, ready) ->
     steps, learner_step = 0, 0
 
     def refresh() -> int:
-        # Once per unroll, as an actor that steps its environments together does: every time would cost more than to act.
+        # Once per unroll, as an actor that steps its environments together does: each time costs more than to act.
         nonlocal steps, learner_step
         if steps % config.data.unroll_length == 0:
             learner_step = connection.refresh()
@@ -158,7 +157,7 @@ def _act_in_batches(config: Config, connection: Connection, say, warn, ready) ->
         connection.writer,
         refresh,
         config.data.unroll_length,
-        layout.task_ids(config),
+        layout.task_ids(config).tolist(),
         connection.action_seed,
         say,
         config.run.log_interval,

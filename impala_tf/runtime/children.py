@@ -18,8 +18,8 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
-from impala_tf.dynamic_batching.mailbox import PolicyMailbox, WorkerMailbox
 from impala_tf.config import Config
+from impala_tf.dynamic_batching.mailbox import PolicyMailbox, WorkerMailbox
 from impala_tf.errors import UserError
 from impala_tf.runtime import forking
 from impala_tf.runtime.layout import make_environments
@@ -168,6 +168,9 @@ def _warn(message: str) -> None:
 
 def _main(name, work, config, log, ready) -> None:
     os.setsid()  # Out of reach of the terminal's signals.
+    # Here alone, where environments may need processes of their own, which a daemon may not have. To the parent it
+    # stays a daemon, which does not outlive it and for whose end it does not wait.
+    multiprocessing.current_process().daemon = False
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 2)
     faulthandler.enable()

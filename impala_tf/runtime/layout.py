@@ -66,7 +66,7 @@ def check(config: Config) -> None:
     """
     names = tasks.names(config.environment.env)
     for name in names:
-        environments.check(name)
+        environments.check(name, **_options(config))
     environment_spec(config)
     share = _even_share(config)
     if config.run.role == "all" and envs_per_actor(config) % share:
@@ -92,8 +92,8 @@ def make_environments(config: Config, seed: int, warn: Callable[[str], None]) ->
     `warn` is told of tasks that fail later, and are started again.
     """
     names = tasks.names(config.environment.env)
-    processes = in_processes(config) and envs_per_actor(config) > 1
-    options = {**_options(config), "env_threads": env_threads(config), "processes": processes}
+    options = {**_options(config), "env_threads": env_threads(config), "processes": in_processes(config)}
+    options["deadline"] = config.environment.env_deadline
     if len(names) == 1:
         return environments.make(names[0], envs_per_actor(config), seed, **options)
 

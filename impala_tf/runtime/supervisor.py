@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 
 from impala_tf.backoff import Backoff
-from impala_tf.dynamic_batching.mailbox import PolicyMailbox
 from impala_tf.config import Config
+from impala_tf.dynamic_batching.mailbox import PolicyMailbox
 from impala_tf.errors import UserError
 from impala_tf.runtime import children
 from impala_tf.runtime.children import Child

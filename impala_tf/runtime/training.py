@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from impala_tf import tasks
+from impala_tf.config import Config
 from impala_tf.dynamic_batching.inference import DynamicBatching, LocalVariables
 from impala_tf.dynamic_batching.mailbox import PolicyMailbox
-from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent

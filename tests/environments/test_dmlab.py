@@ -16,8 +16,9 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
+from impala_tf import environments
 from impala_tf.environments import dmlab, instructions
-from impala_tf.environments.dmlab import ACTIONS, LEVELS, LabEnv, check, engine_config, engine_level, make_lab
+from impala_tf.environments.dmlab import ACTIONS, LEVELS, LabEnv, check, engine_config, engine_level
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec
 
@@ -143,8 +144,8 @@ def test_actions_are_as_the_engine_reads_them(engines: list[Any]):
 
 
 def test_no_engine_before_the_first_reset(engines: list[Any]):
-    env = make_lab(LEVEL)
-    spec = dmlab.spec()
+    env = LabEnv(LEVEL)
+    spec = environments.spec(f"dmlab/{LEVEL}")
     assert (spec.num_actions, spec.frames_per_step, spec.frame_stack) == (9, 4, False)
     assert env.action_space.n == spec.num_actions and env.metadata["frames_per_step"] == spec.frames_per_step
     assert isinstance(env.observation_space, gymnasium.spaces.Dict)
@@ -211,7 +212,7 @@ def test_gymnasiums_own_checks():
 
 
 def test_instances_in_processes_of_their_own():
-    make = functools.partial(make_lab, SHORT, renderer="software", level_cache="", dataset_path="")
+    make = functools.partial(LabEnv, SHORT, renderer="software", level_cache="", dataset_path="")
     envs = AsyncVectorEnv([make] * 2, context="spawn", autoreset_mode=AutoresetMode.SAME_STEP)
     alone = [make() for _ in range(2)]
     observation, _ = envs.reset(seed=[3, 4])
@@ -282,11 +283,10 @@ def test_a_missing_graphics_card_becomes_one_line(deepmind_lab: Any):
 
 def test_without_the_module(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "deepmind_lab", None)
-    for attempt in (check, LabEnv, make_lab):
+    for attempt in (check, LabEnv):
         with pytest.raises(UserError, match=r"github.com/google-deepmind/lab with `bazel build") as caught:
             attempt(LEVEL)
         assert "\n" not in str(caught.value)
-    assert dmlab.spec().num_actions == 9
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_levels_that_need_pictures(tmp_path: Path):
 
 def test_maps_are_compiled_once(tmp_path: Path):
     folder = tmp_path / "maps"
-    make = functools.partial(make_lab, WITH_INSTRUCTIONS, level_cache=str(folder))
+    make = functools.partial(LabEnv, WITH_INSTRUCTIONS, level_cache=str(folder))
     first = make()
     kept, _ = first.reset(seed=5)
     maps = {file: (file.read_bytes(), file.stat().st_ino) for file in folder.iterdir()}
@@ -331,7 +331,7 @@ def test_maps_are_compiled_once(tmp_path: Path):
 
 
 def test_a_torn_map_is_compiled_again(tmp_path: Path):
-    make = functools.partial(make_lab, WITH_INSTRUCTIONS, level_cache=str(tmp_path))
+    make = functools.partial(LabEnv, WITH_INSTRUCTIONS, level_cache=str(tmp_path))
     env = make()
     env.reset(seed=5)
     env.close()

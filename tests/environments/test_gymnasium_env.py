@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import pathlib
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.envs.registration import register
 
+from impala_tf.environments import instructions
 from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec
@@ -14,7 +19,7 @@ from impala_tf.structures import ArraySpec
 
 @pytest.mark.parametrize("name, limit", [("CartPole-v1", 500), ("Acrobot-v1", 500)])
 def test_episodes_are_those_of_gymnasium(name: str, limit: int):
-    environment = GymnasiumEnvironment(name, 2, seed=1)
+    environment = GymnasiumEnvironment(f"gymnasium/{name}", 2, seed=1)
     output = environment.reset()
     single = gymnasium.make(name)
     expected, _ = single.reset(seed=environment._seeds[1])
@@ -39,7 +44,9 @@ def test_episodes_are_those_of_gymnasium(name: str, limit: int):
 
 
 def test_a_time_limit_truncates():
-    environment = GymnasiumEnvironment("MountainCar-v0", 1, seed=0)  # Nobody reaches the goal without swinging.
+    environment = GymnasiumEnvironment(
+        "gymnasium/MountainCar-v0", 1, seed=0
+    )  # Nobody reaches the goal without swinging.
     environment.reset()
     outputs = [environment.step(np.ones(1)) for _ in range(400)]
     truncated = [t for t, output in enumerate(outputs, 1) if output.truncated[0]]
@@ -49,10 +56,78 @@ def test_a_time_limit_truncates():
 
 def test_seeds():
     def first(seed: int) -> np.ndarray:
-        return GymnasiumEnvironment("CartPole-v1", 3, seed).reset().observation
+        return GymnasiumEnvironment("gymnasium/CartPole-v1", 3, seed).reset().observation
 
     np.testing.assert_array_equal(first(0), first(0))
     assert len(np.unique(np.concatenate([first(0), first(1)]), axis=0)) == 6
+
+
+sys.path.append(str(pathlib.Path(__file__).parent))
+
+import instances  # noqa: E402
+
+
+def test_text_becomes_an_instruction_and_other_entries_are_dropped():
+    environment = GymnasiumEnvironment("gymnasium/instances:Spoken-v0", 2, seed=3)
+    image = ArraySpec((6, 5, 1), np.dtype(np.uint8))
+    assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 3, 1, False)
+    single = instances.Spoken()
+    seen, _ = single.reset(seed=environment._seeds[1])
+    output, missions = environment.reset(), set()
+    for action in np.random.default_rng(0).integers(3, size=200):
+        np.testing.assert_array_equal(output.observation["image"][1], seen["image"][..., None])
+        np.testing.assert_array_equal(output.observation["instruction"][1], instructions.encode(seen["mission"]))
+        missions.add(seen["mission"])
+        output = environment.step(np.full(2, action))
+        seen, reward, terminated, truncated, _ = single.step(5 + action)
+        assert (output.terminated[1], output.truncated[1]) == (terminated, truncated and not terminated)
+        assert output.reward[1] == np.float32(reward)
+        if terminated or truncated:
+            seen, _ = single.reset()
+    assert len(missions) > 10
+
+
+def test_an_encoded_instruction_is_taken_as_it_is():
+    environment = GymnasiumEnvironment("x", 2, 0, make_one=instances.Ready, frames_per_step=4)
+    image = ArraySpec((4, 4, 3), np.dtype(np.uint8))
+    assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 2, 4, False)
+    observation = environment.reset().observation
+    np.testing.assert_array_equal(observation["instruction"], [np.arange(64)] * 2)
+    assert observation["instruction"].dtype == np.int32 and (observation["image"] == 1).all()
+
+
+IMAGE, VECTOR = gymnasium.spaces.Box(0, 255, (4, 4, 3), np.uint8), gymnasium.spaces.Box(-1, 1, (2,))
+TEXT = gymnasium.spaces.Text(9)
+
+
+@pytest.mark.parametrize(
+    "space, message",
+    [
+        ({"left": IMAGE, "right": IMAGE}, r"^x has Dict .*the arrays \['left', 'right'\].*exactly one array"),
+        ({"a": VECTOR, "b": VECTOR}, r"the arrays \['a', 'b'\]"),
+        ({"a": TEXT, "b": TEXT, "image": IMAGE}, r"the texts \['a', 'b'\].*at most one text"),
+        ({"a": TEXT, "instruction": gymnasium.spaces.Box(0, 9, (64,), np.int32), "image": IMAGE}, r"the texts \['a', "),
+        ({"text": TEXT}, r"the arrays \[\] and the texts \['text'\]"),
+        ({"image": gymnasium.spaces.Tuple([IMAGE])}, r"the arrays \[\]"),
+        (gymnasium.spaces.Tuple([IMAGE, VECTOR]), r"^x has Tuple observations; only arrays"),
+        (TEXT, r"^x has Text observations"),
+    ],
+)
+def test_observations_that_no_agent_can_read(space, message: str):
+    with pytest.raises(UserError, match=message):
+        GymnasiumEnvironment("x", 1, 0, make_one=functools.partial(_with, space))
+
+
+def test_a_vector_comes_with_text_too():
+    make_one = functools.partial(_with, {"state": VECTOR, "text": TEXT, "direction": gymnasium.spaces.Discrete(4)})
+    spec = GymnasiumEnvironment("x", 1, 0, make_one=make_one).spec.observation
+    assert spec == {"image": ArraySpec((2,), np.dtype(np.float32)), "instruction": instructions.SPEC}
+
+
+def _with(space) -> gymnasium.Env:
+    env = instances.Vector()
+    env.observation_space = gymnasium.spaces.Dict(space) if isinstance(space, dict) else space
+    return env
 
 
 class Images(gymnasium.Env):
@@ -88,7 +163,7 @@ def images():
 )
 def test_only_images_stay_bytes_and_actions_count_from_0(images: str, shape: tuple[int, ...], expected: ArraySpec):
     gymnasium.registry[images].kwargs["shape"] = shape
-    environment = GymnasiumEnvironment(images, 2, seed=0)
+    environment = GymnasiumEnvironment(f"gymnasium/{images}", 2, seed=0)
     assert environment.spec == (expected, 3, 1, False)
     environment.reset()
     for action in range(3):
@@ -111,10 +186,10 @@ def test_only_images_stay_bytes_and_actions_count_from_0(images: str, shape: tup
 )
 def test_user_errors(name: str, message: str):
     with pytest.raises(UserError, match=message):
-        GymnasiumEnvironment(name, 1, 0)
+        GymnasiumEnvironment(f"gymnasium/{name}", 1, 0)
 
 
 def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mujoco", None)
     with pytest.raises(UserError, match=r"not installed.*pip install.*gymnasium\[mujoco\]"):
-        GymnasiumEnvironment("Ant-v5", 1, 0)
+        GymnasiumEnvironment("gymnasium/Ant-v5", 1, 0)

@@ -21,7 +21,13 @@ def test_every_environment_keeps_the_contract(env_id: str):
     spec = environment.spec.observation
     kept = []
     outputs = [environment.reset()]
-    outputs += [environment.step(np.full(3, t % 2, np.int32)) for t in range(30)]
+    for t in range(30):
+        actions = np.full(3, t % 2, np.int32)
+        if t % 3:
+            outputs.append(environment.step(actions))
+        else:
+            environment.send(actions)
+            outputs.append(environment.receive())
     for output in outputs:
         assert output.observation.shape == (3, *spec.shape) and output.observation.dtype == spec.dtype
         assert [x.shape for x in output[1:]] == [(3,)] * 5
@@ -57,6 +63,20 @@ def test_options_arrive_at_atari_and_are_ignored_elsewhere():
 @pytest.mark.parametrize(
     "env_id, message",
     [
+        ("BabyAI-GoToRedBall-v0", r"did you mean minigrid/BabyAI-GoToRedBall-v0\?"),
+        ("takecover", r"did you mean vizdoom/TakeCover\?"),
+    ],
+)
+def test_unknown_ids_of_worlds(env_id: str, message: str):
+    pytest.importorskip("minigrid")
+    pytest.importorskip("vizdoom")
+    with pytest.raises(UserError, match=message):
+        environments.make(env_id, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "env_id, message",
+    [
         ("atari/brekout", "did you mean atari/breakout"),
         ("cach", "did you mean catch"),
         ("CartPole-v1", r"did you mean gymnasium/CartPole-v1\?"),
@@ -64,7 +84,7 @@ def test_options_arrive_at_atari_and_are_ignored_elsewhere():
         ("breakout", r"did you mean atari/breakout\?"),
         ("ALE/MsPacman-v5", r"did you mean atari/ms_pacman\?"),
         ("gym/CartPole-v1", r"did you mean gymnasium/CartPole-v1\?"),
-        ("catch/", r"atari/<game>, gymnasium/<id>, catch, memory, counting"),
+        ("catch/", r"atari/<game>, dmlab/<level>, .*, gymnasium/<id>, catch, memory, counting"),
         ("atari/", r"The forms are atari/<game>"),
         ("", r"The forms are atari/<game>"),
         ("zzzzzz", r"'zzzzzz': The forms are atari/<game>"),

@@ -1,0 +1,68 @@
+"""MiniGrid and BabyAI (Chevalier-Boisvert et al., 2019; 2023): small worlds with instructions in words."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import io
+from typing import Any
+
+import gymnasium
+
+from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
+from impala_tf.errors import UserError
+
+
+class MiniGridEnvironment(GymnasiumEnvironment):
+    """One level.
+
+    Observations are {"image": uint8 [56, 56, 3], what the agent sees of its surroundings, 7 x 7 tiles; "instruction":
+    the mission}. The direction of the agent, which is the compass that it does not have in the image, is dropped.
+    Actions: 7, left, right, forward, pick up, drop, toggle, done. Reward: 1 less up to 0.9 for the time that it took,
+    when the mission is done. Time limits are reported as `truncated`.
+
+    Args:
+      level: Gymnasium's id, "BabyAI-GoToRedBall-v0", "MiniGrid-MemoryS7-v0", ...
+      num_envs: instances.
+      seed: each instance derives its own from it.
+      processes: each instance in a process of its own.
+      deadline: as in `GymnasiumEnvironment`.
+
+    Raises:
+      UserError: unknown level, missing package.
+      EnvironmentFailed: as `GymnasiumEnvironment`.
+    """
+
+    def __init__(self, level: str, num_envs: int, seed: int, *, processes: bool = False, deadline: float = 300.0):
+        if level not in levels():
+            near = difflib.get_close_matches(level, levels())
+            hint = f"did you mean {' or '.join(f'minigrid/{n}' for n in near)}?" if near else ""
+            raise UserError(
+                f"unknown MiniGrid level {level!r}: {hint or 'for example minigrid/BabyAI-GoToRedBall-v0.'}"
+            )
+        make_one = functools.partial(_make, level)
+        super().__init__(f"minigrid/{level}", num_envs, seed, make_one=make_one, processes=processes, deadline=deadline)
+
+
+def levels() -> list[str]:
+    """All ids. UserError where MiniGrid is not installed."""
+    try:
+        import minigrid  # noqa: F401
+    except ImportError as error:
+        raise UserError(f'MiniGrid is not installed ({error}): pip install "impala-tf[worlds]"') from error
+    return [name for name in gymnasium.registry if name.startswith(("MiniGrid-", "BabyAI-"))]
+
+
+def _make(level: str) -> gymnasium.Env:
+    from minigrid.wrappers import RGBImgPartialObsWrapper
+
+    return _Quiet(RGBImgPartialObsWrapper(gymnasium.make(level, disable_env_checker=True)))
+
+
+class _Quiet(gymnasium.Wrapper):
+    """BabyAI prints each level that it draws and rejects."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return self.env.reset(**kwargs)

@@ -1,0 +1,85 @@
+"""What an agent can read of a Gymnasium environment's observations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Space
+
+from impala_tf.environments import instructions
+from impala_tf.errors import UserError
+from impala_tf.structures import ArraySpec
+
+_INSTRUCTION = Box(-(2**31), 2**31 - 1, instructions.SPEC.shape, np.int32)
+
+
+class AgentObservation(gymnasium.ObservationWrapper):
+    """An array, or Dict(image=array, instruction=int32 [MAX_WORDS]) where text comes with it; nothing else is left.
+
+    Arrays: uint8 images [height, width(, channels)] stay uint8, with a channel dimension; any other becomes float32.
+    Of a Dict, the agent sees the image, or the only array where there is no image, and the text; entries of other
+    kinds, such as MiniGrid's `direction`, are dropped. Text is encoded by `instructions.encode`; an entry
+    "instruction" that is int32 [MAX_WORDS] already is taken as it is.
+
+    Raises:
+      UserError: actions that are not discrete, or observations without exactly one array and at most one text.
+    """
+
+    def __init__(self, env: gymnasium.Env, name: str):
+        super().__init__(env)
+        if not isinstance(env.action_space, Discrete):
+            raise UserError(f"{name} has the action space {env.action_space}; only Discrete ones are supported")
+        space = env.observation_space
+        self._array: str | None = None
+        self._text: str | None = None
+        array = space
+        if isinstance(space, Dict):
+            self._array, self._text = _entries(name, space)
+            array = space[self._array]
+        if not isinstance(array, Box):
+            kind = type(array).__name__
+            raise UserError(f"{name} has {kind} observations; only arrays (Box), alone or with text, are supported")
+        spec = array_spec(array)
+        image = Box(0, 255, spec.shape, np.uint8) if spec.dtype == np.uint8 else Box(-np.inf, np.inf, spec.shape)
+        self._spec = spec
+        self.observation_space = image if self._text is None else Dict(image=image, instruction=_INSTRUCTION)
+
+    def observation(self, observation: Any) -> Any:
+        array = observation if self._array is None else observation[self._array]
+        array = np.asarray(array).astype(self._spec.dtype, copy=False).reshape(self._spec.shape)
+        if self._text is None:
+            return array
+        text = observation[self._text]
+        return {"image": array, "instruction": instructions.encode(text) if isinstance(text, str) else text}
+
+
+def array_spec(space: Box) -> ArraySpec:
+    """The array that an agent gets for one in `space`."""
+    image = _is_image(space)
+    shape = (*space.shape, 1) if image and len(space.shape) == 2 else space.shape
+    return ArraySpec(shape, np.dtype(np.uint8 if image else np.float32))
+
+
+def _is_image(space: Space) -> bool:
+    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+
+
+def _entries(name: str, space: Dict) -> tuple[str, str | None]:
+    """The keys of the array that the agent sees and of the text, if there is any."""
+    # MiniGrid's missions are no gymnasium.spaces.Text, but have its dtype.
+    texts = [key for key, entry in space.items() if entry.dtype is not None and entry.dtype.kind == "U"]
+    texts += [key for key, entry in space.items() if key == "instruction" and _is_instruction(entry)]
+    arrays = [key for key, entry in space.items() if isinstance(entry, Box) and key not in texts]
+    seen = [key for key in arrays if _is_image(space[key])] or arrays
+    if len(seen) != 1 or len(texts) > 1:
+        raise UserError(
+            f"{name} has Dict observations with the arrays {seen} and the texts {texts}; "
+            "an agent sees exactly one array and at most one text"
+        )
+    return seen[0], texts[0] if texts else None
+
+
+def _is_instruction(space: Space) -> bool:
+    return isinstance(space, Box) and (space.shape, space.dtype) == instructions.SPEC

@@ -1,0 +1,146 @@
+"""VizDoom's scenarios (Kempka et al., 2016), seen as the paper sees DMLab: RGB, 96 x 72, actions taken 4 times."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import os
+import re
+import tempfile
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
+from impala_tf.errors import UserError
+
+FRAMES_PER_STEP = 4
+HEIGHT, WIDTH = 72, 96
+
+
+class VizDoomEnvironment(GymnasiumEnvironment):
+    """One scenario.
+
+    Observations are uint8 [72, 96, 3]; the game variables that Gymnasium's environment shows besides are dropped.
+    Actions: nothing, or one of the scenario's buttons. A frame is one of the engine's 35 per second; rewards are summed
+    over the 4 of a step. The scenario's time limit is reported as `truncated`, unless the player died in that very
+    step.
+
+    Args:
+      scenario: "Basic", "DefendTheCenter", ...: a name in `scenarios`, or as Gymnasium spells it, "DefendCenter".
+      num_envs: instances.
+      seed: each instance derives its own from it.
+      processes: each instance in a process of its own. An engine, itself another program, survives a process that is
+        killed if that is not one of those.
+      deadline: as in `GymnasiumEnvironment`.
+
+    Raises:
+      UserError: unknown scenario, or one with other actions than buttons; missing package.
+      EnvironmentFailed: as `GymnasiumEnvironment`.
+    """
+
+    def __init__(self, scenario: str, num_envs: int, seed: int, *, processes: bool = False, deadline: float = 300.0):
+        super().__init__(
+            f"vizdoom/{scenario}",
+            num_envs,
+            seed,
+            make_one=functools.partial(_make, _gymnasium_id(scenario)),
+            frames_per_step=FRAMES_PER_STEP,
+            processes=processes,
+            deadline=deadline,
+        )
+
+
+def scenarios() -> dict[str, str]:
+    """The scenarios with single buttons as actions: {"Basic": Gymnasium's newest id of it, ...}.
+
+    Raises:
+      UserError: VizDoom is not installed.
+    """
+    try:
+        import vizdoom.gymnasium_wrapper  # noqa: F401
+    except ImportError as error:
+        raise UserError(f'VizDoom is not installed ({error}): pip install "impala-tf[worlds]"') from error
+    registered = [s for s in gymnasium.registry.values() if s.id.startswith("Vizdoom")]
+    registered = [s for s in registered if s.kwargs.get("max_buttons_pressed") == 1]
+    registered.sort(key=lambda s: s.version or 0)
+    return {_name(s.kwargs["scenario_config_file"]): s.id for s in registered}
+
+
+def _name(config_file: str) -> str:
+    """defend_the_center.cfg -> DefendTheCenter."""
+    return "".join(word.capitalize() for word in config_file.removesuffix(".cfg").split("_"))
+
+
+def _gymnasium_id(scenario: str) -> str:
+    known = scenarios()
+    ids = {_key(i): i for i in known.values()} | {_key(name): i for name, i in known.items()}
+    if _key(scenario) in ids:
+        return ids[_key(scenario)]
+    names = {_key(name): name for name in known}
+    near = [names[key] for key in difflib.get_close_matches(_key(scenario), names)]
+    hint = f"did you mean {' or '.join(f'vizdoom/{n}' for n in near)}?" if near else f"there are {', '.join(known)}."
+    raise UserError(f"unknown VizDoom scenario {scenario!r}: {hint}")
+
+
+def _key(name: str) -> str:
+    return re.sub(r"^vizdoom|-v\d+$|[^a-z0-9]", "", re.sub(r"-v\d+$", "", name.lower()))
+
+
+def _make(gymnasium_id: str) -> gymnasium.Env:
+    import vizdoom.gymnasium_wrapper  # noqa: F401 - registers the ids, here in the instance's process.
+
+    env = gymnasium.make(
+        gymnasium_id,
+        disable_env_checker=True,
+        frame_skip=FRAMES_PER_STEP,
+        screen_resolution="RES_160X120",  # The engine's smallest.
+        doom_config_path=os.devnull,  # Instead of an ini file in the current directory, which all engines would share.
+    )
+    return _Screen(env)
+
+
+class _Screen(gymnasium.Wrapper):
+    """The screen alone, reduced; and time limits that do not also terminate."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        self._game: Any = env.unwrapped.game  # type: ignore[attr-defined]
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
+        with contextlib.nullcontext() if self._game.is_running() else _elsewhere():
+            observation, _ = self.env.reset(**kwargs)
+        return reduce(observation["screen"]), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict]:
+        observation, reward, over, _, _ = self.env.step(action)
+        truncated = over and self._game.is_episode_timeout_reached() and not self._game.is_player_dead()
+        return reduce(observation["screen"]), reward, over and not truncated, truncated, {}
+
+
+@contextlib.contextmanager
+def _elsewhere():
+    """A current directory for the engine to start in and leave its folders in, gone afterwards."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+def reduce(screen: np.ndarray) -> np.ndarray:
+    """uint8 [120, 160, 3] to uint8 [72, 96, 3]: the mean over the area of each new pixel, 5/3 by 5/3 of the old."""
+    rows = _three_of_five(screen.reshape(HEIGHT // 3, 5, -1).astype(np.uint16), 1)
+    pixels = _three_of_five(rows.reshape(HEIGHT, WIDTH // 3, 5, 3), 2)
+    return ((pixels + 12) // 25).astype(np.uint8).reshape(HEIGHT, WIDTH, 3)
+
+
+def _three_of_five(x: np.ndarray, axis: int) -> np.ndarray:
+    """Of each 5 values along the axis, 3 sums of 5/3 each, in thirds of a value."""
+    a, b, c, d, e = np.moveaxis(x, axis, 0)
+    return np.stack([3 * a + 2 * b, b + 3 * c + d, 2 * d + 3 * e], axis)
