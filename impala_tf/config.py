@@ -97,6 +97,12 @@ class NetworkConfig:
         fixed=True,
     )
     core: str = _setting("none", "Recurrent core between torso and heads.", choices=("none", "lstm"), fixed=True)
+    lstm_kernel: str = _setting(
+        "auto",
+        "How the LSTM is computed; what comes out is the same. loop: step by step. packed: unrolls cut at episode "
+        "starts, by cuDNN where there is a GPU. auto: packed on a GPU, else loop.",
+        choices=("auto", "loop", "packed"),
+    )
     precision: str = _setting(
         "float32",
         "What the torso computes in. bfloat16 is faster where the processor has it (AVX512-BF16, AMX, GPUs); core, "

@@ -33,11 +33,14 @@ class Learner(tf.Module):
         """
         super().__init__()
         self.agent = agent
-        self._torso_variables = agent.torso.trainable_variables
-        torso = {v.ref() for v in self._torso_variables}
-        self._other_variables = [v for v in agent.trainable_variables if v.ref() not in torso]
+        self._head_variables = agent.head_variables
+        of_heads, of_torso = (
+            {v.ref() for v in part} for part in (agent.head_variables, agent.torso.trainable_variables)
+        )
+        rest = [v for v in agent.trainable_variables if v.ref() not in of_heads | of_torso]
+        self._other_variables = [*rest, *agent.torso.trainable_variables]
         self.optimizer = Optimizer(
-            [*self._other_variables, *self._torso_variables],
+            [*self._head_variables, *self._other_variables],
             decay=config.optimizer.rmsprop_decay,
             momentum=config.optimizer.rmsprop_momentum,
             epsilon=config.optimizer.rmsprop_epsilon,
@@ -50,11 +53,12 @@ class Learner(tf.Module):
         self._config = config
         self._frames_per_step = frames_per_step
         self.xla = use_xla(config.run.xla)
-        # The update is compiled in parts, so that each can be inside or outside an XLA cluster: the convolutions, the
-        # rest of network, loss and their gradients, and the optimiser. Without AutoGraph, which nothing here needs and
-        # which would take most of the time that tracing takes.
+        # The update is compiled in parts, so that each can be inside or outside an XLA cluster: the convolutions;
+        # heads, loss and their gradients; and the optimiser. What is between the first two, instruction and core, is
+        # never inside: cuDNN cannot be, and shapes there depend on the data. Without AutoGraph, which nothing here
+        # needs and which would take most of the time that tracing takes.
         self._features = tf.function(agent.features, jit_compile=self.xla, autograph=False)
-        self._loss_gradients = tf.function(self._loss_gradients_from_features, jit_compile=self.xla, autograph=False)
+        self._loss_gradients = tf.function(self._loss_gradients_from_outputs, jit_compile=self.xla, autograph=False)
         self._apply = tf.function(self._apply_if_finite, jit_compile=self.xla, autograph=False)
         self.step = tf.function(self._step, autograph=False)
 
@@ -82,47 +86,45 @@ class Learner(tf.Module):
         """
         config = self._config.optimizer
         learning_rate = linear_schedule(config.learning_rate, self.frames, self._config.annealing_frames)
+        inputs = AgentInput(
+            observation=batch.observation,
+            last_reward=batch.reward,
+            last_action=batch.action,
+            episode_start=tf.logical_or(batch.terminated, batch.truncated),
+        )
         with tf.GradientTape() as tape:
-            features = self._features(batch.observation)
-        features_gradient, gradients, metrics = self._loss_gradients(features, batch)
-        gradients = [*gradients, *tape.gradient(features, self._torso_variables, features_gradient)]
+            outputs, _ = self.agent.remember(self._features(batch.observation), inputs, batch.core_state)
+        outputs_gradient, gradients, metrics = self._loss_gradients(outputs, batch)
+        gradients = [*gradients, *tape.gradient(outputs, self._other_variables, outputs_gradient)]
+        # The embedding's gradient is sparse and repeats rows, which a norm would take for different ones.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         gradient_norm = self._apply(metrics["total_loss"], gradients, learning_rate)
         unroll_length, batch_size = batch.action.shape[0] - 1, batch.action.shape[1]
         self.step_count.assign_add(1)
         self.frames.assign_add(unroll_length * batch_size * self._frames_per_step)
         return {"gradient_norm": gradient_norm, "learning_rate": learning_rate, **metrics}
 
-    def _loss_gradients_from_features(
-        self, features: tf.Tensor, batch: Trajectory
+    def _loss_gradients_from_outputs(
+        self, outputs: tf.Tensor, batch: Trajectory
     ) -> tuple[tf.Tensor, list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Gradients of the loss by features, float32 [T + 1, B, F], and by the variables behind the torso; metrics."""
-        with tf.GradientTape() as tape:
-            tape.watch(features)
-            loss, metrics = self._loss(features, batch)
-        features_gradient, *gradients = tape.gradient(loss, [features, *self._other_variables])
-        return features_gradient, gradients, metrics
-
-    def _loss(self, features: tf.Tensor, batch: Trajectory) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Gradients of the loss by the core's outputs, float32 [T + 1, B, D], and by the heads' variables; metrics."""
         config = self._config.loss
-        inputs = AgentInput(
-            observation=(),
-            last_reward=batch.reward,
-            last_action=batch.action,
-            episode_start=tf.logical_or(batch.terminated, batch.truncated),
-        )
-        output, _ = self.agent.unroll_features(features, inputs, batch.core_state)
-        return losses.impala_loss(
-            output,
-            batch,
-            discount=config.discount,
-            baseline_cost=config.baseline_cost,
-            entropy_cost=config.entropy_cost,
-            reward_clipping=config.reward_clipping,
-            rho_bar=config.rho_bar,
-            c_bar=config.c_bar,
-            pg_rho_bar=config.pg_rho_bar,
-            lambda_=config.vtrace_lambda,
-        )
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            loss, metrics = losses.impala_loss(
+                self.agent.heads(outputs),
+                batch,
+                discount=config.discount,
+                baseline_cost=config.baseline_cost,
+                entropy_cost=config.entropy_cost,
+                reward_clipping=config.reward_clipping,
+                rho_bar=config.rho_bar,
+                c_bar=config.c_bar,
+                pg_rho_bar=config.pg_rho_bar,
+                lambda_=config.vtrace_lambda,
+            )
+        outputs_gradient, *gradients = tape.gradient(loss, [outputs, *self._head_variables])
+        return outputs_gradient, gradients, metrics
 
     def _apply_if_finite(self, loss: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
         """Applies the gradients, or refuses the whole update: one NaN would spread to every parameter and slot."""
@@ -130,7 +132,7 @@ class Learner(tf.Module):
         finite = tf.math.is_finite(loss) & tf.math.is_finite(gradient_norm)
 
         def update() -> tf.Tensor:
-            self.optimizer.apply(gradients, [*self._other_variables, *self._torso_variables], learning_rate)
+            self.optimizer.apply(gradients, [*self._head_variables, *self._other_variables], learning_rate)
             return tf.constant(0, tf.int64)
 
         self.refused_in_a_row.assign(tf.cond(finite, update, lambda: self.refused_in_a_row + 1))

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import config as config_lib
+from impala_tf.environments import instructions
 from impala_tf.learner import Learner, use_xla
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import ArraySpec, EnvironmentSpec, Trajectory
@@ -40,8 +41,8 @@ def _batch(seed=0, **changes):
     return tf.nest.map_structure(tf.constant, batch)
 
 
-def _learner(core="none", xla="off", **settings):
-    agent = Agent(SPEC, torso="mlp", core=core, seed=1)
+def _learner(core="none", xla="off", spec=SPEC, lstm_kernel="auto", **settings):
+    agent = Agent(spec, torso="mlp", core=core, seed=1, lstm_kernel=lstm_kernel)
     return Learner(agent, config_lib.from_values({**SETTINGS, "xla": xla, **settings}), FRAMES_PER_STEP)
 
 
@@ -146,14 +147,21 @@ def test_updates_equal_arithmetic_done_by_hand():
         assert int(learner.frames) == (step + 1) * frames
 
 
-@pytest.mark.parametrize("core", ["none", "lstm"])
-def test_xla_changes_nothing_but_the_speed(core):
-    plain, compiled = _learner(core), _learner(core, xla="on")
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("core, lstm_kernel", [("none", "auto"), ("lstm", "loop"), ("lstm", "packed")])
+def test_xla_and_lstm_kernel_change_nothing_but_the_speed(core, lstm_kernel, reads):
+    spec, changes = SPEC, {}
+    if reads:
+        spec = SPEC._replace(observation={"image": SPEC.observation, "instruction": instructions.SPEC})
+        texts = [instructions.encode(text) for text in ("go left", "", "left")]
+        words = np.resize(texts, (T + 1, B, instructions.MAX_WORDS))
+        changes = {"observation": {"image": _batch().observation.numpy(), "instruction": words}}
+    plain, compiled = _learner(core, spec=spec), _learner(core, xla="on", spec=spec, lstm_kernel=lstm_kernel)
     state = plain.agent.initial_state(B)
     for step in range(2):
-        batch = _batch(seed=step, core_state=tf.nest.map_structure(lambda x: x.numpy(), state))
+        batch = _batch(seed=step, core_state=tf.nest.map_structure(lambda x: x.numpy(), state), **changes)
         expected, got = plain.step(batch), compiled.step(batch)
-        for name in expected:
+        for name in expected:  # The gradient's norm among them.
             np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
     for a, b in zip(plain.agent.trainable_variables, compiled.agent.trainable_variables):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -54,7 +54,8 @@ def inference(config: Config, threads: int) -> Step:
     spec, agent = _agent(config)
     num_envs = envs_per_actor(config) * (num_actors(config) if config.run.inference == "central" else 1)
     entries = tree.map_structure(lambda x: x.numpy(), _random_unrolls(config, spec, agent, num_envs))
-    output = empty_output(spec, num_envs)._replace(observation=entries.observation[0])
+    first = tree.map_structure(lambda x: x[0], entries.observation)
+    output = empty_output(spec, num_envs)._replace(observation=first)
     inputs, policy, state = agent_input(output, entries.action[0]), Policy(agent, seed=0), agent.initial_state(num_envs)
 
     def step() -> int:

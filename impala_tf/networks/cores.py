@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from impala_tf.errors import UserError
-from impala_tf.networks import initializers
+from impala_tf.networks import initializers, lstm, packing
 from impala_tf.structures import ArraySpec
 
 LSTM_UNITS = 256  # Figure 3.
@@ -68,30 +68,38 @@ class LSTMCore(Core):
     """LSTM over features, the last reward clipped to [-1, 1] and the last action one-hot (Figure 3).
 
     The state is (h, c), each [units]. The variables are those of a `tf.keras.layers.LSTMCell` (gates in the order
-    input, forget, cell, output; one bias vector per gate), which other implementations of the recurrence can share.
+    input, forget, cell, output; one bias vector per gate), whichever way the recurrence is computed.
     """
 
-    def __init__(self, num_features: int, num_actions: int, units: int = LSTM_UNITS, seed: int = 0):
+    def __init__(
+        self, num_features: int, num_actions: int, units: int = LSTM_UNITS, seed: int = 0, kernel: str = "auto"
+    ):
+        """`kernel`: one of `KERNELS`; see `unroll`."""
         super().__init__()
         self.output_size = units
         self.state_spec = (ArraySpec((units,), np.dtype(np.float32)),) * 2
         self._num_actions = num_actions
-        seeds = initializers.seeds(seed)
-        # Glorot uniform and a forget bias of 1, as the LSTM of the authors' scalable_agent.
-        self._cell = tf.keras.layers.LSTMCell(
-            units,
-            kernel_initializer=tf.keras.initializers.GlorotUniform(next(seeds)),
-            recurrent_initializer=tf.keras.initializers.GlorotUniform(next(seeds)),
-            unit_forget_bias=True,
-            dtype=tf.float32,
-        )
-        self._cell.build([None, num_features + 1 + num_actions])
+        self._packed = kernel == "packed" or (kernel == "auto" and lstm.has_gpu())
+        self._cell = lstm.make_cell(units, num_features + 1 + num_actions, initializers.seeds(seed))
 
     def initial_state(self, batch_size) -> Any:
         return tuple(tf.zeros([batch_size, *spec.shape]) for spec in self.state_spec)
 
     def unroll(self, features, last_reward, last_action, episode_start, core_state) -> tuple[tf.Tensor, Any]:
-        return self._recur(self._inputs(features, last_reward, last_action), episode_start, core_state)
+        """As the interface says, in one of two ways.
+
+        "loop" resets the state on its way. "packed" cuts the unrolls at the episode starts, which cuDNN's LSTM needs;
+        not for XLA clusters.
+        """
+        inputs = self._inputs(features, last_reward, last_action)
+        weights, core_state = lstm.weights_of(self._cell), tuple(core_state)
+        if not self._packed or inputs.shape[0] == 1:
+            hs, cs = lstm.loop(inputs, episode_start, core_state, weights)
+            return hs, (hs[-1], cs[-1])
+        cut = packing.cut(episode_start)
+        before = packing.pack_state(core_state, episode_start, cut)
+        outputs, behind = lstm.sequences(packing.pack(inputs, cut), cut.lengths, before, weights, lstm.has_gpu())
+        return packing.unpack(outputs, cut), packing.unpack_state(behind, cut)
 
     def _inputs(self, features, last_reward, last_action) -> tf.Tensor:
         """[T, B, F + 1 + num_actions]."""
@@ -99,32 +107,15 @@ class LSTMCore(Core):
         action = tf.one_hot(last_action, self._num_actions)
         return tf.concat([features, reward[..., tf.newaxis], action], axis=-1)
 
-    def _recur(self, inputs, episode_start, core_state) -> tuple[tf.Tensor, Any]:
-        """The recurrence as a loop over the cell, state masked at episode starts."""
-        # The inputs' share of the gates does not wait for the state: one large product instead of T small ones.
-        projected = tf.tensordot(inputs, self._cell.kernel, 1) + self._cell.bias
-
-        def step(state, now):
-            projected_t, episode_start_t = now
-            # Selected, not multiplied: a state that is not finite must not outlive its episode.
-            h, c = (tf.where(episode_start_t[:, tf.newaxis], 0.0, x) for x in state)
-            gates = projected_t + tf.matmul(h, self._cell.recurrent_kernel)
-            i, f, g, o = tf.split(gates, 4, axis=-1)
-            c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-            return tf.sigmoid(o) * tf.tanh(c), c
-
-        if inputs.shape[0] == 1:  # An actor's step: a loop would cost more than its body.
-            h, c = step(core_state, (projected[0], episode_start[0]))
-            return h[tf.newaxis], (h, c)
-        hs, cs = tf.scan(step, (projected, episode_start), initializer=tuple(core_state))
-        return hs, (hs[-1], cs[-1])
-
 
 NAMES = ("none", "lstm")
+KERNELS = ("auto", "loop", "packed")
 
 
-def make_core(name: str, num_features: int, num_actions: int, seed: int = 0) -> Core:
-    """Builds the core called `name`, one of `NAMES`, for torso features [T, B, num_features].
+def make_core(name: str, num_features: int, num_actions: int, seed: int = 0, lstm_kernel: str = "auto") -> Core:
+    """Builds the core called `name`, one of `NAMES`, for features [T, B, num_features].
+
+    `lstm_kernel` is one of `KERNELS`: "auto" is "packed" on a GPU and "loop" elsewhere.
 
     Raises:
       UserError: the name is unknown.
@@ -132,5 +123,5 @@ def make_core(name: str, num_features: int, num_actions: int, seed: int = 0) -> 
     if name == "none":
         return FeedForwardCore(num_features)
     if name == "lstm":
-        return LSTMCore(num_features, num_actions, seed=seed)
+        return LSTMCore(num_features, num_actions, seed=seed, kernel=lstm_kernel)
     raise UserError(f"Unknown core {name!r}; choose one of {', '.join(NAMES)}.")

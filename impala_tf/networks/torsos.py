@@ -208,7 +208,8 @@ def make_torso(
     if not isinstance(observation_spec, ArraySpec):
         kind = type(observation_spec).__name__
         raise UserError(
-            f"An observation must be one array, an image [height, width, channels] or a vector, not {kind}."
+            "An observation must be one array, an image [height, width, channels] or a vector, or that with a text as "
+            f"{{'image': ..., 'instruction': ...}}, not {kind}."
         )
     shape, dtype = observation_spec
     if np.dtype(dtype).kind not in "biuf":

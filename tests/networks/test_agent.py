@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from impala_tf.environments import instructions
 from impala_tf.errors import UserError
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec
@@ -12,8 +13,13 @@ T, B = 5, 3
 ATARI, DMLAB, SMALL = (84, 84, 4), (72, 96, 3), (20, 20, 2)
 
 
-def environment(shape, num_actions, dtype=np.uint8):
-    return EnvironmentSpec(ArraySpec(shape, np.dtype(dtype)), num_actions, frames_per_step=4)
+def environment(shape, num_actions, dtype=np.uint8, reads=False):
+    image = ArraySpec(shape, np.dtype(dtype))
+    return EnvironmentSpec(with_text(image, instructions.SPEC) if reads else image, num_actions, frames_per_step=4)
+
+
+def with_text(image, instruction):
+    return {"image": image, "instruction": instruction}
 
 
 def random_inputs(num_actions, seed=0, leading=(T, B)):
@@ -39,8 +45,7 @@ def agent(request):
 @pytest.mark.parametrize(
     "shape, torso, core, num_actions, expected",
     [
-        # DMLab: Figure 3 without the instruction encoder. With its 1000 x 20 embedding, LSTM 64 and 64 more inputs of
-        # the core (107,296 parameters), these are the 1.2 and 1.6 million of the figure's caption.
+        # DMLab without the instruction encoder; with it, see below.
         (DMLAB, "shallow", "lstm", 9, 1_123_130),
         (DMLAB, "deep", "lstm", 9, 1_520_714),
         # Atari, Table G.1: the deep network without LSTM; 84 -> 42 -> 21 -> 11, 11 x 11 x 32 = 3872 flattened.
@@ -50,6 +55,12 @@ def agent(request):
 )
 def test_parameter_counts(shape, torso, core, num_actions, expected):
     assert sum(x.size for x in weights(Agent(environment(shape, num_actions), torso, core))) == expected
+
+
+@pytest.mark.parametrize("torso, expected", [("shallow", 1_230_426), ("deep", 1_628_010)])
+def test_parameter_counts_with_language(torso, expected):
+    """The 1.2 and 1.6 million of Figure 3's caption."""
+    assert sum(x.size for x in weights(Agent(environment(DMLAB, 9, reads=True), torso, "lstm"))) == expected
 
 
 def test_shapes_and_dtypes(agent):
@@ -84,10 +95,12 @@ def test_unroll_equals_stepwise(agent, jit_compile):
 
 def test_features_then_rest_equals_unroll(agent):
     inputs, state = random_inputs(4), agent.initial_state(B)
-    whole, _ = agent.unroll(inputs, state)
-    features = agent.features(inputs.observation)
+    whole, final = agent.unroll(inputs, state)
+    features = tf.function(agent.features, jit_compile=True)(inputs.observation)
     assert features.shape == (T, B, agent.torso.feature_size)
-    parts, _ = tf.function(agent.unroll_features, jit_compile=True)(features, inputs, state)
+    outputs, state = agent.remember(features, inputs._replace(observation=()), state)
+    parts = tf.function(agent.heads, jit_compile=True)(outputs)
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, final)
     np.testing.assert_allclose(parts.logits, whole.logits, atol=1e-5)
     np.testing.assert_allclose(parts.value, whole.value, atol=1e-5)
 
@@ -183,3 +196,45 @@ def test_vector_observations():
 def test_user_errors(torso, core):
     with pytest.raises(UserError):
         Agent(environment(SMALL, 4), torso, core)
+
+
+def reading_inputs(num_actions, texts, leading=(T, B)):
+    """Random inputs; `texts` are spread over them in turns."""
+    inputs = random_inputs(num_actions, leading=leading)
+    words = np.resize([instructions.encode(text) for text in texts], (*leading, instructions.MAX_WORDS))
+    return inputs._replace(observation=with_text(inputs.observation, tf.constant(words)))
+
+
+@pytest.mark.parametrize("core", ["none", "lstm"])
+def test_the_instruction_reaches_the_answer_and_every_variable_learns(core):
+    agent = Agent(environment(SMALL, 4, reads=True), "shallow", core, seed=1)
+    inputs, state = reading_inputs(4, ["go left", "take the red key", ""]), agent.initial_state(B)
+    with tf.GradientTape() as tape:
+        outputs, final = agent.unroll(inputs, state)
+        loss = tf.reduce_sum(tf.square(outputs.logits)) + tf.reduce_sum(tf.square(outputs.value))
+    gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, agent.trainable_variables)]
+    assert all(np.any(gradient) for gradient in gradients)
+    other, _ = agent.unroll(reading_inputs(4, ["go right", "take the red key", ""]), state)
+    different = ~np.isclose(outputs.value, other.value, rtol=1e-3, atol=1e-4)
+    assert different[:, 0].all()  # B is 3: each unroll has its text.
+    assert not different[:, 1:].any()
+    for t in range(T):
+        output, state = agent.step(tf.nest.map_structure(lambda x: x[t], inputs), state)  # noqa: B023
+        np.testing.assert_allclose(output.value, outputs.value[t], atol=1e-5)
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, final)
+
+
+def test_language_changes_no_other_order_of_variables():
+    plain, reading = (Agent(environment(SMALL, 4, reads=r), "shallow", "lstm") for r in (False, True))
+    shapes = [tuple(v.shape) for v in reading.trainable_variables]
+    assert shapes[4:10] == [(325, 1024), (256, 1024), (1024,), (1000, 20), (20, 256), (64, 256)]
+    assert shapes[11:] == [tuple(v.shape) for v in plain.trainable_variables[7:]]
+    for agent in (plain, reading):
+        heads = [v.ref() for v in agent.head_variables]
+        assert heads == [v.ref() for v in agent.trainable_variables[:4]]
+
+
+def test_other_dictionaries_are_refused():
+    spec = environment(SMALL, 4)
+    with pytest.raises(UserError, match="must be one array"):
+        Agent(spec._replace(observation={"image": spec.observation, "depth": spec.observation}))

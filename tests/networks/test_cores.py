@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from impala_tf.errors import UserError
 from impala_tf.networks.cores import FeedForwardCore, LSTMCore, make_core
@@ -30,9 +32,9 @@ def random_state(seed=1):
     return tuple(tf.constant(rng.normal(size=(B, UNITS)), tf.float32) for _ in range(2))
 
 
-@pytest.fixture
-def core():
-    return LSTMCore(F, ACTIONS, units=UNITS, seed=2)
+@pytest.fixture(params=["loop", "packed"])
+def core(request):
+    return LSTMCore(F, ACTIONS, units=UNITS, seed=2, kernel=request.param)
 
 
 def assert_close(a, b, atol=1e-6):
@@ -48,26 +50,72 @@ def keras_unroll(core, features, last_reward, last_action, episode_start, state)
         state = [x * (1.0 - episode_start[t][:, None].astype(np.float32)) for x in state]
         reward = np.clip(last_reward[t], -1, 1)[:, None]
         action = np.eye(ACTIONS, dtype=np.float32)[last_action[t]]
-        output, state = core._cell(np.concatenate([features[t], reward, action], axis=-1), state)
+        output, state = core._cell(tf.concat([features[t], reward, action], axis=-1), state)
         outputs.append(output)
     return tf.stack(outputs), tuple(state)
 
 
+def forward_and_gradients(core, unroll, arguments, state):
+    features, *others = arguments
+    features = tf.constant(features)
+    with tf.GradientTape() as tape:
+        tape.watch([features, state])
+        outputs, final = unroll(features, *others, state)
+        loss = tf.reduce_sum(tf.sin(3 * outputs)) + tf.reduce_sum(tf.square(final[1])) + tf.reduce_sum(final[0])
+    return outputs, final, tape.gradient(loss, [*core.trainable_variables, features, *state])
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_equals_keras_cell_forward_and_gradients(core, jit_compile):
+    if jit_compile and core._packed:
+        pytest.skip("not for XLA clusters")
     arguments, state = inputs(starts=[(0, 0), (2, 1), (3, 1), (5, 2)]), random_state()
 
-    def forward_and_gradients(unroll):
-        with tf.GradientTape() as tape:
-            tape.watch(state)
-            outputs, final = unroll(*arguments, state)
-            loss = tf.reduce_sum(tf.sin(3 * outputs)) + tf.reduce_sum(tf.square(final[1]))
-        return outputs, final, tape.gradient(loss, [*core.trainable_variables, *state])
-
-    ours = tf.function(lambda: forward_and_gradients(core.unroll), jit_compile=jit_compile)()
-    theirs = forward_and_gradients(lambda *args: keras_unroll(core, *args))
+    ours = tf.function(lambda: forward_and_gradients(core, core.unroll, arguments, state), jit_compile=jit_compile)()
+    theirs = forward_and_gradients(core, lambda *args: keras_unroll(core, *args), arguments, state)
     assert_close(ours, theirs, atol=1e-5)
     assert all(np.abs(gradient).max() > 0.1 for gradient in ours[2])
+
+
+@settings(deadline=None, max_examples=30)
+@given(episode_start=st.lists(st.booleans(), min_size=T * B, max_size=T * B).map(lambda x: np.reshape(x, (T, B))))
+@example(np.zeros((T, B), bool))
+@example(np.ones((T, B), bool))
+@example(np.arange(T)[:, None] == np.zeros(B))
+def test_loop_and_packed_equal_keras_cell_wherever_episodes_start(episode_start):
+    arguments, state = (*inputs()[:3], episode_start), random_state()
+    cores = [LSTMCore(F, ACTIONS, units=UNITS, seed=2, kernel=kernel) for kernel in ("loop", "packed")]
+    expected = forward_and_gradients(cores[0], lambda *args: keras_unroll(cores[0], *args), arguments, state)
+    for core in cores:
+        assert_close(forward_and_gradients(core, core.unroll, arguments, state), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("past", [np.inf, np.nan])
+def test_no_gradient_passes_a_reset(core, past):
+    """Neither from what is not finite before it."""
+    arguments = inputs(starts=[(0, b) for b in range(B)])
+    state = tuple(tf.fill([B, UNITS], past) for _ in range(2))
+    *_, gradients = forward_and_gradients(core, core.unroll, arguments, state)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    assert not np.any(gradients[-2:])
+    features, *others = inputs(starts=[(3, b) for b in range(B)])
+    features = tf.constant(features)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        outputs, _ = core.unroll(features, *others, random_state())
+        loss = tf.reduce_sum(outputs[3:])
+    gradient = tape.gradient(loss, features)
+    assert not np.any(gradient[:3])
+    assert np.all(gradient[3:])
+
+
+def test_what_is_not_finite_stays_in_its_episode(core):
+    features, *others = inputs(starts=[(3, 1)])
+    features[2, 1] = np.nan
+    outputs, final = core.unroll(features, *others, random_state())
+    bad = ~np.isfinite(outputs.numpy()).all(axis=-1)
+    np.testing.assert_array_equal(np.argwhere(bad), [[2, 1]])
+    assert all(np.isfinite(x).all() for x in final)
 
 
 def test_state_is_carried_between_unrolls(core):
