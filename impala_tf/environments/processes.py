@@ -24,7 +24,7 @@ from gymnasium.vector.utils import write_to_shared_memory
 
 from impala_tf.environments.base import EnvironmentFailed
 from impala_tf.environments.hosting import context, end, end_of, end_with_parent, without_interrupts
-from impala_tf.errors import UserError
+from impala_tf.errors import UserError, one_line
 
 _CLOSE_SECONDS = 5.0
 _TERMINATE_SECONDS = 1.0
@@ -89,8 +89,6 @@ class Instances(AsyncVectorEnv):
                 worker=functools.partial(_host, make),
                 autoreset_mode=AutoresetMode.SAME_STEP,
             )
-        # At the end of this process, before multiprocessing ends the instances, but not what they have started.
-        multiprocessing.util.Finalize(self, end, (self.processes, 0.0), exitpriority=1)
 
     def reset_async(self, seed: Any = None, options: dict | None = None) -> None:
         with self._closed_on_failure():
@@ -143,6 +141,8 @@ class Instances(AsyncVectorEnv):
 
     def _check_spaces(self) -> None:
         """Called by the constructor, where AsyncVectorEnv would wait for ever: waits for the instances to be made."""
+        # At the end of this process, before multiprocessing ends the instances, but not what they have started.
+        self._at_exit = multiprocessing.util.Finalize(self, end, (self.processes, 0.0), exitpriority=1)
         with self._closed_on_failure():
             self._await_all()
             for pipe in self.parent_pipes:
@@ -153,6 +153,7 @@ class Instances(AsyncVectorEnv):
             for pipe in self.parent_pipes:
                 with contextlib.suppress(OSError):
                     pipe.send(("close", None))
+        self._at_exit.cancel()
         end(self.processes, 0.0 if terminate else _CLOSE_SECONDS)
         for pipe in self.parent_pipes:
             pipe.close()
@@ -211,4 +212,4 @@ def _host(make, index, _, pipe, parent_pipe, shared_memory, error_queue, autores
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
+    return one_line(error)[:_MESSAGE_LENGTH]
