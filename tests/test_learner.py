@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import config as config_lib
+from impala_tf import losses
 from impala_tf.environments import instructions
 from impala_tf.learner import Learner, use_xla
 from impala_tf.networks.agent import Agent
-from impala_tf.structures import ArraySpec, EnvironmentSpec, Trajectory
+from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec, Trajectory
 
 T, B, ACTIONS, FRAMES_PER_STEP = 3, 2, 2, 4
 SPEC = EnvironmentSpec(ArraySpec((3,), np.dtype(np.float32)), ACTIONS, FRAMES_PER_STEP)
@@ -39,6 +40,15 @@ def _batch(seed=0, **changes):
         task_id=np.zeros(B, np.int32),
     )._replace(**changes)
     return tf.nest.map_structure(tf.constant, batch)
+
+
+def _reading_spec_and_observation():
+    """Of a vector with a text, whose words occur in several of the texts."""
+    spec = SPEC._replace(observation={"image": SPEC.observation, "instruction": instructions.SPEC})
+    words = np.resize(
+        [instructions.encode(text) for text in ("go left", "", "left")], (T + 1, B, instructions.MAX_WORDS)
+    )
+    return spec, {"image": _batch().observation.numpy(), "instruction": words}
 
 
 def _learner(core="none", xla="off", spec=SPEC, lstm_kernel="auto", **settings):
@@ -152,10 +162,8 @@ def test_updates_equal_arithmetic_done_by_hand():
 def test_xla_and_lstm_kernel_change_nothing_but_the_speed(core, lstm_kernel, reads):
     spec, changes = SPEC, {}
     if reads:
-        spec = SPEC._replace(observation={"image": SPEC.observation, "instruction": instructions.SPEC})
-        texts = [instructions.encode(text) for text in ("go left", "", "left")]
-        words = np.resize(texts, (T + 1, B, instructions.MAX_WORDS))
-        changes = {"observation": {"image": _batch().observation.numpy(), "instruction": words}}
+        spec, observation = _reading_spec_and_observation()
+        changes = {"observation": observation}
     plain, compiled = _learner(core, spec=spec), _learner(core, xla="on", spec=spec, lstm_kernel=lstm_kernel)
     state = plain.agent.initial_state(B)
     for step in range(2):
@@ -165,6 +173,22 @@ def test_xla_and_lstm_kernel_change_nothing_but_the_speed(core, lstm_kernel, rea
             np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
     for a, b in zip(plain.agent.trainable_variables, compiled.agent.trainable_variables):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("xla", ["off", "on"])
+def test_the_gradient_s_norm_with_an_embedding(xla):
+    """Whose gradient is sparse, with several rows for a word that occurs in several texts."""
+    spec, observation = _reading_spec_and_observation()
+    learner = _learner(spec=spec, xla=xla)
+    batch = _batch(observation=observation)
+    inputs = AgentInput(batch.observation, batch.reward, batch.action, batch.terminated)
+    with tf.GradientTape() as tape:
+        loss, _ = losses.impala_loss(
+            learner.agent.unroll(inputs, ())[0], batch, discount=0.99, baseline_cost=0.5, entropy_cost=0.02
+        )
+    gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, learner.agent.trainable_variables)]
+    norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in gradients))
+    np.testing.assert_allclose(learner.step(batch)["gradient_norm"], norm, rtol=1e-5)
 
 
 @pytest.mark.parametrize("xla", ["off", "on"])
