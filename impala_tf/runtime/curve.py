@@ -11,7 +11,7 @@ from impala_tf.runtime.logdir import LogDir
 def draw(logdir: LogDir, title: str) -> bool:
     """Draws mean returns of the last 100 full episodes against environment frames, from the run's CSV files.
 
-    Of several tasks each gets its own axes, and their human-normalised scores share one.
+    Of several tasks each gets its own axes, and the human-normalised scores over all of them share one.
 
     Args:
       logdir: of the run; the picture becomes its `curve`.
@@ -48,8 +48,10 @@ def _grid(figure_type: Any, run: Any, tasks: Any) -> Any:
     figure = figure_type(figsize=(3.4 * columns, 2.4 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for name, ax in zip(names, axes):
-        _curve(ax, tasks[tasks["task"] == name], "return")
-        ax.set_title(name, fontsize="medium")
+        its = tasks[tasks["task"] == name]
+        _curve(ax, its, "return")
+        score = its["human_normalised"].iloc[-1]
+        ax.set_title(name if math.isnan(score) else f"{name}, {score:.0%} of human at last", fontsize="medium")
     if scored:
         ax = axes[len(names)]
         for what in ("median", "mean", "mean_capped"):

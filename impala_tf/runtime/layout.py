@@ -98,8 +98,9 @@ def make_environments(config: Config, seed: int, warn: Callable[[str], None]) ->
         return environments.make(names[0], envs_per_actor(config), seed, **options)
 
     def make_task(task: int, num_envs: int, times_before: int) -> BatchedEnvironment:
-        own_seed = np.random.SeedSequence([seed, task, times_before]).generate_state(1)[0] >> 1
-        return environments.make(names[task], num_envs, int(own_seed), **options)
+        own_seed = int(np.random.SeedSequence([seed, task, times_before]).generate_state(1)[0] >> 1)
+        threads = min(env_threads(config), num_envs)
+        return environments.make(names[task], num_envs, own_seed, **{**options, "env_threads": threads})
 
     return MultiTaskEnvironment(names, task_ids(config), make_task, warn)
 

@@ -27,3 +27,27 @@ def test_catch_is_learnt(start, tmp_path):
     assert rows["mean_return_100"].iloc[0] < 0.5  # It did not know from the start.
     assert rows["mean_return_100"].iloc[-1] >= 0.9, rows[["frames", "mean_return_100", "entropy", "policy_lag_mean"]]
     assert seconds < SECONDS
+
+
+@pytest.mark.slow
+def test_only_an_agent_with_a_memory_solves_memory(start, tmp_path):
+    """The best play returns 1, chance 0.25. Episodes take 3 to 9 steps: they end in the middle of most unrolls."""
+    last = {}
+    for core, frames in (("lstm", 400_000), ("none", 100_000)):
+        run = start(
+            "--env=memory",
+            f"--core={core}",
+            "--learning_rate=0.003",
+            "--entropy_cost=0.003",
+            "--rmsprop_epsilon=0.001",
+            "--num_actors=2",
+            f"--logdir={tmp_path / core}",
+            f"--total_frames={frames}",
+            "--log_interval=1",
+        )
+        assert run.finish(3 * SECONDS) == 0, run.describe()
+        # Over all logged windows of 100 episodes of the last tenth: one alone is too noisy to tell chance.
+        rows = pd.read_csv(tmp_path / core / "progress.csv")
+        last[core] = rows[rows["frames"] > 0.9 * frames]["mean_return_100"].mean()
+    assert last["lstm"] >= 0.9, last
+    assert last["none"] < 0.35, last

@@ -1,0 +1,48 @@
+"""Runs in other worlds through the real main: agents with a memory that read instructions."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+
+import pandas as pd
+import pytest
+
+STANDIN = str(pathlib.Path(__file__).parents[1] / "dmlab_standin")
+SMALL = ("--core=lstm", "--num_actors=1", "--envs_per_actor=2", "--unroll_length=10", "--batch_size=2")
+
+
+def _finishes(run, logdir, seconds):
+    assert run.finish(seconds) == 0, run.describe()
+    assert run.err == "", run.describe()
+    run.wait_until_gone()
+    return pd.read_csv(logdir / "progress.csv")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepmind_lab") is not None, reason="it is installed")
+def test_what_to_do_without_deepmind_lab_is_told(start, error_of, tmp_path):
+    error = error_of(start("--env=dmlab30", f"--logdir={tmp_path / 'run'}"), 15)
+    assert "github.com/google-deepmind/lab" in error and "bazel build" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_levels_of_deepmind_lab(start, tmp_path):
+    """The real module where it is installed; else a stand-in that shows the pictures of other moments."""
+    levels = "dmlab/rooms_watermaze,dmlab/language_select_located_object"
+    run = start(f"--env={levels}", *SMALL, f"--logdir={tmp_path}", "--total_frames=4000",
+                "--reward_clipping=optimistic_asymmetric", environment={"PYTHONPATH": STANDIN})  # fmt: skip
+    rows = _finishes(run, tmp_path, 180)
+    assert rows["frames"].max() >= 4000
+    tasks = pd.read_csv(tmp_path / "tasks.csv").groupby("task")["task_frames"].max()
+    assert sorted(tasks.index) == sorted(levels.split(",")) and tasks.min() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["vizdoom/Basic", "minigrid/BabyAI-GoToRedBall-v0"])
+def test_worlds(start, tmp_path, env):
+    pytest.importorskip("vizdoom")
+    pytest.importorskip("minigrid")
+    rows = _finishes(start(f"--env={env}", *SMALL, f"--logdir={tmp_path}", "--total_frames=3000"), tmp_path, 180)
+    assert rows["frames"].max() >= 3000
+    assert rows["gradient_norm"].notna().all()
