@@ -29,30 +29,39 @@ class MultiTaskEnvironment(BatchedEnvironment):
       task_ids: int32 [B], ascending: the task of each instance.
     """
 
-    def __init__(self, names: Sequence[str], task_ids: np.ndarray, make_task: MakeTask, say: Callable[[str], None]):
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        names: Sequence[str],
+        task_ids: np.ndarray,
+        make_task: MakeTask,
+        say: Callable[[str], None],
+    ):
         """Makes all instances.
 
         Args:
+          spec: what every task must look like.
           names: of all tasks of the run, for messages.
           task_ids: int [B], ascending.
           make_task: makes the instances of one task.
           say: told when a task fails and when it has been started again.
 
         Raises:
-          UserError: a task cannot be made, or looks different from the others.
+          UserError: a task looks different from the others, or making it raises this; what else that raises is a
+            failure of the task.
         """
+        self.spec = spec
         self.task_ids = np.asarray(task_ids, np.int32)
         self.num_envs = len(self.task_ids)
         self._groups: list[_Group] = []
         try:
             for task in np.unique(self.task_ids).tolist():
                 first, last = np.searchsorted(self.task_ids, [task, task + 1]).tolist()
-                self._groups.append(_Group(names[task], slice(first, last), task, make_task, say))
-                check_same_spec(names[task], self._groups[-1].spec, self._groups[0].name, self._groups[0].spec)
+                self._groups.append(_Group(spec, names[task], slice(first, last), task, make_task, say))
+                self._groups[-1].start()
         except BaseException:
             self.close()
             raise
-        self.spec = self._groups[0].spec
 
     def reset(self) -> EnvironmentOutput:
         return self._joined([group.reset() for group in self._groups])
@@ -78,21 +87,35 @@ class MultiTaskEnvironment(BatchedEnvironment):
 class _Group:
     """The instances of one task."""
 
-    def __init__(self, name: str, rows: slice, task: int, make_task: MakeTask, say: Callable[[str], None]):
-        self.name, self.rows = name, rows
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        name: str,
+        rows: slice,
+        task: int,
+        make_task: MakeTask,
+        say: Callable[[str], None],
+    ):
+        self._spec, self.name, self.rows = spec, name, rows
         self._task, self._make_task, self._say = task, make_task, say
         self._backoff = Backoff()
-        self._environment: BatchedEnvironment | None = self._make()
-        self.spec = self._environment.spec
+        self._environment: BatchedEnvironment | None = None
+
+    def start(self) -> None:
+        try:
+            self._environment = self._make()
+        except UserError:
+            raise
+        except Exception as error:
+            self._fail(error)
 
     @property
     def failed(self) -> bool:
         return self._environment is None
 
     def reset(self) -> EnvironmentOutput:
-        assert self._environment is not None
         try:
-            return self._environment.reset()
+            return self._no_answer() if self._environment is None else self._environment.reset()
         except Exception as error:
             return self._fail(error)
 
@@ -120,7 +143,9 @@ class _Group:
             environment.close()
 
     def _make(self) -> BatchedEnvironment:
-        return self._make_task(self._task, self.rows.stop - self.rows.start, self._backoff.restarts)
+        environment = self._make_task(self._task, self.rows.stop - self.rows.start, self._backoff.restarts)
+        check_same_spec(self.name, environment.spec, self._spec)
+        return environment
 
     def _start_again(self) -> EnvironmentOutput:
         environment = self._make()
@@ -144,23 +169,23 @@ class _Group:
         return self._no_answer()
 
     def _no_answer(self) -> EnvironmentOutput:
-        output = empty_output(self.spec, self.rows.stop - self.rows.start)
+        output = empty_output(self._spec, self.rows.stop - self.rows.start)
         output.truncated[:] = True
         output.episode_length[:] = -1
         return output
 
 
-def check_same_spec(name: str, spec: EnvironmentSpec, other_name: str, other: EnvironmentSpec) -> None:
+def check_same_spec(name: str, spec: EnvironmentSpec, expected: EnvironmentSpec) -> None:
     """One network for all tasks.
 
     Raises:
       UserError: the tasks look different to an agent.
     """
-    for field, ours, theirs in zip(spec._fields, spec, other):
-        if ours != theirs:
+    for field, its, theirs in zip(spec._fields, spec, expected):
+        if its != theirs:
             raise UserError(
-                f"{name} and {other_name} cannot share one network: {field.replace('_', ' ')} {_short(ours)} and "
-                f"{_short(theirs)}. All tasks of --env must look the same to the agent."
+                f"{name} cannot share one network with the other tasks: its {field.replace('_', ' ')} is "
+                f"{_short(its)}, theirs {_short(theirs)}."
             )
 
 

@@ -102,7 +102,7 @@ def make_environments(config: Config, seed: int, warn: Callable[[str], None]) ->
         threads = min(env_threads(config), num_envs)
         return environments.make(names[task], num_envs, own_seed, **{**options, "env_threads": threads})
 
-    return MultiTaskEnvironment(names, task_ids(config), make_task, warn)
+    return MultiTaskEnvironment(environment_spec(config), names, task_ids(config), make_task, warn)
 
 
 def in_processes(config: Config) -> bool:

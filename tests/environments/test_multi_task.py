@@ -49,7 +49,7 @@ def _environment(said, at_start=()):
         made.append((_Breaks if broken else CountingEnvironment)(num_envs, seed, *args))
         return made[-1]
 
-    return MultiTaskEnvironment(NAMES, TASK_IDS, make_task, said.append), made
+    return MultiTaskEnvironment(CountingEnvironment.spec, NAMES, TASK_IDS, make_task, said.append), made
 
 
 def test_a_failing_task_is_named_and_started_again_and_the_others_go_on(monkeypatch):
@@ -95,6 +95,19 @@ def test_a_failing_task_is_named_and_started_again_and_the_others_go_on(monkeypa
     assert [made_.closed for made_ in broken] == [True, True, True, False]
 
 
+def test_a_task_that_cannot_be_made_at_first_is_tried_again(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    said: list[str] = []
+    environment, _ = _environment(said, at_start=(0,))
+    assert said == ["task broken failed (OSError: no level cache); starting it again in 0.5 s"]
+    assert list(environment.reset().episode_length) == [0, 0, -1, 0, 0, 0]
+    now[0] += 0.5
+    assert list(environment.step(np.zeros(6)).observation[:, 1]) == [1, 1, 0, 1, 1, 1]
+    assert said[1:] == ["task broken has been started again"]
+    assert not environment.step(np.zeros(6)).episode_length.any()
+
+
 def test_unrolls_of_several_tasks_can_all_fail():
     """Nothing to do is no reason to spin."""
     said: list[str] = []
@@ -104,7 +117,11 @@ def test_unrolls_of_several_tasks_can_all_fail():
             raise RuntimeError("gone")
 
     environment = MultiTaskEnvironment(
-        ["a", "b"], np.array([0, 1]), lambda task, num_envs, before: Gone(num_envs, 0), said.append
+        CountingEnvironment.spec,
+        ["a", "b"],
+        np.array([0, 1]),
+        lambda task, num_envs, before: Gone(num_envs, 0),
+        said.append,
     )
     environment.reset()
     start = time.monotonic()
@@ -118,7 +135,11 @@ def test_rows_are_in_the_order_of_the_tasks():
     """Each row is answered by its own task's environment, which sees its own actions."""
     parts = [environments.make("counting", 2, seed=task) for task in range(3)]
     environment = MultiTaskEnvironment(
-        ["a", "b", "c"], np.array([0, 0, 1, 1, 2, 2]), lambda task, num_envs, before: parts[task], print
+        CountingEnvironment.spec,
+        ["a", "b", "c"],
+        np.array([0, 0, 1, 1, 2, 2]),
+        lambda task, num_envs, before: parts[task],
+        print,
     )
     first = environment.reset()
     assert len(set(first.observation[:, 0])) == 6
@@ -135,9 +156,9 @@ def test_tasks_that_look_different_cannot_share_a_network():
         return made[-1]
 
     with pytest.raises(
-        UserError, match=r"catch and counting cannot share one network: observation float32 \[10, 5\] and int32"
+        UserError, match=r"catch cannot share one network .*: its observation is float32 \[10, 5\], theirs int32"
     ):
-        MultiTaskEnvironment(["counting", "catch"], np.array([0, 1]), make_task, print)
+        MultiTaskEnvironment(CountingEnvironment.spec, ["counting", "catch"], np.array([0, 1]), make_task, print)
 
 
 def test_skiing_takes_all_actions_and_leaves_out_fire():

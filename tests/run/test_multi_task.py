@@ -89,4 +89,4 @@ def test_tasks_that_cannot_be_learnt_together_are_told(start, error_of, tmp_path
     ]:
         assert told in error_of(start(f"--env={env}", f"--logdir={tmp_path}/run"), 15)
     error = error_of(start("--env=catch,counting", "--num_actors=1", f"--logdir={tmp_path}/run"), 60)
-    assert "catch" in error and "counting" in error and "cannot share one network" in error
+    assert "counting cannot share one network" in error
