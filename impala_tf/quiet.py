@@ -1,12 +1,13 @@
 """Keeps other libraries' informational messages off the user's terminal.
 
-They reach standard error by four ways:
+They reach standard error by several ways:
 
 - TensorFlow's C++ start-up log (oneDNN, missing CUDA drivers, CPU features): read from the environment when TensorFlow
   is loaded; `environment()`.
 - Gym's notice that it is unmaintained, printed when TF-Agents imports it, and the notices of Farama's packages:
   `environment()`.
-- Python's SyntaxWarnings about TF-Agents' source, where it was installed without being compiled: `environment()`.
+- Python's SyntaxWarnings about TF-Agents' source, where it was installed without being compiled, and an old pygame's
+  warning about pkg_resources: `environment()`.
 - Reverb's and XLA's lines, written to file descriptor 2 without any switch; `native_stderr()`.
 
 TF_CPP_MIN_LOG_LEVEL=0 in the environment shows everything.
@@ -31,6 +32,8 @@ def environment() -> None:
     if not _show_everything():
         # For a file that is being compiled, the module is its path without the ending.
         warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*\btf_agents\b")
+        # pygame of TF-Agents' time, which MiniGrid and VizDoom import; nobody here can do anything about it.
+        warnings.filterwarnings("ignore", message="pkg_resources is deprecated", module=r"pygame\b")
         with contextlib.suppress(ImportError):
             # A table {gym's version: notice} in a package without code of its own; gym prints what it finds there.
             from gym_notices.notices import notices

@@ -8,7 +8,7 @@ from impala_tf.environments.base import BatchedEnvironment, Games
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 CUES = 4
-SHORTEST, LONGEST = 3, 9
+SHORTEST, LONGEST = 3, 7
 
 
 class MemoryEnvironment(BatchedEnvironment):
@@ -16,7 +16,7 @@ class MemoryEnvironment(BatchedEnvironment):
 
     Observations are float32 [5]: in the first step of an episode a 1 at the cue, in the last one a 1 in the fifth
     place, which asks for it; nothing in between. Actions: 4, one for each cue; only the last one counts: reward 1 if it
-    is the cue, else 0. Episodes take 3 to 9 agent steps, drawn anew for each, so that unrolls of any length are full of
+    is the cue, else 0. Episodes take 3 to 7 agent steps, drawn anew for each, so that unrolls of any length are full of
     their ends. The best play returns 1; without memory nothing returns more than 0.25 on average.
 
     Args:

@@ -34,7 +34,7 @@ def test_an_environment_process_is_killed_and_the_run_interrupted_and_resumed(st
     assert run.err == "", run.describe()
     run.wait_until_gone()
     frames = pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1]
-    assert "central inference, " in (tmp_path / "logs" / "learner.log").read_text()
+    assert " environments a batch: " in (tmp_path / "logs" / "learner.log").read_text()
 
     again = start(*CENTRAL, "--num_actors=3", f"--logdir={tmp_path}", f"--total_frames={frames + 4000}")
     assert again.finish(90) == 0, again.describe()
