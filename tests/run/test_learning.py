@@ -18,7 +18,7 @@ def test_catch_is_learnt(start, tmp_path):
         "--rmsprop_epsilon=0.001",
         "--num_actors=2",
         f"--logdir={tmp_path}",
-        "--total_frames=300000",
+        "--total_frames=200000",
         "--log_interval=1",
     )
     assert run.finish(3 * SECONDS) == 0, run.describe()
@@ -33,10 +33,11 @@ def test_catch_is_learnt(start, tmp_path):
 def test_only_an_agent_with_a_memory_solves_memory(start, tmp_path):
     """The best play returns 1, chance 0.25. Episodes take 3 to 7 steps: unrolls are full of their ends."""
     last = {}
-    for core, frames in (("lstm", 300_000), ("none", 60_000)):
+    for core, frames in (("lstm", 180_000), ("none", 40_000)):
         run = start(
             "--env=memory",
             f"--core={core}",
+            "--batch_size=8",
             "--learning_rate=0.003",
             "--entropy_cost=0.003",
             "--rmsprop_epsilon=0.001",
