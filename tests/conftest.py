@@ -1,4 +1,4 @@
-"""What all tests share: quiet libraries, and the slow tests last."""
+"""What all tests share: quiet libraries, and the tests that want the machine for themselves last."""
 
 import os
 

@@ -42,7 +42,6 @@ def test_an_environment_process_is_killed_and_the_run_interrupted_and_resumed(st
     again.wait_until_gone()
 
 
-@pytest.mark.slow
 def test_environments_that_cannot_be_made_end_the_run(start, error_of, tmp_path):
     """They can where the program and its learner start, and cannot in the environment processes."""
     package = tmp_path / "broken"

@@ -109,7 +109,6 @@ def test_missing_package(start, error_of, tmp_path):
     assert "ale-py" in error and "pip install" in error
 
 
-@pytest.mark.slow
 def test_nobody_listens(start, error_of):
     addresses = ["localhost:9", "no-such-host.invalid:8000"]
     flags = ["--env=catch", "--role=actor", "--connect_timeout=1"]
@@ -135,7 +134,6 @@ def catch_server():
         yield running.address
 
 
-@pytest.mark.slow
 def test_actor_of_another_run(start, error_of, catch_server):
     cases = [
         (["--env=counting"], ["unrolls", "observation"]),

@@ -44,7 +44,6 @@ def test_only_stacks_of_four_are_packed():
         unroll_signature(spec, (), 5)
 
 
-@pytest.mark.slow
 def test_ten_thousand_steps_through_reverb():
     """Bit for bit, across life losses, the ends of games, time limits and unrolls; the agent plays at random."""
     num_envs, unroll_length, batch_size, unrolls = 16, 20, 8, 32  # 10,240 steps.
