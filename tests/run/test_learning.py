@@ -33,7 +33,7 @@ def test_catch_is_learnt(start, tmp_path):
 def test_only_an_agent_with_a_memory_solves_memory(start, tmp_path):
     """The best play returns 1, chance 0.25. Episodes take 3 to 7 steps: unrolls are full of their ends."""
     last = {}
-    for core, frames in (("lstm", 180_000), ("none", 40_000)):
+    for core, frames in (("lstm", 180_000), ("none", 25_000)):
         run = start(
             "--env=memory",
             f"--core={core}",
