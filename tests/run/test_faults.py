@@ -18,14 +18,13 @@ import tree
 from impala_tf.environments.counting import check_unroll
 from impala_tf.transport import ports
 
-pytestmark = pytest.mark.slow
-
 CATCH = ("--env=catch", "--batch_size=8", "--unroll_length=10", "--envs_per_actor=8", "--log_interval=0.1")
 FOR_EVER = "--total_frames=1000000000"
 SHUTDOWN = 10
 """Seconds within which everything has ended."""
 
 
+@pytest.mark.slow
 def test_actors_are_killed_ten_times(start, tmp_path):
     """The run goes on and completes its frames.
 
@@ -128,6 +127,7 @@ def learner():
     learner.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
     """Ten kills, each within a second after an actor's first unrolls; three actors are there at a time."""
@@ -158,6 +158,7 @@ def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
     assert learner.unrolls > 5 * learner.instances  # Most had come from in the middle of a game.
 
 
+@pytest.mark.slow
 def test_learner_is_killed_then_the_supervisor(start, tmp_path, frames_saved, resumed_at, error_of):
     port = ports.free_port()
     flags = (*CATCH, "--num_actors=1", f"--logdir={tmp_path}", FOR_EVER, f"--port={port}")
