@@ -24,7 +24,6 @@ SHUTDOWN = 10
 """Seconds within which everything has ended."""
 
 
-@pytest.mark.slow
 def test_actors_are_killed_ten_times(start, tmp_path):
     """The run goes on and completes its frames.
 
@@ -127,7 +126,6 @@ def learner():
     learner.stop()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
     """Ten kills, each within a second after an actor's first unrolls; three actors are there at a time."""
@@ -158,7 +156,6 @@ def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
     assert learner.unrolls > 5 * learner.instances  # Most had come from in the middle of a game.
 
 
-@pytest.mark.slow
 def test_learner_is_killed_then_the_supervisor(start, tmp_path, frames_saved, resumed_at, error_of):
     port = ports.free_port()
     flags = (*CATCH, "--num_actors=1", f"--logdir={tmp_path}", FOR_EVER, f"--port={port}")
