@@ -32,7 +32,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class EnvironmentConfig:
-    """What the agent plays. Options that begin with dmlab are DeepMind Lab's, the others below `env` are Atari's.
+    """What the agent plays, and in which processes. Options that begin with dmlab are DeepMind Lab's, the rest Atari's.
 
     An environment takes no notice of another's.
     """
@@ -78,7 +78,7 @@ class EnvironmentConfig:
     dmlab_level_cache: str = _setting(
         "",
         "Folder where DeepMind Lab's compiled maps are kept for runs that meet the same ones again; empty: none. Most "
-        "mazes are new in every episode: at some 60 kB each the folder grows without bound.",
+        "mazes are new in every episode: the folder grows without bound.",
     )
     dmlab_dataset_path: str = _setting(
         "", "Folder of the images that some of DeepMind Lab's PsychLab levels show (Brady et al., 2008)."

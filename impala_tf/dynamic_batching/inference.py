@@ -71,7 +71,7 @@ class DynamicBatching:
     """Acts in the environments of all workers and collects their unrolls, in `run` or from `start` to `stop`.
 
     The policy runs for all groups whose environments have answered when it is free, in one batch: no group waits for
-    another. Every group takes the newest parameters at every step; the unrolls say which.
+    another. Parameters may change in the middle of an unroll, as `refresh` brings them; the unroll says where.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ HASH_BUCKETS = 1000
 # Behind the last word.
 NO_WORD = -1
 
-# Words beyond these are not seen. DMLab-30's instructions have at most 8, BabyAI's longest some 40.
+# Words beyond these are not seen.
 MAX_WORDS = 64
 
 SPEC = ArraySpec((MAX_WORDS,), np.dtype(np.int32))

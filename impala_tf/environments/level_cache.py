@@ -1,6 +1,6 @@
 """A folder of compiled DeepMind Lab maps, shared by processes.
 
-Lab draws most mazes from the episode's seed and compiles each map when the episode begins: 5 to 11 CPU seconds. Before
+Lab draws most mazes from the episode's seed and compiles each map when the episode begins, which takes seconds. Before
 that it asks its level cache for the map, and afterwards hands it over. What a cache offers Lab believes: a missing or
 damaged map ends the process. So files come and go here only whole, and each is read through before it is offered.
 """
@@ -20,7 +20,7 @@ from impala_tf.errors import UserError
 class LevelCache:
     """The `level_cache` that `deepmind_lab.Lab` takes: it calls `fetch` and, where that found nothing, `write`.
 
-    Never deletes anything: a maze takes some 60 kB.
+    Never deletes anything.
 
     Args:
       folder: made if it is not there; any number of processes may share it.

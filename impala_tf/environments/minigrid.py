@@ -22,8 +22,7 @@ class MiniGridEnvironment(GymnasiumEnvironment):
     forward, pick up, drop, toggle, done. Reward: when the mission is done, 1 less up to 0.9 for the time that it took.
     Time limits are reported as `truncated`.
 
-    Everything is Python: about a millisecond of a core per step. In processes of their own a step costs nearly twice
-    that, so the instances share this one by default, and the actors share the cores.
+    The instances share this process by default, and the actors share the cores.
 
     Args:
       level: Gymnasium's id, "BabyAI-GoToRedBall-v0", "MiniGrid-MemoryS7-v0", ...
