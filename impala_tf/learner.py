@@ -33,14 +33,8 @@ class Learner(tf.Module):
         """
         super().__init__()
         self.agent = agent
-        self._head_variables = agent.head_variables
-        of_heads, of_torso = (
-            {v.ref() for v in part} for part in (agent.head_variables, agent.torso.trainable_variables)
-        )
-        rest = [v for v in agent.trainable_variables if v.ref() not in of_heads | of_torso]
-        self._other_variables = [*rest, *agent.torso.trainable_variables]
         self.optimizer = Optimizer(
-            [*self._head_variables, *self._other_variables],
+            [*agent.head_variables, *agent.other_variables],
             decay=config.optimizer.rmsprop_decay,
             momentum=config.optimizer.rmsprop_momentum,
             epsilon=config.optimizer.rmsprop_epsilon,
@@ -95,7 +89,7 @@ class Learner(tf.Module):
         with tf.GradientTape() as tape:
             outputs, _ = self.agent.remember(self._features(batch.observation), inputs, batch.core_state)
         outputs_gradient, gradients, metrics = self._loss_gradients(outputs, batch)
-        gradients = [*gradients, *tape.gradient(outputs, self._other_variables, outputs_gradient)]
+        gradients = [*gradients, *tape.gradient(outputs, self.agent.other_variables, outputs_gradient)]
         # The embedding's gradient is sparse and repeats rows, which a norm would take for different ones.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         gradient_norm = self._apply(metrics["total_loss"], gradients, learning_rate)
@@ -123,7 +117,7 @@ class Learner(tf.Module):
                 pg_rho_bar=config.pg_rho_bar,
                 lambda_=config.vtrace_lambda,
             )
-        outputs_gradient, *gradients = tape.gradient(loss, [outputs, *self._head_variables])
+        outputs_gradient, *gradients = tape.gradient(loss, [outputs, *self.agent.head_variables])
         return outputs_gradient, gradients, metrics
 
     def _apply_if_finite(self, loss: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
@@ -132,7 +126,7 @@ class Learner(tf.Module):
         finite = tf.math.is_finite(loss) & tf.math.is_finite(gradient_norm)
 
         def update() -> tf.Tensor:
-            self.optimizer.apply(gradients, [*self._head_variables, *self._other_variables], learning_rate)
+            self.optimizer.apply(gradients, [*self.agent.head_variables, *self.agent.other_variables], learning_rate)
             return tf.constant(0, tf.int64)
 
         self.refused_in_a_row.assign(tf.cond(finite, update, lambda: self.refused_in_a_row + 1))

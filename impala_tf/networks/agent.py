@@ -90,6 +90,11 @@ class Agent(tf.Module):
         """The trainable variables of `heads`: the first of `trainable_variables`."""
         return [*self._policy.trainable_variables, *self._value.trainable_variables]
 
+    @property
+    def other_variables(self) -> list[tf.Variable]:
+        """The trainable variables of all but `heads`."""
+        return list(self.trainable_variables[len(self.head_variables) :])
+
     def features(self, observation) -> tf.Tensor:
         """Torso features, float32 [T, B, F], of time-major observations [T, B, ...]; instructions are not looked at."""
         image = tf.convert_to_tensor(observation["image"] if self._reads else observation)
