@@ -12,8 +12,8 @@ import tensorflow as tf
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
 from impala_tf.networks.agent import Agent
-from impala_tf.structures import AgentInput, Trajectory
-from impala_tf.unrolls import Unrolls, agent_input
+from impala_tf.structures import AgentInput, Trajectory, agent_input
+from impala_tf.unrolls import Unrolls
 
 
 class Policy:

@@ -212,6 +212,19 @@ class RunConfig:
     actor_threads: int = _setting(1, "Intra-op threads of each actor's inference.", at_least=1)
     checkpoint_interval: float = _setting(60.0, "Seconds between checkpoints.", at_least=0.1)
     checkpoints_kept: int = _setting(3, "Checkpoints kept.", at_least=1)
+    export_every: int = _setting(
+        0,
+        "Environment frames between SavedModels, each written with the next checkpoint to exports/ in the run's folder "
+        "and kept; 1: with every checkpoint; 0: none.",
+        at_least=0,
+    )
+    evaluate_every: int = _setting(
+        0,
+        "Environment frames between evaluations of the newest SavedModel, by a process of its own, which takes a core; "
+        "without --export_every, as many SavedModels are written; 0: none.",
+        at_least=0,
+    )
+    evaluate_episodes: int = _setting(20, "Episodes of each task in an evaluation; 0: the paper's number.", at_least=0)
     log_interval: float = _setting(10.0, "Seconds between progress lines and log rows.", at_least=0.1)
     connect_timeout: float = _setting(
         45.0, "Seconds that an actor waits for a learner that does not answer before it gives up.", at_least=1

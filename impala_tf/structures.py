@@ -123,6 +123,11 @@ class AgentInput(NamedTuple):
     episode_start: Any
 
 
+def agent_input(output: EnvironmentOutput, last_action: np.ndarray) -> AgentInput:
+    """What the agent sees where the environments answered `output`, [B, ...], to `last_action`, int32 [B]."""
+    return AgentInput(output.observation, output.reward, last_action, output.terminated | output.truncated)
+
+
 class AgentOutput(NamedTuple):
     """The agent's answer, with the leading dimensions of its input.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tree
 
-from impala_tf.structures import AgentInput, EnvironmentOutput, EnvironmentSpec, Trajectory
+from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, Trajectory
 from impala_tf.transport.signatures import trajectory_signature
 
 
@@ -98,8 +98,3 @@ class Unrolls:
 
     def _put_core_state(self, core_state: Any) -> None:
         tree.map_structure(np.copyto, self._unrolls.core_state, core_state)
-
-
-def agent_input(output: EnvironmentOutput, last_action: np.ndarray) -> AgentInput:
-    """What the agent sees where the environments answered `output`, [B, ...], to `last_action`, int32 [B]."""
-    return AgentInput(output.observation, output.reward, last_action, output.terminated | output.truncated)

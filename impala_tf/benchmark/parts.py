@@ -20,14 +20,13 @@ from impala_tf.environments.base import empty_output
 from impala_tf.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.runtime.layout import environment_spec, envs_per_actor, make_environments, num_actors
-from impala_tf.structures import EnvironmentSpec, Trajectory
+from impala_tf.structures import EnvironmentSpec, Trajectory, agent_input
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 from impala_tf.transport.connection import wait_for_server
 from impala_tf.transport.dataset import BatchQueue, make_dataset
 from impala_tf.transport.signatures import trajectory_signature, unroll_signature, variables_signature
 from impala_tf.transport.variables import VariablePublisher
 from impala_tf.transport.writer import UnrollWriter
-from impala_tf.unrolls import agent_input
 
 Step = Callable[[], int]
 

@@ -13,9 +13,9 @@ import tree
 
 from impala_tf.actor import Clock, Policy, shares
 from impala_tf.networks.agent import Agent
-from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
+from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, agent_input
 from impala_tf.transport.writer import UnrollWriter
-from impala_tf.unrolls import Unrolls, agent_input
+from impala_tf.unrolls import Unrolls
 
 _WAIT_SECONDS = 0.2
 # May be on their way into a full queue before acting stops; all of them are policy lag.

@@ -76,20 +76,45 @@ class Checkpointer:
         Raises:
           UserError: there are checkpoints and none can be read.
         """
-        paths = saved(self._folder)
-        for i, path in enumerate(paths):
-            try:
-                state = json.loads((path / "state.json").read_text())
-                self._checkpoint.read(str(path / "variables")).assert_consumed()
-            except Exception as error:  # Damage has many faces: TensorFlow raises at least six types for it.
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                say(f"checkpoint {path} is damaged ({reason}); trying the one before")
-                continue
-            for damaged in paths[:i]:
+
+        def read(path: pathlib.Path) -> None:
+            self._checkpoint.read(str(path / "variables")).assert_consumed()
+
+        path, state = read_newest(self._folder, read, say)
+        if path is not None:
+            for damaged in saved(self._folder):
+                if damaged == path:
+                    break
                 damaged.rename(damaged.with_name(f"damaged-{damaged.name}"))
-            return state
-        if paths:
-            raise UserError(
-                f"None of the {len(paths)} checkpoints in {self._folder} can be read. Move it away to start afresh."
-            )
-        return None
+        return state
+
+
+def read_newest(
+    folder: pathlib.Path, read: Callable[[pathlib.Path], None], say: Callable[[str], None]
+) -> tuple[pathlib.Path | None, dict[str, Any] | None]:
+    """Reads the newest checkpoint that can be read.
+
+    Args:
+      folder: of the checkpoints.
+      read: reads the variables of one, and raises whatever it likes where that cannot be done.
+      say: told of every checkpoint that is damaged and passed over.
+
+    Returns:
+      The checkpoint and the state that was saved with it; None and None if there is no checkpoint.
+
+    Raises:
+      UserError: there are checkpoints and none can be read.
+    """
+    paths = saved(folder)
+    for path in paths:
+        try:
+            state = json.loads((path / "state.json").read_text())
+            read(path)
+        except Exception as error:  # Damage has many faces: TensorFlow raises at least six types for it.
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            say(f"checkpoint {path} is damaged ({reason}); trying the one before")
+            continue
+        return path, state
+    if paths:
+        raise UserError(f"None of the {len(paths)} checkpoints in {folder} can be read. Move it away to start afresh.")
+    return None, None

@@ -66,7 +66,7 @@ def check(config: Config) -> None:
     """
     names = tasks.names(config.environment.env)
     for name in names:
-        environments.check(name, **_options(config))
+        environments.check(name, **environment_options(config))
     environment_spec(config)
     share = _even_share(config)
     if config.run.role == "all" and envs_per_actor(config) % share:
@@ -78,7 +78,7 @@ def check(config: Config) -> None:
 
 def environment_spec(config: Config) -> EnvironmentSpec:
     """What the environments of the run look like to an agent, told from one of the first task; raises as `make`."""
-    return environments.spec(tasks.names(config.environment.env)[0], **_options(config))
+    return environments.spec(tasks.names(config.environment.env)[0], **environment_options(config))
 
 
 def env_threads(config: Config) -> int:
@@ -92,7 +92,7 @@ def make_environments(config: Config, seed: int, warn: Callable[[str], None]) ->
     `warn` is told of tasks that fail later, and are started again.
     """
     names = tasks.names(config.environment.env)
-    options = {**_options(config), "env_threads": env_threads(config), "processes": in_processes(config)}
+    options = {**environment_options(config), "env_threads": env_threads(config), "processes": in_processes(config)}
     options["deadline"] = config.environment.env_deadline
     if len(names) == 1:
         return environments.make(names[0], envs_per_actor(config), seed, **options)
@@ -120,10 +120,10 @@ def make_pool(config: Config, spec: EnvironmentSpec, seed: int, warn: Callable[[
     """
     names = tasks.names(config.environment.env)
     env_ids = [names[task] for task in task_ids(config)]
-    return WorkerPool(spec, env_ids, _options(config), seed, config.environment.env_deadline, warn)
+    return WorkerPool(spec, env_ids, environment_options(config), seed, config.environment.env_deadline, warn)
 
 
-def _options(config: Config) -> dict[str, Any]:
+def environment_options(config: Config) -> dict[str, Any]:
     """The options of `environments.make`. Games share a network by having all actions, used or not (Appendix G)."""
     options = config.environment_options()
     several = len(tasks.names(config.environment.env)) > 1

@@ -21,6 +21,8 @@ class LogDir:
       checkpoints: folder of the checkpoints.
       progress: progress.csv, one row per log interval.
       tasks: tasks.csv, one row per log interval and task; only where there are several tasks.
+      exports: folder of the SavedModels.
+      evaluation_results: folder of their evaluations' results.
       curve: learning_curve.png.
       tensorboard: folder of TensorBoard's event files.
       logs: folder of what each process wrote to its standard error.
@@ -32,6 +34,8 @@ class LogDir:
         self.checkpoints = self.path / "checkpoints"
         self.progress = self.path / "progress.csv"
         self.tasks = self.path / "tasks.csv"
+        self.exports = self.path / "exports"
+        self.evaluation_results = self.path / "evaluations"
         self.curve = self.path / "learning_curve.png"
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"
@@ -66,21 +70,42 @@ class LogDir:
             probe = self.path / f".write-test-{os.getpid()}"
             probe.write_text("")
             probe.unlink()
-            settings = json.loads(self.config.read_text()) if self.config.exists() else {}
-            if not isinstance(settings, dict):
-                raise ValueError
+            settings = self._settings() if self.config.exists() else {}
         except OSError as error:
             raise UserError(f"--logdir={self.path} cannot be used: {error.strerror} ({error.filename}).") from None
-        except ValueError:
-            raise UserError(
-                f"{self.config} is damaged: it does not hold settings as JSON. Mend it, or use another --logdir."
-            ) from None
         differences = config_lib.fixed_differences(settings, config) if settings else []
         if differences:
             raise UserError(
                 f"--logdir={self.path} holds a run with other settings, which cannot go on with these: "
                 f"{'; '.join(differences)}. Use its settings, or another --logdir."
             )
+
+    def read_config(self) -> config_lib.Config:
+        """The settings of the run in this folder.
+
+        Raises:
+          UserError: there is none, or config.json is damaged or of another version of this package.
+        """
+        try:
+            settings = self._settings()
+        except OSError:
+            raise UserError(f"--logdir={self.path}: there is no run, for there is no {self.config.name}.") from None
+        try:
+            return config_lib.from_values(settings)
+        except (UserError, TypeError) as error:
+            raise UserError(f"{self.config} is not of this version of impala_tf: {error}") from None
+
+    def _settings(self) -> dict[str, Any]:
+        """What config.json holds; OSError where it cannot be read."""
+        try:
+            settings = json.loads(self.config.read_text())
+            if not isinstance(settings, dict):
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"{self.config} is damaged: it does not hold settings as JSON. Mend it, or use another --logdir."
+            ) from None
+        return settings
 
     def lock(self) -> Any:
         """Keeps a second learner out for as long as the returned file is open.

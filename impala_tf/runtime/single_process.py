@@ -45,6 +45,6 @@ def _take_turns(config: Config, training: Training, stop: threading.Event, say: 
                 )
             training.update(batch, time.monotonic() - start)
             collected -= config.data.batch_size
-        training.finish()
+        training.finish(stop)
     finally:
         actor.environment.close()

@@ -20,6 +20,7 @@ from impala_tf.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.runtime import layout
 from impala_tf.runtime.checkpoint import Checkpointer
+from impala_tf.runtime.exports import Exports
 from impala_tf.runtime.logdir import LogDir
 from impala_tf.runtime.progress import Progress
 from impala_tf.structures import EnvironmentSpec
@@ -60,6 +61,7 @@ class Training:
         state = self._checkpointer.restore(say)
         names = tasks.names(config.environment.env)
         self._progress = Progress(logdir, names, spec.frames_per_step, config.run.total_frames, state, say)
+        self._exports = Exports(config, logdir, spec, self.frames, say)
         if state is not None:
             say(f"resuming {config.run.logdir} at {self.frames:,} frames, learner step {self.step_count:,}")
 
@@ -140,7 +142,7 @@ class Training:
                     f"No unrolls arrived for {config.stall_timeout:g} s. The actors' own output is in "
                     f"{LogDir(config.logdir).logs}."
                 )
-        self.finish()
+        self.finish(stop)
 
     def next_batch(self, timeout: float):
         """The next time-major batch, or None if there is none within `timeout` seconds."""
@@ -173,15 +175,17 @@ class Training:
             self._reported = now
         if now - self._saved > self._config.run.checkpoint_interval:
             self._save()
+        self._exports.poll()
 
-    def finish(self) -> None:
-        """Reports and writes the last checkpoint.
+    def finish(self, stop: threading.Event) -> None:
+        """Reports, writes the last checkpoint and, unless `stop` is set, has the last SavedModel evaluated.
 
         Raises:
           UserError: it could not be written.
         """
         self._report()
         self._save(final=True)
+        self._exports.finish(stop)
 
     def _check_refused(self, step: int) -> None:
         refused = int(self.learner.refused_in_a_row)
@@ -211,6 +215,8 @@ class Training:
             if final:
                 raise UserError(message + " Earlier checkpoints are untouched.") from None
             self._say(message + " Training goes on; the next attempt follows.")
+        else:
+            self._exports.add(self.agent, self.frames, self.step_count, final)
         self._saved = time.monotonic()
 
     def __enter__(self) -> Training:
@@ -223,6 +229,7 @@ class Training:
         self._publisher.stop()
         with contextlib.suppress(OSError, tf.errors.OpError):  # What cannot be written has been reported.
             self._progress.close()
+            self._exports.close()
         self._server.stop()
         self._lock.close()
 

@@ -1,0 +1,1 @@
+"""Plays exported policies and says how well they do."""

@@ -1,0 +1,242 @@
+"""Evaluates a saved policy on one task, several, or a whole suite."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from impala_tf import __version__, environments, suites, tasks
+from impala_tf.environments.base import BatchedEnvironment
+from impala_tf.errors import UserError
+from impala_tf.evaluation import episodes, statistics
+from impala_tf.evaluation.episodes import Moment
+from impala_tf.evaluation.protocol import Protocol, protocol
+from impala_tf.evaluation.record import Record, as_json
+from impala_tf.evaluation.video import Video
+from impala_tf.runtime.layout import cores
+from impala_tf.runtime.logdir import write_json
+from impala_tf.saved_model import SavedPolicy, read_metadata
+
+MACHINE_OPTIONS = ("dmlab_renderer", "dmlab_level_cache", "dmlab_dataset_path")
+"""Options of `environments.make` that are of this machine: where files are, what draws."""
+
+_REPORT_SECONDS = 10.0
+_EPISODES_AT_ONCE = 16
+_FRAMES_PER_SECOND = 60  # Of an Atari console; Doom and Lab have 35 and 60.
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, and how.
+
+    Attributes:
+      saved_model: folder of the policy.
+      output: JSON file of the result.
+      env: as `--env` of training; a suite means its tasks to evaluate on. Empty: what the policy was trained on.
+      episodes: of each task; 0: what the protocol says.
+      greedy: takes the most probable action instead of drawing one, as the paper's authors do.
+      seed: from which the episodes' seeds come.
+      num_envs: episodes that are played at once; 0: 16, or two per core where each has a process.
+      video: mp4 file that shows episode 0; empty: none.
+      options: of the machine, `MACHINE_OPTIONS`.
+      deadline: seconds in which an environment in a process of its own must answer.
+    """
+
+    saved_model: str
+    output: str
+    env: str = ""
+    episodes: int = 0
+    greedy: bool = False
+    seed: int = 1
+    num_envs: int = 0
+    video: str = ""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    deadline: float = 300.0
+
+    def protocols(self) -> list[Protocol]:
+        """Its tasks, and how each is evaluated. Needs no TensorFlow.
+
+        Raises:
+          UserError: there is no such model, `env` names a task twice, or an unknown game or level; a video of several.
+        """
+        metadata = read_metadata(pathlib.Path(self.saved_model))
+        names = tasks.names(self.env, test=True) if self.env else metadata["tasks"]
+        found = [protocol(name, metadata["environment_options"]) for name in names]
+        if self.episodes:
+            found = [task._replace(episodes=self.episodes) for task in found]
+        for task in found:
+            environments.check(task.env_id, **task.options, **self.options)
+        if self.video and len(found) > 1:
+            raise UserError(f"--video shows one task, and there are {len(found)}: choose one by --env.")
+        return found
+
+
+def run(evaluation: Evaluation, say: Callable[[str], None], stopped: Callable[[], bool]) -> dict[str, Any] | None:
+    """Evaluates and writes the result. Goes on with an evaluation that was interrupted.
+
+    Args:
+      evaluation: what and how.
+      say: prints a line of progress.
+      stopped: asked all the time; where it says yes, the episodes that have ended are kept for the next call.
+
+    Returns:
+      What the output holds, or None if it was stopped.
+
+    Raises:
+      UserError: something in the settings cannot be used, the policy does not fit a task, an environment fails again
+        and again, or something cannot be written.
+    """
+    protocols = evaluation.protocols()
+    policy = SavedPolicy(evaluation.saved_model)
+    for task in protocols:
+        policy.check(task.env_id, environments.spec(task.env_id, **task.options, **evaluation.options))
+    output = pathlib.Path(evaluation.output)
+    header = _header(evaluation, policy.metadata, protocols)
+    with Record(output, header) as record:
+        for i, task in enumerate(protocols):
+            label = task.env_id + (f" ({i + 1} of {len(protocols)})" if len(protocols) > 1 else "")
+            _play(evaluation, policy, task, record, functools.partial(_say, say, label), stopped)
+            if stopped():
+                return None
+        result = {**header, **_results(evaluation.env, protocols, record)}
+        try:
+            write_json(output, result)
+        except OSError as error:
+            raise UserError(f"--output={output} cannot be written: {error.strerror}. The episodes are kept.") from None
+        record.remove()
+    return result
+
+
+def _say(say: Callable[[str], None], label: str, line: str) -> None:
+    say(f"{label}: {line}")
+
+
+def _header(evaluation: Evaluation, metadata: dict[str, Any], protocols: list[Protocol]) -> dict[str, Any]:
+    """What is evaluated, and how: the first part of the result."""
+    return {
+        "saved_model": evaluation.saved_model,
+        "model": {key: metadata.get(key) for key in ("tasks", "frames", "learner_step", "versions")},
+        "env": evaluation.env or ",".join(task.env_id for task in protocols),
+        "policy": "greedy" if evaluation.greedy else "sampled",
+        "seed": evaluation.seed,
+        "protocol": {task.env_id: {"episodes": task.episodes, **task.options} for task in protocols},
+        "impala_tf": __version__,
+    }
+
+
+def _results(env: str, protocols: list[Protocol], record: Record) -> dict[str, Any]:
+    """Statistics and episodes by task and, of a suite, its scores."""
+    by_task, returns = {}, {}
+    for task in protocols:
+        played = [record.episodes[task.env_id][number] for number in range(task.episodes)]
+        returns[task.env_id] = [episode.episode_return for episode in played]
+        found = statistics.of_task(task.env_id, returns[task.env_id], [episode.length for episode in played])
+        by_task[task.env_id] = {**found, "episodes": [as_json(episode) for episode in played]}
+    if env in suites.SUITES:
+        return {"suite": statistics.of_suite(env, returns), "tasks": by_task}
+    return {"tasks": by_task}
+
+
+def _play(
+    evaluation: Evaluation,
+    policy: SavedPolicy,
+    task: Protocol,
+    record: Record,
+    say: Callable[[str], None],
+    stopped: Callable[[], bool],
+) -> None:
+    """Plays the episodes of a task that the record does not have yet."""
+    played = record.episodes.get(task.env_id, {})
+    numbers = [number for number in range(task.episodes) if number not in played]
+    processes = environments.needs_process(task.env_id)
+    num_envs = evaluation.num_envs or (2 * cores() if processes else _EPISODES_AT_ONCE)
+    watch = None
+    with contextlib.ExitStack() as stack:
+        if evaluation.video:
+            if 0 not in numbers:
+                raise UserError(f"--video shows the first episode, which {record.path} has already: remove that file.")
+            watch = _watch(stack.enter_context(_video(evaluation, policy, task)))
+
+        def make(number: int, seed: int) -> BatchedEnvironment:
+            watched = watch is not None and number == 0
+            return environments.make(
+                task.env_id,
+                1,
+                seed,
+                processes=processes and not watched,
+                deadline=evaluation.deadline,
+                autoreset=False,
+                render=watched,
+                **{**task.options, **evaluation.options, "env_threads": 1},
+            )
+
+        progress = _Progress(task, record, say)
+
+        def polled() -> bool:
+            progress.tick()
+            return stopped()
+
+        episodes.play(
+            policy,
+            make,
+            evaluation.seed,
+            numbers,
+            min(num_envs, len(numbers)),
+            greedy=evaluation.greedy,
+            add=lambda episode: record.add(task.env_id, episode),
+            stopped=polled,
+            warn=say,
+            watch=watch,
+        )
+    progress.report()
+
+
+class _Progress:
+    """Lines of progress on a task."""
+
+    def __init__(self, task: Protocol, record: Record, say: Callable[[str], None]):
+        self._task, self._record, self._say = task, record, say
+        self._start = self._said = time.monotonic()
+        self._before = self._num_played()
+
+    def _num_played(self) -> int:
+        return len(self._record.episodes.get(self._task.env_id, ()))
+
+    def tick(self) -> None:
+        """Reports if it is time to."""
+        if time.monotonic() - self._said > _REPORT_SECONDS:
+            self.report()
+
+    def report(self) -> None:
+        """Says how far it is and what the mean return is so far."""
+        self._said = time.monotonic()
+        played = self._num_played()
+        line = f"{played} of {self._task.episodes} episodes"
+        if played:
+            returns = [episode.episode_return for episode in self._record.episodes[self._task.env_id].values()]
+            line += f", mean return {np.mean(returns):.2f}"
+        if self._before < played < self._task.episodes:
+            left = (self._said - self._start) / (played - self._before) * (self._task.episodes - played)
+            line += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
+        self._say(line)
+
+
+def _video(evaluation: Evaluation, policy: SavedPolicy, task: Protocol) -> Video:
+    metadata = policy.metadata
+    names, frames = metadata["action_names"], metadata["preprocessing"]["frames_per_step"]
+    title = f"{task.env_id}, {metadata['frames']:,} frames of training"
+    return Video(evaluation.video, title, names, metadata["num_actions"], _FRAMES_PER_SECOND / frames)
+
+
+def _watch(video: Video) -> Callable[[Moment], None]:
+    def watch(moment: Moment) -> None:
+        video.add(moment.environment.render(), *moment[1:])
+
+    return watch

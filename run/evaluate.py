@@ -1,0 +1,112 @@
+"""Evaluates a SavedModel: `impala-evaluate --saved_model=models/pong --output=pong.json`, or `python -m run.evaluate`.
+
+By the paper's protocols: Atari 200 full games, begun by 1 to 30 no-ops; DMLab-30's 30 levels for testing, 500 episodes.
+Interrupted, the same command goes on with it.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import signal
+import sys
+
+from absl import app, flags, logging
+
+from impala_tf import quiet
+from impala_tf.config import EnvironmentConfig
+from impala_tf.errors import UserError
+from impala_tf.evaluation.evaluate import MACHINE_OPTIONS
+from run.train import parse_flags
+
+
+def _say(message: str) -> None:
+    print(message, flush=True)
+
+
+def _evaluate(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --name=value (see --help).")
+    values = flags.FLAGS
+    for name, example in (("saved_model", "models/pong"), ("output", "pong.json")):
+        if not values[name].value:
+            raise UserError(f"--{name} is needed, for example --{name}={example}.")
+    if pathlib.Path(values.output).exists():
+        raise UserError(f"--output={values.output} exists already: give another, or remove it first.")
+    quiet.native_stderr(os.devnull)
+    from impala_tf.evaluation import evaluate
+    from impala_tf.runtime.signals import stop_on_signal
+
+    own = ("saved_model", "output", "env", "episodes", "greedy", "seed", "num_envs", "video")
+    evaluation = evaluate.Evaluation(
+        **{name: values[name].value for name in own},
+        options={name: values[name].value for name in MACHINE_OPTIONS},
+        deadline=values.env_deadline,
+    )
+    evaluation.protocols()  # Tells what is wrong before TensorFlow is imported.
+    stop, received = stop_on_signal()
+    _say("importing TensorFlow")
+    result = evaluate.run(evaluation, _say, stop.is_set)
+    if result is None:
+        _say(f"Ended early by {signal.Signals(received[0]).name}; the episodes that have ended are kept.")
+        _say(f"To go on: {shlex.join(['impala-evaluate', *sys.argv[1:]])}")
+        return 128 + received[0]
+    _conclude(result, values.output, values.video)
+    return 0
+
+
+def _conclude(result: dict, output: str, video: str) -> None:
+    _say("")
+    for name, task in result["tasks"].items():
+        low, high = task["mean_ci95"]
+        human = "" if task["human_normalised"] is None else f", human normalised {task['human_normalised']:.1%}"
+        _say(
+            f"  {name:<28} mean return {task['mean']:.2f} (95% CI {low:.2f} to {high:.2f}), median {task['median']:.2f}"
+            f"{human}; {len(task['episodes'])} episodes, {result['policy']} actions"
+        )
+    for name, score in result.get("suite", {}).items():
+        if isinstance(score, float):
+            low, high = result["suite"][f"{name}_ci95"]
+            _say(f"  {name.replace('_', ' '):<28} {score:.1%} (95% CI {low:.1%} to {high:.1%})")
+    _say(f"  result                       {output}")
+    if video:
+        _say(f"  video                        {video}")
+
+
+def _main(argv: list[str]) -> int:
+    try:
+        return _evaluate(argv)
+    except UserError as error:
+        print(f"ERROR: {error}", file=sys.stderr, flush=True)
+        return 2
+
+
+def _define() -> None:
+    flags.DEFINE_string("saved_model", "", "Folder of the SavedModel, as impala-export writes it.")
+    flags.DEFINE_string("output", "", "JSON file of the result; must not exist.")
+    flags.DEFINE_string(
+        "env", "", "As for training: an environment, several, or a suite. Empty: what the agent was trained on."
+    )
+    flags.DEFINE_integer("episodes", 0, "Episodes of each task; 0: 200 of Atari, 500 of DMLab, 100.", lower_bound=0)
+    flags.DEFINE_bool("greedy", False, "Takes the most probable action instead of drawing one.")
+    flags.DEFINE_integer("seed", 1, "From which the seeds of the episodes come.", lower_bound=0)
+    flags.DEFINE_integer(
+        "num_envs", 0, "Episodes played at once; 0: 16, or two per core where each has a process.", lower_bound=0
+    )
+    flags.DEFINE_string("video", "", "mp4 file that shows the first episode; must not exist.")
+    settings = EnvironmentConfig.__dataclass_fields__
+    for name in MACHINE_OPTIONS:
+        flags.DEFINE_string(name, settings[name].default, settings[name].metadata["help"])
+    flags.DEFINE_float("env_deadline", settings["env_deadline"].default, settings["env_deadline"].metadata["help"])
+
+
+def main() -> None:
+    """Entry point of `impala-evaluate`."""
+    _define()
+    logging.set_verbosity(logging.WARNING)
+    app.run(_main, flags_parser=parse_flags)
+
+
+if __name__ == "__main__":
+    main()

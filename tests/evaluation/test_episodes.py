@@ -1,0 +1,166 @@
+"""Episodes of a saved policy, against a slow loop of one environment and the agent itself."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from impala_tf import config as config_lib
+from impala_tf import environments
+from impala_tf.errors import UserError
+from impala_tf.evaluation import episodes
+from impala_tf.evaluation.episodes import Episode
+from impala_tf.export import Exporter
+from impala_tf.networks.agent import Agent, make_agent
+from impala_tf.saved_model import SavedPolicy
+from impala_tf.structures import AgentInput
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory) -> tuple[Agent, SavedPolicy]:
+    """An agent with a memory whose state makes a difference, and its SavedModel."""
+    config = config_lib.from_values({"env": "memory", "core": "lstm"})
+    spec = environments.spec("memory")
+    agent = make_agent(spec, config)
+    random = np.random.default_rng(0)
+    for variable in agent.trainable_variables:
+        variable.assign(variable + random.normal(0, 0.2, variable.shape))
+    output = tmp_path_factory.mktemp("model") / "memory"
+    Exporter(spec, config).write(output, agent, 0, 0)
+    return agent, SavedPolicy(str(output))
+
+
+def make(number: int, seed: int):
+    return environments.make("memory", 1, seed, autoreset=False)
+
+
+def play(policy, numbers, num_envs, **others) -> dict[int, Episode]:
+    ended: dict[int, Episode] = {}
+
+    def add(episode: Episode) -> None:
+        assert episode.number not in ended
+        ended[episode.number] = episode
+
+    arguments = {"make": make, "greedy": False, "stopped": lambda: False, "warn": pytest.fail, **others}
+    episodes.play(policy, seed=5, numbers=numbers, num_envs=num_envs, add=add, **arguments)
+    return ended
+
+
+def slowly(agent: Agent, number: int, greedy: bool) -> Episode:
+    """One episode, step by step, with nothing but the agent and the environment."""
+    seed = episodes.seed_of(5, number)
+    random = np.random.default_rng(seed)
+    with contextlib.closing(environments.make("memory", 1, seed)) as environment:
+        output = environment.reset()
+        state, action = agent.initial_state(1), np.zeros(1, np.int32)
+        while True:
+            start = tf.constant([False])  # It begins with the initial state, and ends with the episode.
+            answer, state = agent.step(AgentInput(output.observation, output.reward, action, start), state)
+            logits = answer.logits.numpy()[0]
+            chosen = np.argmax(logits if greedy else logits + random.gumbel(size=4))
+            action = np.array([chosen], np.int32)
+            output = environment.step(action)
+            if output.episode_length[0]:
+                return Episode(number, seed, float(output.episode_return[0]), int(output.episode_length[0]))
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_equal_to_a_slow_loop(memory, greedy):
+    """Returns, lengths and seeds: the core state is carried along and starts anew with each episode."""
+    agent, policy = memory
+    ended = play(policy, range(40), num_envs=7, greedy=greedy)
+    assert ended == {number: slowly(agent, number, greedy) for number in range(40)}
+    assert {0.0, 1.0} == {episode.episode_return for episode in ended.values()}
+
+
+def test_what_is_played_beside_makes_no_difference(memory):
+    _, policy = memory
+    together = play(policy, range(12), num_envs=12)
+    assert play(policy, [11, 3], num_envs=1) == {number: together[number] for number in (3, 11)}
+
+
+def test_all_count_and_none_twice(memory):
+    """Also where there are more places than episodes."""
+    _, policy = memory
+    assert sorted(play(policy, range(5), num_envs=9)) == list(range(5))
+    assert play(policy, [], num_envs=1) == {}
+
+
+def test_stops_between_steps(memory):
+    _, policy = memory
+    asked = 0
+
+    def stopped() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 12
+
+    assert 0 < len(play(policy, range(1000), num_envs=4, stopped=stopped)) < 1000
+
+
+class Breaks:
+    """An environment that raises at its third step, the first `times` times that one is made for episode 2."""
+
+    def __init__(self, times: int):
+        self._left, self.closed = times, 0
+
+    def __call__(self, number: int, seed: int):
+        environment = make(number, seed)
+        if number == 2 and self._left:
+            self._left -= 1
+            receive, steps = environment.receive, iter(range(2))
+            environment.receive = lambda: receive() if next(steps, None) is not None else 1 / 0
+        close = environment.close
+
+        def closed():
+            self.closed += 1
+            close()
+
+        environment.close = closed
+        return environment
+
+
+def test_an_episode_that_fails_is_played_again(memory):
+    _, policy = memory
+    warnings: list[str] = []
+    breaks = Breaks(2)
+    ended = play(policy, range(6), num_envs=3, make=breaks, warn=warnings.append)
+    assert ended == play(policy, range(6), num_envs=3)
+    assert len(warnings) == 2 and "episode 2 failed (ZeroDivisionError" in warnings[0]
+    assert breaks.closed == 8
+
+
+def test_an_episode_that_fails_for_ever(memory):
+    _, policy = memory
+    breaks = Breaks(99)
+    with pytest.raises(UserError, match="episode 2 failed .* for the 3rd time"):
+        play(policy, range(6), num_envs=3, make=breaks, warn=lambda _: None)
+
+
+def test_an_environment_that_cannot_be_made(memory):
+    _, policy = memory
+
+    def never(number, seed):
+        raise UserError("no such level")
+
+    with pytest.raises(UserError, match="no such level"):
+        play(policy, range(6), num_envs=3, make=never)
+
+
+def test_watches_the_first_episode(memory):
+    agent, policy = memory
+    moments = []
+    ended = play(policy, range(3), num_envs=3, watch=moments.append)
+    assert [moment.step for moment in moments] == list(range(ended[0].length))
+    assert moments[0].reward == 0 and moments[0].logits.shape == (4,)
+
+
+def test_a_policy_that_is_not_finite(memory, tmp_path):
+    agent, _ = memory
+    config = config_lib.from_values({"env": "memory", "core": "lstm"})
+    broken = make_agent(environments.spec("memory"), config)
+    broken.head_variables[0].assign(broken.head_variables[0] * np.nan)
+    Exporter(environments.spec("memory"), config).write(tmp_path / "model", broken, 0, 0)
+    with pytest.raises(UserError, match="not finite"):
+        play(SavedPolicy(str(tmp_path / "model")), range(3), num_envs=3)
