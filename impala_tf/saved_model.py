@@ -93,7 +93,7 @@ class SavedPolicy:
     def initial_state(self, batch_size: int) -> dict[str, np.ndarray]:
         """{name: float32 [B, ...]}, the core state at the start of an episode."""
         state = self._initial_state(batch_size=self._to_tensor(batch_size))
-        return {name: array.numpy() for name, array in state.items()}
+        return {name: state[name].numpy() for name in sorted(state)}
 
     def step(self, inputs: AgentInput, core_state: dict[str, np.ndarray]) -> Step:
         """One step of B policies; inputs [B, ...], core state as `initial_state` returned it.

@@ -17,7 +17,7 @@ from impala_tf.export import Exporter, export
 from impala_tf.networks.agent import make_agent
 from impala_tf.runtime.checkpoint import Checkpointer
 from impala_tf.runtime.logdir import LogDir
-from impala_tf.saved_model import METADATA, SavedPolicy
+from impala_tf.saved_model import METADATA, SavedPolicy, observation_names
 from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec
 
 UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
@@ -94,8 +94,6 @@ def test_sampled_and_greedy_actions(exported):
     inputs = random_inputs(spec, 1, 0)
     repeated = tf.nest.map_structure(lambda x: np.repeat(x, 4000, axis=0), inputs)
     policy = SavedPolicy(str(output))
-    from impala_tf.saved_model import observation_names
-
     answer = step(
         **{name: tf.constant(x) for name, x in observation_names(repeated.observation).items()},
         last_action=tf.constant(repeated.last_action),

@@ -100,10 +100,10 @@ def play(
     *,
     greedy: bool,
     add: Callable[[Episode], None],
-    stopped: Callable[[], bool],
+    go_on: Callable[[int], bool],
     warn: Callable[[str], None],
     watch: Callable[[Moment], None] | None = None,
-) -> int:
+) -> None:
     """Plays episodes.
 
     Args:
@@ -115,12 +115,10 @@ def play(
       num_envs: how many are played at once.
       greedy: takes the most probable action instead of drawing one.
       add: takes an episode that has ended.
-      stopped: asked between steps; where it says yes, those under way are given up.
+      go_on: asked between steps, and told how many agent steps all episodes have taken; where it says no, those
+        under way are given up.
       warn: told of episodes that fail, and are played again.
       watch: sees every step of episode 0.
-
-    Returns:
-      Agent steps, of all episodes.
 
     Raises:
       UserError: the policy is not finite, an environment cannot be made, or an episode fails again and again.
@@ -149,7 +147,7 @@ def play(
 
     pool = ThreadPoolExecutor(num_envs, thread_name_prefix="episode")
     try:
-        while (waiting or starting or playing) and not stopped():
+        while (waiting or starting or playing) and go_on(steps):
             while waiting and len(starting) + len(playing) < num_envs:
                 number = waiting.popleft()
                 starting[pool.submit(start, number)] = number
@@ -173,7 +171,6 @@ def play(
             if not future.cancel():
                 future.add_done_callback(_close_started)
         pool.shutdown()
-    return steps
 
 
 def _step(policy, playing, greedy, add, failed, watch, pool) -> list[_Seat]:

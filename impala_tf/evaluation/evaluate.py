@@ -179,9 +179,9 @@ def _play(
 
         progress = _Progress(task, record, say)
 
-        def polled() -> bool:
-            progress.tick()
-            return stopped()
+        def go_on(steps: int) -> bool:
+            progress.tick(steps)
+            return not stopped()
 
         episodes.play(
             policy,
@@ -191,7 +191,7 @@ def _play(
             min(num_envs, len(numbers)),
             greedy=evaluation.greedy,
             add=lambda episode: record.add(task.env_id, episode),
-            stopped=polled,
+            go_on=go_on,
             warn=say,
             watch=watch,
         )
@@ -204,26 +204,28 @@ class _Progress:
     def __init__(self, task: Protocol, record: Record, say: Callable[[str], None]):
         self._task, self._record, self._say = task, record, say
         self._start = self._said = time.monotonic()
-        self._before = self._num_played()
+        self._before, self._steps = self._num_played(), 0
 
     def _num_played(self) -> int:
         return len(self._record.episodes.get(self._task.env_id, ()))
 
-    def tick(self) -> None:
-        """Reports if it is time to."""
+    def tick(self, steps: int) -> None:
+        """Reports if it is time to; `steps`: agent steps so far."""
+        self._steps = steps
         if time.monotonic() - self._said > _REPORT_SECONDS:
             self.report()
 
     def report(self) -> None:
         """Says how far it is and what the mean return is so far."""
         self._said = time.monotonic()
-        played = self._num_played()
+        played, seconds = self._num_played(), self._said - self._start
         line = f"{played} of {self._task.episodes} episodes"
         if played:
             returns = [episode.episode_return for episode in self._record.episodes[self._task.env_id].values()]
             line += f", mean return {np.mean(returns):.2f}"
+        line += f", {self._steps / seconds:,.0f} agent steps/s"
         if self._before < played < self._task.episodes:
-            left = (self._said - self._start) / (played - self._before) * (self._task.episodes - played)
+            left = seconds / (played - self._before) * (self._task.episodes - played)
             line += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
         self._say(line)
 

@@ -42,7 +42,7 @@ def play(policy, numbers, num_envs, **others) -> dict[int, Episode]:
         assert episode.number not in ended
         ended[episode.number] = episode
 
-    arguments = {"make": make, "greedy": False, "stopped": lambda: False, "warn": pytest.fail, **others}
+    arguments = {"make": make, "greedy": False, "go_on": lambda steps: True, "warn": pytest.fail, **others}
     episodes.play(policy, seed=5, numbers=numbers, num_envs=num_envs, add=add, **arguments)
     return ended
 
@@ -89,14 +89,7 @@ def test_all_count_and_none_twice(memory):
 
 def test_stops_between_steps(memory):
     _, policy = memory
-    asked = 0
-
-    def stopped() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 12
-
-    assert 0 < len(play(policy, range(1000), num_envs=4, stopped=stopped)) < 1000
+    assert 0 < len(play(policy, range(1000), num_envs=4, go_on=lambda steps: steps < 40)) < 20
 
 
 class Breaks:
@@ -134,7 +127,7 @@ def test_an_episode_that_fails_is_played_again(memory):
 def test_an_episode_that_fails_for_ever(memory):
     _, policy = memory
     breaks = Breaks(99)
-    with pytest.raises(UserError, match="episode 2 failed .* for the 3rd time"):
+    with pytest.raises(UserError, match=r"episode 2 failed .* for the 3rd time"):
         play(policy, range(6), num_envs=3, make=breaks, warn=lambda _: None)
 
 
@@ -149,15 +142,14 @@ def test_an_environment_that_cannot_be_made(memory):
 
 
 def test_watches_the_first_episode(memory):
-    agent, policy = memory
+    _, policy = memory
     moments = []
     ended = play(policy, range(3), num_envs=3, watch=moments.append)
     assert [moment.step for moment in moments] == list(range(ended[0].length))
     assert moments[0].reward == 0 and moments[0].logits.shape == (4,)
 
 
-def test_a_policy_that_is_not_finite(memory, tmp_path):
-    agent, _ = memory
+def test_a_policy_that_is_not_finite(tmp_path):
     config = config_lib.from_values({"env": "memory", "core": "lstm"})
     broken = make_agent(environments.spec("memory"), config)
     broken.head_variables[0].assign(broken.head_variables[0] * np.nan)

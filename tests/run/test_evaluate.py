@@ -1,0 +1,183 @@
+"""Export and evaluation through their real programs: results, interruption, and what is refused."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from impala_tf.evaluation.episodes import seed_of
+
+EXPORT, EVALUATE = ("-m", "run.export"), ("-m", "run.evaluate")
+WORLDS = ("minigrid/BabyAI-GoToRedBallNoDists-v0", "minigrid/BabyAI-GoToRedBall-v0")
+
+
+@pytest.fixture(scope="module")
+def trained(start_shared, tmp_path_factory):
+    """A short run of Catch that exports and evaluates."""
+    logdir = tmp_path_factory.mktemp("catch") / "run"
+    run = start_shared(
+        "--env=catch",
+        "--num_actors=0",
+        "--total_frames=3000",
+        "--batch_size=4",
+        "--unroll_length=10",
+        "--checkpoint_interval=0.1",
+        "--export_every=1",
+        "--evaluate_every=1000",
+        "--evaluate_episodes=30",
+        f"--logdir={logdir}",
+    )
+    assert run.finish(120) == 0, run.describe()
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(start_shared, trained, tmp_path_factory):
+    """The run's last checkpoint, exported."""
+    output = tmp_path_factory.mktemp("models") / "catch"
+    done = start_shared(f"--logdir={trained.logdir}", f"--output={output}", command=EXPORT)
+    assert done.finish(60) == 0, done.describe()
+    assert "impala-evaluate --saved_model=" in done.out and not done.err
+    return output
+
+
+def evaluate(start, *arguments, within=90):
+    done = start(*arguments, command=EVALUATE)
+    assert done.finish(within) == 0, done.describe()
+    assert not done.err
+    return done
+
+
+def test_training_exports_and_evaluates(trained):
+    exports = sorted(int(path.name) for path in (trained.logdir / "exports").iterdir())
+    assert len(exports) > 3 and exports[-1] == 3000
+    rows = pd.read_csv(trained.logdir / "evaluations.csv")
+    assert list(rows["frames"]) == sorted(rows["frames"]) and rows["frames"].iloc[-1] == 3000
+    assert set(rows["task"]) == {"catch"} and set(rows["episodes"]) == {30}
+    assert (rows["ci_low"] <= rows["mean"]).all() and (rows["mean"] <= rows["ci_high"]).all()
+    for frames in rows["frames"]:
+        result = json.loads((trained.logdir / "evaluations" / f"{frames:012d}.json").read_text())
+        assert result["model"]["frames"] == frames and len(result["tasks"]["catch"]["episodes"]) == 30
+    assert "evaluated at 3,000 frames: catch" in trained.out
+    trained.wait_until_gone()
+
+
+def test_the_result(start, model, tmp_path):
+    done = evaluate(start, f"--saved_model={model}", "--episodes=40", "--seed=3", f"--output={tmp_path / 'r.json'}")
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert (result["policy"], result["seed"], result["env"]) == ("sampled", 3, "catch")
+    task = result["tasks"]["catch"]
+    assert [e["number"] for e in task["episodes"]] == list(range(40))
+    assert [e["seed"] for e in task["episodes"]] == [seed_of(3, number) for number in range(40)]
+    assert {e["return"] for e in task["episodes"]} <= {-1.0, 1.0} and {e["length"] for e in task["episodes"]} == {9}
+    assert task["mean"] == pytest.approx(sum(e["return"] for e in task["episodes"]) / 40)
+    assert f"mean return {task['mean']:.2f} (95% CI" in done.out
+    assert not (tmp_path / "r.json.partial").exists()
+
+
+def test_greedy_is_said(start, model, tmp_path):
+    evaluate(start, f"--saved_model={model}", "--episodes=3", "--greedy", f"--output={tmp_path / 'r.json'}")
+    assert json.loads((tmp_path / "r.json").read_text())["policy"] == "greedy"
+
+
+def test_goes_on_after_an_interruption(start, model, tmp_path):
+    """What had ended is not played again, and the result is that of an evaluation in one go."""
+    partial = tmp_path / "r.json.partial"
+    arguments = (f"--saved_model={model}", "--episodes=1500", f"--output={tmp_path / 'r.json'}")
+    first = start(*arguments, command=EVALUATE)
+    first.wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) > 50, 60)
+    first.process.send_signal(signal.SIGINT)
+    assert first.finish(10) == 128 + signal.SIGINT, first.describe()
+    assert "To go on: impala-evaluate" in first.out and not first.err
+    kept = [json.loads(line) for line in partial.read_text().splitlines()[1:]]
+    assert 50 <= len(kept) < 1500
+    assert not (tmp_path / "r.json").exists()
+
+    evaluate(start, *arguments)
+    played = json.loads((tmp_path / "r.json").read_text())["tasks"]["catch"]["episodes"]
+    assert len(played) == 1500
+    for line in kept:
+        assert {**played[line["number"]], "task": "catch"} == line
+    evaluate(start, *arguments[:2], f"--output={tmp_path / 'whole.json'}")
+    assert json.loads((tmp_path / "whole.json").read_text())["tasks"]["catch"]["episodes"] == played
+
+
+def test_a_recurrent_model_of_two_tasks(start, tmp_path):
+    """Trained, exported and evaluated on both; instructions and all."""
+    run = start(
+        f"--env={','.join(WORLDS)}",
+        "--core=lstm",
+        "--num_actors=0",
+        "--envs_per_actor=4",
+        "--batch_size=4",
+        "--unroll_length=10",
+        "--total_frames=400",
+        f"--logdir={tmp_path / 'run'}",
+    )
+    assert run.finish(120) == 0, run.describe()
+    done = start(f"--logdir={tmp_path / 'run'}", f"--output={tmp_path / 'model'}", command=EXPORT)
+    assert done.finish(60) == 0, done.describe()
+    evaluate(start, f"--saved_model={tmp_path / 'model'}", "--episodes=4", f"--output={tmp_path / 'r.json'}")
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert tuple(result["tasks"]) == WORLDS
+    for task in result["tasks"].values():
+        assert len(task["episodes"]) == 4 and all(0 < e["length"] <= 64 for e in task["episodes"])
+
+
+def test_evaluation_needs_no_training_code(model, tmp_path):
+    """Nor Reverb: a machine that evaluates needs TensorFlow and the environments."""
+    program = (
+        "import sys; from impala_tf.evaluation import evaluate as e;"
+        f"e.run(e.Evaluation({str(model)!r}, {str(tmp_path / 'r.json')!r}, episodes=2), print, lambda: False);"
+        "print([m for m in sys.modules if m.split('.')[0] in ('reverb', 'tf_agents', 'keras') or m in"
+        "('impala_tf.learner', 'impala_tf.networks', 'impala_tf.transport', 'impala_tf.losses', 'impala_tf.export')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--saved_model is needed"),
+        (("--saved_model=MODEL",), "--output is needed"),
+        (("--saved_model=nowhere", "--output=NEW"), "there is no SavedModel"),
+        (("--saved_model=MODEL", "--output=OLD"), "exists already"),
+        (("--saved_model=MODEL", "--output=NEW", "--env=atari/pong"), "cannot play atari/pong: it takes observations"),
+        (("--saved_model=MODEL", "--output=NEW", "--env=catch,atari/pang"), "did you mean atari/pong"),
+        (("--saved_model=MODEL", "--output=NEW", "--env=atari58"), "unknown environment 'atari58'"),
+        (("--saved_model=MODEL", "--output=NEW", "--env=memory"), "cannot play memory"),
+        (("--saved_model=MODEL", "--output=NEW", "--episods=3"), "episodes"),
+        (("--saved_model=MODEL", "--output=NEW", "--video=film.avi"), ".mp4"),
+        (("--saved_model=DAMAGED", "--output=NEW"), "is damaged and cannot be loaded"),
+    ],
+)
+def test_refuses(start, error_of, model, tmp_path, arguments, message):
+    """In one line, with nothing overwritten and nothing left."""
+    (tmp_path / "old.json").write_text("mine")
+    shutil.copytree(model, tmp_path / "damaged")
+    graph = tmp_path / "damaged" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-1000])
+    paths = {"MODEL": model, "NEW": tmp_path / "r.json", "OLD": tmp_path / "old.json", "DAMAGED": tmp_path / "damaged"}
+    for name, path in paths.items():
+        arguments = tuple(argument.replace(name, str(path)) for argument in arguments)
+    assert message in error_of(start(*arguments, command=EVALUATE), within=30)
+    assert (tmp_path / "old.json").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged", "old.json"]
+
+
+def test_export_refuses(start, error_of, trained, tmp_path):
+    (tmp_path / "old").mkdir()
+    cases = {
+        (f"--logdir={trained.logdir}",): "--output is needed",
+        (f"--logdir={tmp_path / 'none'}", f"--output={tmp_path / 'new'}"): "there is no run",
+        (f"--logdir={trained.logdir}", f"--output={tmp_path / 'old'}"): "exists already",
+    }
+    for arguments, message in cases.items():
+        assert message in error_of(start(*arguments, command=EXPORT), within=30)
+    assert not list((tmp_path / "old").iterdir()) and not (tmp_path / "new").exists()
