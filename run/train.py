@@ -6,13 +6,14 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 
 from absl import app, flags, logging
 
 from impala_tf import flags as impala_flags
 from impala_tf import quiet
 from impala_tf.config import Config
-from impala_tf.errors import UserError
+from impala_tf.errors import UserError, one_line
 from impala_tf.runtime import layout
 from impala_tf.runtime.logdir import LogDir
 from impala_tf.runtime.signals import stop_on_signal
@@ -91,11 +92,13 @@ def _run_actor(config: Config) -> int:
 
 
 def _conclude(config: Config, received: list[int]) -> int:
-    """Draws the learning curve and says what there is now and what to do next."""
-    from impala_tf.runtime import curve
+    """Draws the learning curve, writes the model card and says what there is now and what to do next."""
+    from impala_tf.runtime import curve, model_card
 
     logdir = LogDir(config.run.logdir)
-    drawn = curve.draw(logdir, f"{config.environment.env}, seed {config.run.seed}")
+    title = f"{config.environment.env}, seed {config.run.seed}"
+    drawn = _could("learning curve could not be drawn", lambda: curve.draw(logdir, title))
+    written = _could("model card could not be written", lambda: model_card.write(logdir))
     arguments = [argument for argument in sys.argv[1:] if received or not argument.startswith("--total_frames=")]
     command = shlex.join(["impala-train", *arguments])
     _say("")
@@ -108,11 +111,22 @@ def _conclude(config: Config, received: list[int]) -> int:
     _say(f"  checkpoints  {logdir.checkpoints}")
     if drawn:
         _say(f"  curve        {logdir.curve}")
+    if written:
+        _say(f"  model card   {logdir.model_card}")
     if received:
         _say(f"To go on: {command}")
     else:
         _say(f"To train on: {command} --total_frames={2 * config.run.total_frames}")
     return 128 + received[0] if received else 0
+
+
+def _could(otherwise: str, do: Callable[[], bool]) -> bool:
+    """Whether `do` did something; what it fails of is said in a line, and is no failure of the run, which is saved."""
+    try:
+        return do()
+    except Exception as error:  # A full disk, a CSV file that somebody has edited, ...
+        _say(f"The {otherwise} ({one_line(error)}).")
+        return False
 
 
 def _main(argv: list[str]) -> int:

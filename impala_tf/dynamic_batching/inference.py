@@ -18,8 +18,8 @@ from impala_tf.transport.writer import UnrollWriter
 from impala_tf.unrolls import Unrolls
 
 _WAIT_SECONDS = 0.2
-# May be on their way into a full queue before acting stops; all of them are policy lag.
-_UNCONFIRMED_UNROLLS = 64
+# At most so many unrolls may be on their way into a full queue before acting stops; all of them are policy lag.
+_MOST_UNCONFIRMED = 64
 
 
 class Mailbox(Protocol):
@@ -103,6 +103,8 @@ class DynamicBatching:
         self._mailbox, self._writer, self._refresh = mailbox, writer, refresh
         self._say, self._log_interval = say, log_interval
         self._num_envs = mailbox.num_envs
+        # One of each environment, as where all are stepped together.
+        self._unconfirmed = min(mailbox.num_workers * mailbox.num_envs, _MOST_UNCONFIRMED)
         self._policy = Policy(agent, seed)
         initial = tree.map_structure(np.asarray, agent.initial_state(self._num_envs))
         self._groups = [
@@ -185,7 +187,7 @@ class DynamicBatching:
                     self._writer.write(unroll)
                     wrote = True
         clock.lap("writer")
-        while not self._writer.flush(_WAIT_SECONDS, unconfirmed=_UNCONFIRMED_UNROLLS) and not self._stop.is_set():
+        while not self._writer.flush(_WAIT_SECONDS, unconfirmed=self._unconfirmed) and not self._stop.is_set():
             pass  # Back-pressure: the queue is full.
         clock.lap("queue")
         return wrote

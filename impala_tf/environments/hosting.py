@@ -29,28 +29,46 @@ _KILL_SECONDS = 5.0
 class Hosted:
     """A function at work in a process of its own."""
 
-    def __init__(self, work: Callable[..., None], *args: Any):
-        """Starts it. `work`, a function of a module, and `args` are pickled."""
-        self._errors, writer = context.Pipe(duplex=False)
+    def __init__(self, work: Callable[..., Any], *args: Any):
+        """Starts it. `work`, a function of a module, `args` and what it returns are pickled."""
+        self._outcome, writer = context.Pipe(duplex=False)
         self.process = context.Process(target=_work, args=(writer, work, *args), daemon=True)
         with without_interrupts():
             self.process.start()
         writer.close()
 
+    def answer(self, seconds: float) -> Any:
+        """What its work returns.
+
+        Raises:
+          UserError: as its work does.
+          EnvironmentFailed: anything else ended it, or nothing came within `seconds`.
+        """
+        if not self._outcome.poll(seconds):
+            raise EnvironmentFailed(f"there was no answer within {seconds:g} s")
+        try:
+            answer, error = self._outcome.recv()
+        except EOFError:
+            error = EnvironmentFailed(f"its process {end_of(self.process)}")
+        if error is not None:
+            raise error
+        return answer
+
     @property
     def error(self) -> Exception | None:
-        """What ended it, None while it runs: a `UserError` of its work, or an `EnvironmentFailed`."""
+        """What ended work that is for ever, None while it runs: a `UserError` of it, or an `EnvironmentFailed`."""
         if self.process.is_alive():
             return None
-        with contextlib.suppress(EOFError):
-            if self._errors.poll():
-                return self._errors.recv()
+        try:
+            self.answer(0.0)
+        except (UserError, EnvironmentFailed) as error:
+            return error
         return EnvironmentFailed(f"its process {end_of(self.process)}")
 
     def end(self) -> None:
         """Ends it and what it has started."""
         end([self.process], 0.0)
-        self._errors.close()
+        self._outcome.close()
 
 
 def end(processes: Sequence[Any], seconds: float) -> None:
@@ -104,13 +122,12 @@ def end_with_parent() -> None:
     fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
-def _work(writer: Any, work: Callable[..., None], *args: Any) -> None:
+def _work(writer: Any, work: Callable[..., Any], *args: Any) -> None:
     end_with_parent()
+    answer, failure = None, None
     try:
-        work(*args)
-    except (EOFError, BrokenPipeError):
-        pass  # The parent is gone.
-    except UserError as error:
-        writer.send(error)
+        answer = work(*args)
     except Exception as error:
-        writer.send(EnvironmentFailed(one_line(error)))
+        failure = error if isinstance(error, UserError) else EnvironmentFailed(one_line(error))
+    with contextlib.suppress(BrokenPipeError):  # The parent is gone.
+        writer.send((answer, failure))

@@ -23,8 +23,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import write_to_shared_memory
 
 from impala_tf.environments.base import EnvironmentFailed
-from impala_tf.environments.hosting import context, end, end_of, end_with_parent, without_interrupts
-from impala_tf.errors import UserError, one_line
+from impala_tf.environments.hosting import Hosted, end, end_of, end_with_parent, without_interrupts
+from impala_tf.errors import one_line
 
 _CLOSE_SECONDS = 5.0
 _TERMINATE_SECONDS = 1.0
@@ -41,25 +41,13 @@ def describe(name: str, make: Make, deadline: float) -> tuple[Space, Space]:
       UserError: as `make` does.
       EnvironmentFailed: anything else went wrong there, or it took more than `deadline` seconds.
     """
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_describe, args=(make, writer), daemon=True)
-    with without_interrupts():
-        process.start()
-    writer.close()
+    hosted = Hosted(_spaces, make)
     try:
-        if not reader.poll(deadline):
-            raise EnvironmentFailed(f"{name}: it could not be made within {deadline:g} s")
-        answer = reader.recv()
-    except EOFError:
-        raise EnvironmentFailed(f"{name}: it could not be made: its process {end_of(process)}") from None
+        return hosted.answer(deadline)
+    except EnvironmentFailed as error:
+        raise EnvironmentFailed(f"{name}: it could not be made: {error}") from None
     finally:
-        reader.close()
-        end([process], _TERMINATE_SECONDS)
-    if isinstance(answer, UserError):
-        raise answer
-    if isinstance(answer, str):
-        raise EnvironmentFailed(f"{name}: it could not be made: {answer}")
-    return answer
+        hosted.end()
 
 
 class Instances(AsyncVectorEnv):
@@ -170,17 +158,9 @@ class _Spaces(gymnasium.Env):
 # What follows runs in the processes.
 
 
-def _describe(make: Make, writer: Any) -> None:
-    end_with_parent()
-    try:
-        env = make()
-    except UserError as error:
-        writer.send(error)
-    except Exception as error:
-        writer.send(_text(error))
-    else:
-        writer.send((env.observation_space, env.action_space))
-        env.close()
+def _spaces(make: Make) -> tuple[Space, Space]:
+    with contextlib.closing(make()) as env:
+        return env.observation_space, env.action_space
 
 
 def _host(make, index, _, pipe, parent_pipe, shared_memory, error_queue, autoreset_mode) -> None:

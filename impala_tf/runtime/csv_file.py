@@ -39,3 +39,13 @@ class CSVFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def read(path: pathlib.Path) -> Any:
+    """The file's rows as a pandas.DataFrame; None where there is no file yet, or no row in it."""
+    import pandas as pd  # Takes a second; only needed at the end of a run.
+
+    if not path.exists() or not path.stat().st_size:
+        return None
+    rows = pd.read_csv(path)
+    return rows if len(rows) else None

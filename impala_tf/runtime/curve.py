@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from impala_tf.runtime.logdir import LogDir
+from impala_tf.runtime import csv_file
+from impala_tf.runtime.logdir import LogDir, replacing
 
 
 def draw(logdir: LogDir, title: str) -> bool:
@@ -21,21 +22,18 @@ def draw(logdir: LogDir, title: str) -> bool:
       False, and nothing is written, if no episode had ended yet.
     """
     import matplotlib.figure  # Takes a second; only needed at the end of a run.
-    import pandas as pd
 
-    if not logdir.progress.exists():
+    run, tasks = csv_file.read(logdir.progress), csv_file.read(logdir.tasks)
+    if run is None or run["mean_return_100"].isna().all():
         return False
-    run = pd.read_csv(logdir.progress)
-    if run["mean_return_100"].notna().sum() == 0:
-        return False
-    tasks = pd.read_csv(logdir.tasks) if logdir.tasks.exists() else None
     if tasks is None:
         figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
         _curve(figure.subplots(), run, "return, mean of the last 100 episodes")
     else:
         figure = _grid(matplotlib.figure.Figure, run, tasks)
     figure.suptitle(title)
-    figure.savefig(logdir.curve, dpi=120)
+    with replacing(logdir.curve) as partial:
+        figure.savefig(partial, dpi=120)
     return True
 
 

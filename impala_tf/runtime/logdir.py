@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from impala_tf import config as config_lib
@@ -21,9 +23,11 @@ class LogDir:
       checkpoints: folder of the checkpoints.
       progress: progress.csv, one row per log interval.
       tasks: tasks.csv, one row per log interval and task; only where there are several tasks.
+      evaluations: evaluations.csv, one row per evaluated checkpoint and task; only where it has been evaluated.
       exports: folder of the SavedModels.
       evaluation_results: folder of their evaluations' results.
       curve: learning_curve.png.
+      model_card: model_card.md, what was trained, how, and how well it does.
       tensorboard: folder of TensorBoard's event files.
       logs: folder of what each process wrote to its standard error.
     """
@@ -34,9 +38,11 @@ class LogDir:
         self.checkpoints = self.path / "checkpoints"
         self.progress = self.path / "progress.csv"
         self.tasks = self.path / "tasks.csv"
+        self.evaluations = self.path / "evaluations.csv"
         self.exports = self.path / "exports"
         self.evaluation_results = self.path / "evaluations"
         self.curve = self.path / "learning_curve.png"
+        self.model_card = self.path / "model_card.md"
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"
 
@@ -129,10 +135,17 @@ def saved(checkpoints: pathlib.Path) -> list[pathlib.Path]:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that a reader finds the old file or the new one, never half of one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Writes JSON, whole or not at all."""
+    with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Another name to write under, renamed at the end: a reader finds the old file or the new one, never half of it."""
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

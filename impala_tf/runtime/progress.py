@@ -13,7 +13,7 @@ import tensorflow as tf
 from impala_tf import suites
 from impala_tf.runtime.csv_file import CSVFile
 from impala_tf.runtime.logdir import LogDir
-from impala_tf.runtime.task_log import TaskLog
+from impala_tf.runtime.task_log import TaskLog, summary
 from impala_tf.structures import Trajectory
 
 _WINDOW_SECONDS = 10
@@ -124,6 +124,7 @@ class Progress:
         span = max(now - then, 1e-9)
         fps = (self._frames - frames_then) / span
         lags = np.concatenate([lag.reshape(-1) for lag in self._lags])
+        tasks = self._task_log.rows() if self._task_log else []
         row = {
             "time": time.time(),
             "seconds": self._seconds_before + seconds,
@@ -138,7 +139,7 @@ class Progress:
             "policy_lag_max": int(lags.max()),
             "learner_waiting": self._waiting / max(now - self._interval_start, 1e-9),
             "refused_updates": refused,
-            **self._scores(),
+            **self._scores(tasks),
         }
         for name in self._metrics[0]:
             row[name] = float(np.mean([metrics[name] for metrics in self._metrics]))
@@ -153,22 +154,22 @@ class Progress:
             f"{row['learner_steps_per_second']:.1f} steps/s  {_duration(left)} left"
             + (f"  {refused} updates refused" if refused else "")
         )
-        if self._task_log and (lines := self._task_log.lines()):
+        if self._task_log and (lines := self._task_log.lines(tasks)):
             self._say(lines)
         # Last, since a full disk makes it fail.
         self._csv.write(row)
         if self._task_log:
-            self._task_log.write(self._frames, self._tensorboard)
+            self._task_log.write(tasks, self._frames, self._tensorboard)
         with self._tensorboard.as_default(step=self._frames):
             for name, value in row.items():
                 if name not in ("time", "frames"):
                     tf.summary.scalar(_TENSORBOARD_GROUPS.get(name, "loss") + "/" + name, value)
         self._tensorboard.flush()
 
-    def _scores(self) -> dict[str, float]:
+    def _scores(self, tasks: list[dict[str, Any]]) -> dict[str, float]:
         """Human-normalised scores, where the tasks have references."""
         if self._task_log:
-            return self._task_log.summary()
+            return summary(tasks)
         own = suites.human_normalised(self._tasks[0], self.mean_return)
         return {} if own is None else {"human_normalised": own}
 

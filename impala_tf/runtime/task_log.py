@@ -70,7 +70,7 @@ class TaskLog:
             self._tasks[task]["returns"].append(float(value))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per task."""
+        """One row per task, for `lines`, `write` and `summary`; "human_normalised" is None without references."""
         rows = []
         for name, task in zip(self._names, self._tasks):
             mean = float(np.mean(task["returns"])) if task["returns"] else float("nan")
@@ -80,51 +80,46 @@ class TaskLog:
                     "task_frames": task["frames"],
                     "episodes": task["episodes"],
                     "mean_return_100": mean,
-                    "human_normalised": score(name, mean),
+                    "human_normalised": suites.human_normalised(name, mean),
                 }
             )
         return rows
 
-    def summary(self) -> dict[str, float]:
-        """Human-normalised scores over the tasks that have references; NaN until each of them ended an episode."""
-        scores = np.array([score(name, 0.0) for name in self._names])
-        scores = np.array([row["human_normalised"] for row in self.rows()])[~np.isnan(scores)]
-        if not len(scores):
-            return {}
-        return {
-            "human_normalised_median": float(np.median(scores)),
-            "human_normalised_mean": float(np.mean(scores)),
-            "human_normalised_mean_capped": float(np.mean(np.minimum(scores, 1.0))),
-        }
-
-    def lines(self) -> str:
+    def lines(self, rows: Sequence[dict[str, Any]]) -> str:
         """The tasks for the console; empty where it is not time to show so many."""
         if len(self._names) > _FEW_TASKS and time.monotonic() - self._said < _MANY_TASKS_SECONDS:
             return ""
         self._said = time.monotonic()
         parts = []
-        for row in self.rows():
+        for row in rows:
             shown = f"{row['task'].rpartition('/')[2]} {row['mean_return_100']:.1f}"
-            share = "" if np.isnan(row["human_normalised"]) else f"({row['human_normalised']:.0%})"
+            score = row["human_normalised"]
+            share = "" if score is None or np.isnan(score) else f"({score:.0%})"
             parts.append(shown.replace(" ", "\u00a0") + ("\u00a0" + share if share else ""))
         text = textwrap.fill(", ".join(parts), _CONSOLE_WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
         return text.replace("\u00a0", " ")
 
-    def write(self, frames: int, tensorboard: tf.summary.SummaryWriter) -> None:
+    def write(self, rows: Sequence[dict[str, Any]], frames: int, tensorboard: tf.summary.SummaryWriter) -> None:
         """Writes a row and TensorBoard points per task at `frames` of the whole run."""
-        rows = self.rows()
         self._csv.write(*({"frames": frames, **row} for row in rows))
         with tensorboard.as_default(step=frames):
             for row in rows:
-                for name in ("task_frames", "episodes", "mean_return_100", "human_normalised"):
-                    tf.summary.scalar(f"task_{name}/{row['task']}", row[name])
+                for name, value in row.items():
+                    if name != "task" and value is not None:
+                        tf.summary.scalar(f"task_{name}/{row['task']}", value)
 
     def close(self) -> None:
         """Closes the log."""
         self._csv.close()
 
 
-def score(name: str, mean_return: float) -> float:
-    """Human-normalised score of a mean return; NaN for a task without references, or a return that is NaN."""
-    value = suites.human_normalised(name, mean_return)
-    return float("nan") if value is None else value
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Human-normalised scores over the tasks that have references; NaN until each of them ended an episode."""
+    scores = [row["human_normalised"] for row in rows if row["human_normalised"] is not None]
+    if not scores:
+        return {}
+    return {
+        "human_normalised_median": float(np.median(scores)),
+        "human_normalised_mean": float(np.mean(scores)),
+        "human_normalised_mean_capped": float(np.mean(np.minimum(scores, 1.0))),
+    }

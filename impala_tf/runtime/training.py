@@ -208,8 +208,10 @@ class Training:
 
     def _save(self, final: bool = False) -> None:
         """Writes a checkpoint. One that fails in mid-run is reported and tried again; the last one must succeed."""
+        sizes = [variable.shape.num_elements() for variable in self.agent.trainable_variables]
+        facts = {"learner_step": self.step_count, "parameters": sum(sizes)}  # For the model card.
         try:
-            self._checkpointer.save(self.frames, self._progress.state())
+            self._checkpointer.save(self.frames, {**self._progress.state(), **facts})
         except (OSError, tf.errors.OpError) as error:
             message = f"The checkpoint at {self.frames:,} frames could not be written ({error}). Is the disk full?"
             if final:

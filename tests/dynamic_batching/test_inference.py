@@ -186,3 +186,43 @@ def test_a_policy_that_is_not_finite_is_told():
             while time.monotonic() < deadline:
                 inference.check()
                 time.sleep(0.05)
+
+
+class _CountingWriter(UnrollWriter):
+    written = 0
+
+    def write(self, unroll):
+        super().write(unroll)
+        self.written += 1
+
+
+def test_acting_stops_where_the_queue_is_full():
+    """What may wait outside of it is one unroll of each environment, which is all policy lag."""
+    spec, queue_size = environments.spec("counting"), 12
+    agent = Agent(spec, torso="mlp", core="none", seed=1)
+    variables = LocalVariables(agent.trainable_variables, agent.trainable_variables)
+    variables.publish(0)
+    config = server.load_config("on_policy")
+    server.set_queue_size(config, queue_size, BATCH)
+    signature = trajectory_signature(spec, agent.core_state_spec, UNROLL_LENGTH)
+    with server.Server(config, {TRAJECTORIES: signature}, port=0) as running:
+        mailbox, writer = PolicyMailbox(spec, WORKERS, NUM_ENVS), _CountingWriter(running.address)
+        arguments = (mailbox, agent, writer, variables.refresh, UNROLL_LENGTH, [0] * WORKERS)
+        inference = DynamicBatching(*arguments, seed=1, say=lambda _: None, log_interval=1.0)
+        made = [environments.make("counting", NUM_ENVS, seed=i) for i in range(WORKERS)]
+        workers = [_Worker(mailbox.worker(i), environment, 0.0) for i, environment in enumerate(made)]
+        inference.start()
+        for worker in workers:
+            worker.start()
+        before, deadline = -1, time.monotonic() + 60
+        while writer.written > before or writer.written < queue_size:
+            assert time.monotonic() < deadline
+            before = writer.written
+            time.sleep(1.0)
+        inference.check()
+        inference.stop(timeout=5)
+        for worker in workers:
+            worker.stopped.set()
+            worker.join(5)
+    # In the policy step that found the queue full, each worker may have finished another unroll per environment.
+    assert queue_size + WORKERS * NUM_ENVS < writer.written <= queue_size + 2 * WORKERS * NUM_ENVS

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from impala_tf.config import NetworkConfig
 from impala_tf.environments import instructions
 from impala_tf.errors import UserError
+from impala_tf.networks import cores, torsos
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec
 
@@ -238,3 +242,12 @@ def test_other_dictionaries_are_refused():
     spec = environment(SMALL, 4)
     with pytest.raises(UserError, match="must be one array"):
         Agent(spec._replace(observation={"image": spec.observation, "depth": spec.observation}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "names"), [("torso", torsos.NAMES), ("core", cores.NAMES), ("lstm_kernel", cores.KERNELS)]
+)
+def test_the_settings_have_the_choices_that_there_are(setting, names):
+    """`config` does not import them, since they import TensorFlow."""
+    (field,) = [field for field in dataclasses.fields(NetworkConfig) if field.name == setting]
+    assert field.metadata["choices"] == names

@@ -67,6 +67,9 @@ def test_what_a_run_leaves(first, logdir, frames_saved):
     assert np.isfinite(rows[["total_loss", "entropy", "gradient_norm", "fps_run"]]).all(axis=None)
     assert (rows["refused_updates"] == 0).all()
     assert (logdir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    card = (logdir / "model_card.md").read_text()
+    assert "| environment frames | 4,000 |" in card and f"| learner steps | {4000 // BATCH} |" in card
+    assert str(logdir / "model_card.md") in first.out
     assert (logdir / "config.json").exists()
     assert 1 <= len(frames_saved(logdir)) <= 3
     events = EventAccumulator(str(logdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
@@ -94,13 +97,15 @@ def test_the_learning_rate_follows_the_frames_of_all_starts(second, logdir):
 
 def test_a_finished_run_is_left_alone(second, start, logdir, frames_saved):
     def contents():
-        return {path: path.stat().st_mtime_ns for path in logdir.rglob("*") if path.is_file() and path.suffix != ".png"}
+        drawn_anew = (".lock", "learning_curve.png", "model_card.md")
+        files = (path for path in logdir.rglob("*") if path.is_file() and path.name not in drawn_anew)
+        return {path: path.stat().st_mtime_ns for path in files}
 
-    before = {path: time for path, time in contents().items() if path.name != ".lock"}
+    before = contents()
     again = start(*SETTINGS, "--num_actors=1", f"--logdir={logdir}", "--total_frames=8000")
     assert again.finish(15) == 0, again.describe()
     assert "has its frames already: 8,000 of 8,000" in again.out
-    assert {path: time for path, time in contents().items() if path.name != ".lock"} == before
+    assert contents() == before
 
 
 def test_damaged_checkpoints(second, start, start_shared, logdir, frames_saved, error_of, resumed_at):
