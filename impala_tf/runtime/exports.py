@@ -10,8 +10,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from impala_tf.config import Config
+from impala_tf.environments.base import EnvironmentFailed
 from impala_tf.environments.hosting import Hosted
-from impala_tf.errors import one_line
+from impala_tf.errors import UserError, one_line
 from impala_tf.evaluation import evaluate
 from impala_tf.evaluation.evaluate import Evaluation
 from impala_tf.export import Exporter
@@ -71,9 +72,10 @@ class Exports:
         assert self._evaluation is not None
         process, self._process = self._process, None
         try:
+            process.answer(0.0)
             self._log(json.loads(pathlib.Path(self._evaluation.output).read_text()))
-        except OSError:
-            self._say(f"The evaluation at {self._evaluated:,} frames failed: {one_line(process.error)}")
+        except (UserError, EnvironmentFailed) as error:
+            self._say(f"The evaluation at {self._evaluated:,} frames failed: {one_line(error)}")
         process.end()
 
     def finish(self, stop: threading.Event) -> None:
