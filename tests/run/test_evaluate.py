@@ -87,19 +87,19 @@ def test_greedy_is_said(start, model, tmp_path):
 def test_goes_on_after_an_interruption(start, model, tmp_path):
     """What had ended is not played again, and the result is that of an evaluation in one go."""
     partial = tmp_path / "r.json.partial"
-    arguments = (f"--saved_model={model}", "--episodes=1500", f"--output={tmp_path / 'r.json'}")
+    arguments = (f"--saved_model={model}", "--episodes=600", f"--output={tmp_path / 'r.json'}")
     first = start(*arguments, command=EVALUATE)
     first.wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) > 50, 60)
     first.process.send_signal(signal.SIGINT)
     assert first.finish(10) == 128 + signal.SIGINT, first.describe()
     assert "To go on: impala-evaluate" in first.out and not first.err
     kept = [json.loads(line) for line in partial.read_text().splitlines()[1:]]
-    assert 50 <= len(kept) < 1500
+    assert 50 <= len(kept) < 600
     assert not (tmp_path / "r.json").exists()
 
     evaluate(start, *arguments)
     played = json.loads((tmp_path / "r.json").read_text())["tasks"]["catch"]["episodes"]
-    assert len(played) == 1500
+    assert len(played) == 600
     for line in kept:
         assert {**played[line["number"]], "task": "catch"} == line
     evaluate(start, *arguments[:2], f"--output={tmp_path / 'whole.json'}")
@@ -133,7 +133,7 @@ def test_evaluation_needs_no_training_code(model, tmp_path):
     program = (
         "import sys; from impala_tf.evaluation import evaluate as e;"
         f"e.run(e.Evaluation({str(model)!r}, {str(tmp_path / 'r.json')!r}, episodes=2), print, lambda: False);"
-        "print([m for m in sys.modules if m.split('.')[0] in ('reverb', 'tf_agents', 'keras') or m in"
+        "print([m for m in sys.modules if m.split('.')[0] in ('reverb', 'tf_agents') or m in"
         "('impala_tf.learner', 'impala_tf.networks', 'impala_tf.transport', 'impala_tf.losses', 'impala_tf.export')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90)
