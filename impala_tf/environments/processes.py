@@ -23,6 +23,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import write_to_shared_memory
 
 from impala_tf.environments.base import EnvironmentFailed
+from impala_tf.environments.gymnasium_env import action_names
 from impala_tf.environments.hosting import context, end, end_of, end_with_parent, without_interrupts
 from impala_tf.errors import UserError, one_line
 
@@ -34,8 +35,8 @@ Make = Callable[[], gymnasium.Env]
 """Makes one instance. It is pickled: a function of a module, or a `functools.partial` of one."""
 
 
-def describe(name: str, make: Make, deadline: float) -> tuple[Space, Space]:
-    """Observation and action space, from an instance that is made in a process of its own and closed again.
+def describe(name: str, make: Make, deadline: float) -> tuple[Space, Space, tuple[str, ...]]:
+    """Observation and action space and action names, from an instance made in a process of its own and closed again.
 
     Raises:
       UserError: as `make` does.
@@ -70,7 +71,7 @@ class Instances(AsyncVectorEnv):
     Args:
       name: of the environment, for messages.
       make: makes an instance.
-      spaces: observation and action space, from `describe`.
+      spaces: observation and action space, as `describe` has found them.
       num_envs: instances.
       deadline: seconds in which all of them must be made, and then answer each time.
 
@@ -179,7 +180,7 @@ def _describe(make: Make, writer: Any) -> None:
     except Exception as error:
         writer.send(_text(error))
     else:
-        writer.send((env.observation_space, env.action_space))
+        writer.send((env.observation_space, env.action_space, action_names(env)))
         env.close()
 
 
