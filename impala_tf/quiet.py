@@ -8,6 +8,7 @@ They reach standard error by several ways:
   `environment()`.
 - Python's SyntaxWarnings about TF-Agents' source, where it was installed without being compiled, and an old pygame's
   warning about pkg_resources: `environment()`.
+- A search for sound cards when pygame, which draws some of Gymnasium's environments, starts: `environment()`.
 - Reverb's and XLA's lines, written to file descriptor 2 without any switch; `native_stderr()`.
 
 TF_CPP_MIN_LOG_LEVEL=0 in the environment shows everything.
@@ -29,6 +30,7 @@ def environment() -> None:
     """Sets what the libraries read when they are loaded; `import impala_tf` calls it. What the user has set stays."""
     os.environ.setdefault(_LEVEL, "3")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     if not _show_everything():
         # For a file that is being compiled, the module is its path without the ending.
         warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*\btf_agents\b")

@@ -49,12 +49,15 @@ class EnvironmentSpec(NamedTuple):
       frames_per_step: environment frames per agent step (the action repeat).
       frame_stack: the observation is a uint8 image whose 4 channels are successive frames in grey, the newest last.
         Where a game has just begun (`episode_length` is not 0), the channels before the newest are 0.
+      action_names: one short name for each action, in their order; () where nothing names them. For who looks on:
+        environments whose actions have other names look the same to an agent.
     """
 
     observation: Any
     num_actions: int
     frames_per_step: int
     frame_stack: bool = False
+    action_names: tuple[str, ...] = ()
 
 
 class EnvironmentOutput(NamedTuple):

@@ -32,7 +32,15 @@ _FORMS = f"atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<level>, gy
 
 
 def make(
-    env_id: str, num_envs: int, seed: int, *, processes: bool = False, deadline: float = 300.0, **options: Any
+    env_id: str,
+    num_envs: int,
+    seed: int,
+    *,
+    processes: bool = False,
+    deadline: float = 300.0,
+    autoreset: bool = True,
+    render: bool = False,
+    **options: Any,
 ) -> BatchedEnvironment:
     """Makes a batch of instances of one environment.
 
@@ -42,16 +50,22 @@ def make(
       seed: non-negative; what it determines is documented at each environment.
       processes: each instance in a process of its own. The built-in environments and Atari games never are.
       deadline: seconds in which those in processes of their own must answer.
+      autoreset: without it, only the first episode of each instance is asked for: what an instance shows after its end
+        is not to be looked at, and environments that are slow to start an episode do not start another. Those that
+        are not Gymnasium's take no notice.
+      render: `BatchedEnvironment.render` will be called; only in this process.
       **options: those that begin with dmlab_ are `LabEnv`'s, without it, and the others `AtariEnvironment`'s; other
         environments have none, and take no notice.
 
     Raises:
-      UserError: unknown id (names the nearest), missing package, number out of range.
+      UserError: unknown id (names the nearest), missing package, number out of range, `render` with `processes`.
     """
     if num_envs < 1:
         raise UserError(f"the number of environments must be at least 1, got {num_envs}")
     if seed < 0:
         raise UserError(f"the seed must not be negative, got {seed}")
+    if render and processes:
+        raise UserError("instances in processes of their own cannot be drawn: make them with processes=False")
     family, _, name = env_id.partition("/")
     if env_id in _BUILT_IN:
         return _of(env_id, _BUILT_IN[env_id])(num_envs, seed)
@@ -59,8 +73,8 @@ def make(
         raise _unknown(env_id)
     if family == "atari":
         own = {key: value for key, value in options.items() if not key.startswith("dmlab_")}
-        return _of("atari", "AtariEnvironment")(name, num_envs, seed, **own)
-    hosting = {"processes": processes, "deadline": deadline}
+        return _of("atari", "AtariEnvironment")(name, num_envs, seed, render=render, **own)
+    hosting = {"processes": processes, "deadline": deadline, "autoreset": autoreset, "render": render}
     if family == "gymnasium":
         return _of("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed, **hosting)
     if family == "minigrid":

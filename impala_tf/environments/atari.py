@@ -1,13 +1,14 @@
 """Atari games through ALE's native vector environment, preprocessed as in the paper (Table G.1).
 
 An agent step is 4 environment frames with the same action; the pixel-wise maximum of the last two, in gray, reduced to
-84 x 84, joins the previous three. A game starts after 0 to 30 no-op frames and ends after at most 108,000 frames.
+84 x 84, joins the previous three. A game starts after up to 30 no-op frames and ends after at most 108,000 frames.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import io
 import re
 from typing import Any
@@ -20,6 +21,7 @@ from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 FRAMES_PER_STEP = 4
 MAX_NOOPS = 30
+HEIGHT, WIDTH = 210, 160
 
 # The console's 18 actions are NOOP, FIRE, eight directions, and these with FIRE. Skiing alone has nine, without FIRE.
 _ALL_ACTIONS = 18
@@ -33,6 +35,9 @@ class AtariEnvironment(BatchedEnvironment):
     loss of a life ends the episode for learning (`terminated`) but not the game: play, the frame stack and the reported
     return and length of the game go on across it.
 
+    The first game of an instance, the one that an evaluation plays, starts after 1 to 30 no-op frames, all equally
+    likely; those after an automatic reset after 0 to 30.
+
     Args:
       game: for example "ms_pacman"; see `rom`.
       num_envs: instances.
@@ -44,6 +49,8 @@ class AtariEnvironment(BatchedEnvironment):
       life_loss_ends_episode: as above; without it only the end of the game terminates.
       max_frames_per_episode: environment frames after the no-ops at which a game is truncated.
       env_threads: threads that step the instances; 0 for one per core.
+      render: `render` will be called. It shows what ALE shows in colour, 210 x 160, of a second engine that plays the
+        game of instance 0: the pixel-wise maximum of the last two frames, too.
 
     Raises:
       UserError: unknown game, missing package, option out of range.
@@ -61,6 +68,7 @@ class AtariEnvironment(BatchedEnvironment):
         life_loss_ends_episode: bool = True,
         max_frames_per_episode: int = 108_000,
         env_threads: int = 0,
+        render: bool = False,
     ):
         if not 0 <= sticky_actions <= 1:
             raise UserError(f"the probability of sticky actions must lie in [0, 1], got {sticky_actions}")
@@ -69,25 +77,27 @@ class AtariEnvironment(BatchedEnvironment):
         game = rom(game)
         from ale_py.vector_env import AtariVectorEnv
 
+        make = functools.partial(
+            AtariVectorEnv,
+            game,
+            autoreset_mode="SameStep",
+            stack_num=1,  # Stacked below: that is three times faster than transposing ALE's stacks.
+            noop_max=MAX_NOOPS + 1,  # ALE's bound is exclusive.
+            # `episodic_life` would reset the game whenever a life is lost; `life_loss_info` only tells of it.
+            episodic_life=False,
+            life_loss_info=life_loss_ends_episode,
+            max_num_frames_per_episode=max_frames_per_episode,
+            repeat_action_probability=sticky_actions,
+            full_action_space=full_action_set,
+            use_fire_reset=fire_on_reset,
+            reward_clipping=False,
+        )
         # ALE announces a directory of one's own (ALE_ROMS_DIR) on stdout each time.
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._env: Any = AtariVectorEnv(
-                    game,
-                    num_envs,
-                    autoreset_mode="SameStep",
-                    num_threads=env_threads,
-                    stack_num=1,  # Stacked below: that is three times faster than transposing ALE's stacks.
-                    noop_max=MAX_NOOPS + 1,  # ALE's bound is exclusive.
-                    # `episodic_life` would reset the game whenever a life is lost; `life_loss_info` only tells of it.
-                    episodic_life=False,
-                    life_loss_info=life_loss_ends_episode,
-                    max_num_frames_per_episode=max_frames_per_episode,
-                    repeat_action_probability=sticky_actions,
-                    full_action_space=full_action_set,
-                    use_fire_reset=fire_on_reset,
-                    reward_clipping=False,
-                )
+                self._env: Any = make(num_envs=num_envs, num_threads=env_threads)
+                in_colour = {"grayscale": False, "img_height": HEIGHT, "img_width": WIDTH}
+                self._screen: Any = make(num_envs=1, num_threads=1, **in_colour) if render else None
         except OSError as error:
             raise UserError(f"the ROM of {game} cannot be read: {error}; check ALE_ROMS_DIR") from error
         self.num_envs = num_envs
@@ -98,7 +108,10 @@ class AtariEnvironment(BatchedEnvironment):
             _ALL_ACTIONS if full_action_set else num_actions,
             FRAMES_PER_STEP,
             frame_stack=True,
+            action_names=_names(self._env, full_action_set),
         )
+        # A game that has FIRE starts with a frame of it.
+        self._frames_without_noops = int(fire_on_reset and "FIRE" in _names(self._env))
         self._seeds = instance_seeds(seed, num_envs)
         self._games = Games(num_envs)
         # The last four frames of each pixel as the bytes of one number, oldest in the lowest.
@@ -107,16 +120,28 @@ class AtariEnvironment(BatchedEnvironment):
 
     def reset(self) -> EnvironmentOutput:
         frames, info = self._env.reset(seed=self._seeds)
+        # Starts without a no-op are drawn again, each from a seed that the one before determines. Not with the other
+        # starts and not more than needed: ALE reads the ROM each time.
+        while (again := info["episode_frame_number"] == self._frames_without_noops).any():
+            self._seeds[again] = [instance_seeds(int(seed), 1)[0] for seed in self._seeds[again]]
+            frames, info = self._env.reset(seed=self._seeds[again], options={"reset_mask": again})
+        if self._screen is not None:
+            self._shown = self._screen.reset(seed=self._seeds[:1])[0][0, 0]
         self._frame_number = info["episode_frame_number"]
         return self._games.first_output(self._push(frames, new_game=np.ones(self.num_envs, bool)))
 
     def send(self, actions: np.ndarray) -> None:
         # ALE's threads would wait for ever after an action out of range, hence the check.
         actions = self._check(actions)
-        self._env.send(_WITHOUT_FIRE[actions] if self._without_fire else actions)
+        actions = _WITHOUT_FIRE[actions] if self._without_fire else actions
+        self._env.send(actions)
+        if self._screen is not None:
+            self._screen.send(actions[:1])
 
     def receive(self) -> EnvironmentOutput:
         frames, reward, terminated, truncated, info = self._env.recv()
+        if self._screen is not None:
+            self._shown = self._screen.recv()[0][0, 0]
         # A game that goes on has advanced by exactly one action repeat. The number of lives does not tell the loss of
         # one from the end of the game: some games show 0 at their start (Amidar), and some give lives.
         goes_on = info["episode_frame_number"] == self._frame_number + FRAMES_PER_STEP
@@ -124,8 +149,11 @@ class AtariEnvironment(BatchedEnvironment):
         self._frame_number = info["episode_frame_number"]
         return self._games.output(self._push(frames, new_game), reward, terminated, truncated, new_game)
 
+    def render(self) -> np.ndarray:
+        return self._shown.copy()
+
     def close(self) -> None:
-        del self._env  # Joins ALE's threads.
+        del self._env, self._screen  # Joins ALE's threads.
 
     def _push(self, frames: np.ndarray, new_game: np.ndarray) -> np.ndarray:
         """Appends the newest frames, uint8 [B, 1, 84, 84], to the stacks; returns them as uint8 [B, 84, 84, 4]."""
@@ -135,6 +163,13 @@ class AtariEnvironment(BatchedEnvironment):
         observation[..., 3] = frames[:, 0]
         self._stack = stack
         return observation
+
+
+def _names(env: Any, full_action_set: bool = False) -> tuple[str, ...]:
+    """ALE's names of the actions that the game uses, or of all."""
+    from ale_py import Action
+
+    return tuple(action.name for action in (Action if full_action_set else env.ale.get_action_set()))
 
 
 def games() -> list[str]:

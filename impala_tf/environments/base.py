@@ -59,6 +59,17 @@ class BatchedEnvironment(abc.ABC):
         """The second half of `step`: waits for every instance. Called once after each `send`."""
         return self.step(self._sent)
 
+    def render(self) -> np.ndarray:
+        """What instance 0 shows now, uint8 [height, width, 3], RGB, in the engine's own resolution where it has one.
+
+        After a step that ended an episode, that is the first moment of the next one. Called after `reset`, and only
+        where `environments.make` was told that it would be.
+
+        Raises:
+          UserError: drawing needs a package that is not installed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} shows nothing")
+
     def close(self) -> None:  # noqa: B027 - most have nothing to release.
         """Releases what the environment holds; nothing may be called after it."""
 
@@ -82,6 +93,22 @@ def empty_output(spec: EnvironmentSpec, num_envs: int) -> EnvironmentOutput:
         episode_return=np.zeros(num_envs, np.float32),
         episode_length=np.zeros(num_envs, np.int32),
     )
+
+
+def as_image(observation: np.ndarray) -> np.ndarray:
+    """One observation of any spec as uint8 [height, width, 3].
+
+    Of successive frames in channels it is the newest, in grey; numbers other than uint8 are cut to [0, 1]; a vector is
+    one row.
+    """
+    if observation.dtype != np.uint8:
+        observation = np.rint(np.clip(observation.astype(np.float64), 0, 1) * 255).astype(np.uint8)
+    if observation.ndim == 1:
+        observation = observation[None]
+    if observation.ndim == 2:
+        observation = observation[..., None]
+    rgb = observation if observation.shape[-1] == 3 else observation[..., -1:].repeat(3, axis=-1)
+    return np.ascontiguousarray(rgb)
 
 
 class Games:

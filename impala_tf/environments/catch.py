@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games
+from impala_tf.environments.base import BatchedEnvironment, Games, as_image
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 ROWS, COLUMNS = 10, 5
@@ -22,7 +22,12 @@ class CatchEnvironment(BatchedEnvironment):
       seed: of the balls' columns.
     """
 
-    spec = EnvironmentSpec(ArraySpec((ROWS, COLUMNS), np.dtype(np.float32)), num_actions=3, frames_per_step=1)
+    spec = EnvironmentSpec(
+        ArraySpec((ROWS, COLUMNS), np.dtype(np.float32)),
+        num_actions=3,
+        frames_per_step=1,
+        action_names=("left", "stay", "right"),
+    )
 
     def __init__(self, num_envs: int, seed: int):
         self.num_envs = num_envs
@@ -41,6 +46,9 @@ class CatchEnvironment(BatchedEnvironment):
         reward = np.where(ended, np.where(self._ball == self._paddle, 1, -1), 0)
         self._start(ended)
         return self._games.output(self._observe(), reward, ended, np.zeros_like(ended), ended)
+
+    def render(self) -> np.ndarray:
+        return as_image(self._observe()[0])
 
     def _start(self, where: np.ndarray) -> None:
         self._row[where] = 0

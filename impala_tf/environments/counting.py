@@ -11,7 +11,7 @@ import secrets
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games
+from impala_tf.environments.base import BatchedEnvironment, Games, as_image
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 
@@ -55,6 +55,9 @@ class CountingEnvironment(BatchedEnvironment):
         self._episode += ended
         reward = reward_of(self._counter, actions)
         return self._games.output(self._observe(), reward, terminated, ended & ~terminated, ended)
+
+    def render(self) -> np.ndarray:
+        return as_image(self._observe()[0])
 
     def _observe(self) -> np.ndarray:
         return np.stack([self._id, self._counter, self._episode, self._step], axis=-1).astype(np.int32)

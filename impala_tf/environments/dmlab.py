@@ -43,6 +43,17 @@ ACTIONS = np.array(
     ],
     np.intc,
 )
+ACTION_NAMES = (
+    "forward",
+    "backward",
+    "strafe left",
+    "strafe right",
+    "look left",
+    "look right",
+    "forward left",
+    "forward right",
+    "fire",
+)
 
 _DMLAB30_FOLDER = "contributed/dmlab30/"
 
@@ -58,7 +69,8 @@ LEVELS = (*DMLAB30, "seekavoid_arena_01")
 
 _NEED_DATASET = ("psychlab_arbitrary_visuomotor_mapping", "psychlab_continuous_recognition")
 
-# Levels for testing draw from another part of the seeds: 0x600D5EED in the authors' scalable_agent.
+# Levels for testing draw from another part of the seeds: 0x600D5EED in the authors' scalable_agent, which gives it to
+# every level that it evaluates.
 _TEST_SETTINGS = {"allowHoldOutLevels": "true", "mixerSeed": str(0x600D5EED)}
 
 
@@ -82,6 +94,7 @@ class LabEnv(gymnasium.Env):
       renderer: "software" (OSMesa) or "hardware" (EGL or GLX, as Lab was built).
       level_cache: folder of compiled maps, see `LevelCache`; "": none.
       dataset_path: folder of the images that some levels of PsychLab show; "dummy" makes Lab show plain colours.
+      test: seeds for testing, whatever the level is called: what training draws from is not drawn from.
 
     Raises:
       UserError: from the constructor what `check` raises; from `reset` what the engine finds.
@@ -94,10 +107,18 @@ class LabEnv(gymnasium.Env):
         instruction=Box(instructions.NO_WORD, instructions.HASH_BUCKETS - 1, instructions.SPEC.shape, np.int32),
     )
 
-    def __init__(self, level: str, *, renderer: str = "software", level_cache: str = "", dataset_path: str = ""):
+    def __init__(
+        self,
+        level: str,
+        *,
+        renderer: str = "software",
+        level_cache: str = "",
+        dataset_path: str = "",
+        test: bool = False,
+    ):
         check(level, level_cache=level_cache, dataset_path=dataset_path)
         self._level, self._renderer = level, renderer
-        self._level_cache, self._dataset_path = level_cache, dataset_path
+        self._level_cache, self._dataset_path, self._test = level_cache, dataset_path, test
         self._lab: Any = None
         self._last_observation: dict[str, np.ndarray] = {}
 
@@ -129,6 +150,10 @@ class LabEnv(gymnasium.Env):
         terminated = not self._lab.is_running()
         return self._last_observation if terminated else self._observe(), reward, terminated, False, {}
 
+    def get_action_meanings(self) -> list[str]:
+        """The actions' names, under the name that ALE's environments have given this."""
+        return list(ACTION_NAMES)
+
     def close(self) -> None:
         """Ends the engine; `reset` starts another."""
         lab, self._lab = self._lab, None  # The process does not survive most calls to a closed engine.
@@ -140,7 +165,7 @@ class LabEnv(gymnasium.Env):
             return _module().Lab(
                 engine_level(self._level),
                 ["RGB_INTERLEAVED", "INSTR"],
-                engine_config(self._level, self._dataset_path),
+                engine_config(self._level, self._dataset_path, self._test),
                 renderer=self._renderer,
                 level_cache=LevelCache(self._level_cache) if self._level_cache else None,
             )
@@ -159,11 +184,10 @@ class LabEnvironment(GymnasiumEnvironment):
     """Instances of one level.
 
     Args:
-      level, renderer, level_cache, dataset_path: as in `LabEnv`.
+      level, renderer, level_cache, dataset_path, test: as in `LabEnv`.
       num_envs: instances.
       seed: each instance derives its own from it.
-      processes: each instance in a process of its own, as more than one must be.
-      deadline: as in `GymnasiumEnvironment`.
+      **hosting: as in `GymnasiumEnvironment`; more than one instance must have processes of their own.
 
     Raises:
       UserError: as `LabEnv`.
@@ -179,20 +203,14 @@ class LabEnvironment(GymnasiumEnvironment):
         renderer: str = "software",
         level_cache: str = "",
         dataset_path: str = "",
-        processes: bool = False,
-        deadline: float = 300.0,
+        test: bool = False,
+        **hosting: Any,
     ):
         make_one = functools.partial(
-            LabEnv, level, renderer=renderer, level_cache=level_cache, dataset_path=dataset_path
+            LabEnv, level, renderer=renderer, level_cache=level_cache, dataset_path=dataset_path, test=test
         )
         super().__init__(
-            f"dmlab/{level}",
-            num_envs,
-            seed,
-            make_one=make_one,
-            frames_per_step=FRAMES_PER_STEP,
-            processes=processes,
-            deadline=deadline,
+            f"dmlab/{level}", num_envs, seed, make_one=make_one, frames_per_step=FRAMES_PER_STEP, **hosting
         )
 
 
@@ -230,12 +248,12 @@ def engine_level(level: str) -> str:
     return _DMLAB30_FOLDER + level if level in DMLAB30 else level
 
 
-def engine_config(level: str, dataset_path: str = "") -> dict[str, str]:
-    """The settings that Lab takes for the level."""
+def engine_config(level: str, dataset_path: str = "", test: bool = False) -> dict[str, str]:
+    """The settings that Lab takes for the level; with `test`, or for a level for testing, those for testing."""
     config = {"width": str(WIDTH), "height": str(HEIGHT), "logLevel": "WARN"}
     if dataset_path:
         config["datasetPath"] = dataset_path
-    return config | (_TEST_SETTINGS if level.endswith("_test") else {})
+    return config | (_TEST_SETTINGS if test or level.endswith("_test") else {})
 
 
 def _module() -> Any:

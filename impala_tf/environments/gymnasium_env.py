@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games, instance_seeds
+from impala_tf.environments.base import BatchedEnvironment, Games, as_image, instance_seeds
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
@@ -26,12 +26,15 @@ class GymnasiumEnvironment(BatchedEnvironment):
       num_envs: instances.
       seed: each instance derives its own from it.
       make_one: makes one instance, a `gymnasium.Env`; with `processes`, a function of a module or a
-        `functools.partial` of one.
+        `functools.partial` of one. Where its metadata says that it draws in "rgb_array", it takes that as
+        `render_mode`.
       frames_per_step: environment frames of an agent step, where the environment repeats actions. A Gymnasium id does
         not tell of that.
       processes: each instance in a process of its own instead of one after the other in this one. The processes start
         with `reset`. As with all of `multiprocessing`, a script that does this needs `if __name__ == "__main__":`.
       deadline: seconds in which the instances in processes must have answered, be it to `reset` or to `step`.
+      autoreset: without it, an instance whose episode has ended is left alone until the next `reset`; see `OneEpisode`.
+      render: `render` will be called; not with `processes`.
 
     Raises:
       UserError: unknown id, missing package, actions that are not discrete, observations that an agent cannot read.
@@ -44,29 +47,32 @@ class GymnasiumEnvironment(BatchedEnvironment):
         num_envs: int,
         seed: int,
         *,
-        make_one: Callable[[], Any] | None = None,
+        make_one: Callable[..., Any] | None = None,
         frames_per_step: int = 1,
         processes: bool = False,
         deadline: float = 300.0,
+        autoreset: bool = True,
+        render: bool = False,
     ):
-        make = functools.partial(_make, env_id, make_one)
+        make = functools.partial(_make, env_id, make_one, autoreset, render)
         self._env: Any = None
         observations: Any
         actions: Any
         if processes:
             from impala_tf.environments.processes import Instances, describe
 
-            spaces = describe(env_id, make, deadline)
-            self._start = functools.partial(Instances, env_id, make, spaces, num_envs, deadline)
-            observations, actions = spaces
+            observations, actions, names = describe(env_id, make, deadline)
+            self._start = functools.partial(Instances, env_id, make, (observations, actions), num_envs, deadline)
         else:
             from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
             self._env = SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
             observations, actions = self._env.single_observation_space, self._env.single_action_space
+            names = action_names(self._env.envs[0])
         self._in_processes = processes
-        self.spec = EnvironmentSpec(_spec(observations), int(actions.n), frames_per_step)
+        self.spec = EnvironmentSpec(_spec(observations), int(actions.n), frames_per_step, action_names=names)
         self.num_envs = num_envs
+        self._env_id = env_id
         self._first_action = int(actions.start)
         self._seeds = instance_seeds(seed, num_envs).tolist()
         self._games = Games(num_envs)
@@ -78,6 +84,7 @@ class GymnasiumEnvironment(BatchedEnvironment):
             observation, _ = self._env.answer()
         else:
             observation, _ = self._env.reset(seed=self._seeds)
+        self._seen = observation
         return self._games.first_output(observation)
 
     def send(self, actions: np.ndarray) -> None:
@@ -88,31 +95,57 @@ class GymnasiumEnvironment(BatchedEnvironment):
     def receive(self) -> EnvironmentOutput:
         answer = self._env.answer() if self._in_processes else self._env.step(self._actions)
         observation, reward, terminated, truncated, _ = answer
+        self._seen = observation
         truncated &= ~terminated  # An end is an end, even when the clock ran out with it.
         return self._games.output(observation, reward, terminated, truncated, terminated | truncated)
+
+    def render(self) -> np.ndarray:
+        import gymnasium
+
+        first = self._env.envs[0]
+        if first.render_mode is None:
+            return as_image((self._seen["image"] if isinstance(self._seen, dict) else self._seen)[0])
+        try:
+            return np.asarray(first.render(), np.uint8)
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UserError(f"to draw {self._env_id}, a package is needed that is not installed: {error}") from error
 
     def close(self) -> None:
         if self._env is not None:
             self._env.close()
 
 
-def _make(env_id: str, make_one: Callable[[], Any] | None) -> Any:
+def _make(env_id: str, make_one: Callable[..., Any] | None, autoreset: bool, render: bool) -> Any:
     """One instance, with observations that an agent can read. Runs in the instance's process."""
     import gymnasium
 
     from impala_tf.environments.observations import AgentObservation
+    from impala_tf.environments.one_episode import OneEpisode
 
     gymnasium.logger.min_level = gymnasium.logger.ERROR  # Its warnings are for who writes an environment.
     name = env_id.removeprefix("gymnasium/")
+    make = make_one or functools.partial(gymnasium.make, name, disable_env_checker=True)
     try:
-        env = make_one() if make_one else gymnasium.make(name, disable_env_checker=True)
+        env = make()
+        if render and "rgb_array" in env.metadata.get("render_modes", ()):
+            env.close()
+            env = make(render_mode="rgb_array")
     except (gymnasium.error.Error, ImportError) as error:
         raise _user_error(env_id, name, error) from error
     try:
-        return AgentObservation(env, env_id)
+        readable = AgentObservation(env, env_id)
     except UserError:
         env.close()
         raise
+    return readable if autoreset else OneEpisode(readable)
+
+
+def action_names(env: Any) -> tuple[str, ...]:
+    """What the environment, or a wrapper of it, calls its actions; () where it does not say, or not for all."""
+    if not env.has_wrapper_attr("get_action_meanings"):
+        return ()
+    names = tuple(map(str, env.get_wrapper_attr("get_action_meanings")()))
+    return names if len(names) == env.action_space.n else ()
 
 
 def _spec(space: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games
+from impala_tf.environments.base import BatchedEnvironment, Games, as_image
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 CUES = 4
@@ -24,7 +24,12 @@ class MemoryEnvironment(BatchedEnvironment):
       seed: of the cues and the episodes' lengths.
     """
 
-    spec = EnvironmentSpec(ArraySpec((CUES + 1,), np.dtype(np.float32)), num_actions=CUES, frames_per_step=1)
+    spec = EnvironmentSpec(
+        ArraySpec((CUES + 1,), np.dtype(np.float32)),
+        num_actions=CUES,
+        frames_per_step=1,
+        action_names=tuple(f"cue {i + 1}" for i in range(CUES)),
+    )
 
     def __init__(self, num_envs: int, seed: int):
         self.num_envs = num_envs
@@ -43,6 +48,9 @@ class MemoryEnvironment(BatchedEnvironment):
         reward = ended & (actions == self._cue)
         self._start(ended)
         return self._games.output(self._observe(), reward, ended, np.zeros_like(ended), ended)
+
+    def render(self) -> np.ndarray:
+        return as_image(self._observe()[0])
 
     def _start(self, where: np.ndarray) -> None:
         self._step[where] = 0

@@ -28,15 +28,14 @@ class MiniGridEnvironment(GymnasiumEnvironment):
       level: Gymnasium's id, "BabyAI-GoToRedBall-v0", "MiniGrid-MemoryS7-v0", ...
       num_envs: instances.
       seed: each instance derives its own from it.
-      processes: each instance in a process of its own.
-      deadline: as in `GymnasiumEnvironment`.
+      **hosting: as in `GymnasiumEnvironment`.
 
     Raises:
       UserError: unknown level, missing package.
       EnvironmentFailed: as `GymnasiumEnvironment`.
     """
 
-    def __init__(self, level: str, num_envs: int, seed: int, *, processes: bool = False, deadline: float = 300.0):
+    def __init__(self, level: str, num_envs: int, seed: int, **hosting: Any):
         if level not in levels():
             near = difflib.get_close_matches(level, levels())
             hint = f"did you mean {' or '.join(f'minigrid/{n}' for n in near)}?" if near else ""
@@ -44,7 +43,7 @@ class MiniGridEnvironment(GymnasiumEnvironment):
                 f"unknown MiniGrid level {level!r}: {hint or 'for example minigrid/BabyAI-GoToRedBall-v0.'}"
             )
         make_one = functools.partial(_make, level)
-        super().__init__(f"minigrid/{level}", num_envs, seed, make_one=make_one, processes=processes, deadline=deadline)
+        super().__init__(f"minigrid/{level}", num_envs, seed, make_one=make_one, **hosting)
 
 
 def levels() -> list[str]:
@@ -56,10 +55,10 @@ def levels() -> list[str]:
     return [name for name in gymnasium.registry if name.startswith(("MiniGrid-", "BabyAI-"))]
 
 
-def _make(level: str) -> gymnasium.Env:
+def _make(level: str, render_mode: str | None = None) -> gymnasium.Env:
     from minigrid.wrappers import RGBImgPartialObsWrapper
 
-    return _Quiet(RGBImgPartialObsWrapper(gymnasium.make(level, disable_env_checker=True)))
+    return _Quiet(RGBImgPartialObsWrapper(gymnasium.make(level, disable_env_checker=True, render_mode=render_mode)))
 
 
 class _Quiet(gymnasium.Wrapper):
@@ -68,3 +67,6 @@ class _Quiet(gymnasium.Wrapper):
     def reset(self, **kwargs: Any) -> tuple[Any, dict]:
         with contextlib.redirect_stdout(io.StringIO()):
             return self.env.reset(**kwargs)
+
+    def get_action_meanings(self) -> list[str]:
+        return [action.name for action in self.env.unwrapped.actions]  # type: ignore[attr-defined]

@@ -176,13 +176,13 @@ class _Group:
 
 
 def check_same_spec(name: str, spec: EnvironmentSpec, expected: EnvironmentSpec) -> None:
-    """One network for all tasks.
+    """One network for all tasks. The actions may have other names in each.
 
     Raises:
       UserError: the tasks look different to an agent.
     """
     for field, its, theirs in zip(spec._fields, spec, expected):
-        if its != theirs:
+        if its != theirs and field != "action_names":
             raise UserError(
                 f"{name} cannot share one network with the other tasks: its {field.replace('_', ' ')} is "
                 f"{_short(its)}, theirs {_short(theirs)}."

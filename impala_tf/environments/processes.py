@@ -23,6 +23,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import write_to_shared_memory
 
 from impala_tf.environments.base import EnvironmentFailed
+from impala_tf.environments.gymnasium_env import action_names
 from impala_tf.environments.hosting import Hosted, end, end_of, end_with_parent, without_interrupts
 from impala_tf.errors import one_line
 
@@ -34,14 +35,14 @@ Make = Callable[[], gymnasium.Env]
 """Makes one instance. It is pickled: a function of a module, or a `functools.partial` of one."""
 
 
-def describe(name: str, make: Make, deadline: float) -> tuple[Space, Space]:
-    """Observation and action space, from an instance that is made in a process of its own and closed again.
+def describe(name: str, make: Make, deadline: float) -> tuple[Space, Space, tuple[str, ...]]:
+    """Observation and action space and action names, from an instance made in a process of its own and closed again.
 
     Raises:
       UserError: as `make` does.
       EnvironmentFailed: anything else went wrong there, or it took more than `deadline` seconds.
     """
-    hosted = Hosted(_spaces, make)
+    hosted = Hosted(_describe, make)
     try:
         return hosted.answer(deadline)
     except EnvironmentFailed as error:
@@ -58,7 +59,7 @@ class Instances(AsyncVectorEnv):
     Args:
       name: of the environment, for messages.
       make: makes an instance.
-      spaces: observation and action space, from `describe`.
+      spaces: observation and action space, as `describe` has found them.
       num_envs: instances.
       deadline: seconds in which all of them must be made, and then answer each time.
 
@@ -158,9 +159,9 @@ class _Spaces(gymnasium.Env):
 # What follows runs in the processes.
 
 
-def _spaces(make: Make) -> tuple[Space, Space]:
+def _describe(make: Make) -> tuple[Space, Space, tuple[str, ...]]:
     with contextlib.closing(make()) as env:
-        return env.observation_space, env.action_space
+        return env.observation_space, env.action_space, action_names(env)
 
 
 def _host(make, index, _, pipe, parent_pipe, shared_memory, error_queue, autoreset_mode) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import itertools
 import os
 import re
 import tempfile
@@ -32,24 +33,22 @@ class VizDoomEnvironment(GymnasiumEnvironment):
       scenario: "Basic", "DefendTheCenter", ...: a name in `scenarios`, or as Gymnasium spells it, "DefendCenter".
       num_envs: instances.
       seed: each instance derives its own from it.
-      processes: each instance in a process of its own. An engine, itself another program, survives a process that is
-        killed if that is not one of those.
-      deadline: as in `GymnasiumEnvironment`.
+      **hosting: as in `GymnasiumEnvironment`. An engine, itself another program, survives a process that is killed if
+        that is not one of those that `processes` asks for.
 
     Raises:
       UserError: unknown scenario, or one with other actions than buttons; missing package.
       EnvironmentFailed: as `GymnasiumEnvironment`.
     """
 
-    def __init__(self, scenario: str, num_envs: int, seed: int, *, processes: bool = False, deadline: float = 300.0):
+    def __init__(self, scenario: str, num_envs: int, seed: int, **hosting: Any):
         super().__init__(
             f"vizdoom/{scenario}",
             num_envs,
             seed,
             make_one=functools.partial(_make, _gymnasium_id(scenario)),
             frames_per_step=FRAMES_PER_STEP,
-            processes=processes,
-            deadline=deadline,
+            **hosting,
         )
 
 
@@ -89,12 +88,13 @@ def _key(name: str) -> str:
     return re.sub(r"^vizdoom|-v\d+$|[^a-z0-9]", "", re.sub(r"-v\d+$", "", name.lower()))
 
 
-def _make(gymnasium_id: str) -> gymnasium.Env:
+def _make(gymnasium_id: str, render_mode: str | None = None) -> gymnasium.Env:
     import vizdoom.gymnasium_wrapper  # noqa: F401 - registers the ids, here in the instance's process.
 
     env = gymnasium.make(
         gymnasium_id,
         disable_env_checker=True,
+        render_mode=render_mode,
         frame_skip=FRAMES_PER_STEP,
         screen_resolution="RES_160X120",  # The engine's smallest.
         doom_config_path=os.devnull,  # Instead of an ini file in the current directory, which all engines would share.
@@ -119,6 +119,11 @@ class _Screen(gymnasium.Wrapper):
         observation, reward, over, _, _ = self.env.step(action)
         truncated = over and self._game.is_episode_timeout_reached() and not self._game.is_player_dead()
         return reduce(observation["screen"]), reward, over and not truncated, truncated, {}
+
+    def get_action_meanings(self) -> list[str]:
+        env: Any = self.env.unwrapped
+        names = [button.name.lower().replace("_", " ") for button in self._game.get_available_buttons()]
+        return [" + ".join(itertools.compress(names, pressed)) or "nothing" for pressed in env.button_map]
 
 
 @contextlib.contextmanager

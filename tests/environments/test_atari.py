@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ale_py.vector_env import AtariVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,9 @@ def area_weights(size: int, to: int) -> np.ndarray:
     left, right = (np.arange(to) * size / to)[:, None], (np.arange(1, to + 1) * size / to)[:, None]
     pixel = np.arange(size)[None]
     return np.clip(np.minimum(right, pixel + 1) - np.maximum(left, pixel), 0, 1) * to / size
+
+
+WITHOUT_NOOPS = 9  # A seed of ALE's.
 
 
 class Reference:
@@ -92,8 +96,6 @@ def test_a_game_is_the_same_game_as_on_ales_plain_interface(game: str, lives: in
 
 
 def test_stacks_are_those_of_ale_and_earlier_outputs_stay_as_they_were():
-    from ale_py.vector_env import AtariVectorEnv
-
     environment = AtariEnvironment("breakout", 3, seed=0, env_threads=1)
     native: Any = AtariVectorEnv(
         "breakout", 3, autoreset_mode="SameStep", noop_max=31, reward_clipping=False, use_fire_reset=False,
@@ -158,15 +160,90 @@ def test_no_op_starts_vary_and_are_repeatable():
         return np.stack(numbers)
 
     noops = starts(0, 40)
-    assert noops.min() == 0 and noops.max() == 30  # 160 draws.
+    assert noops[1:].min() == 0 and noops.max() == 30  # 160 draws.
     assert len(set(noops[0])) > 2 and min(len(set(column)) for column in noops.T) > 10
     np.testing.assert_array_equal(noops[:4], starts(0, 4))
     assert (noops[:4] != starts(1, 4)).mean() > 0.7
 
 
+@pytest.mark.parametrize("game, fire_on_reset, num_envs", [("pong", False, 120), ("breakout", True, 40)])
+def test_first_games_have_1_to_30_no_ops(game: str, fire_on_reset: bool, num_envs: int):
+    environment = AtariEnvironment(game, num_envs, 4, fire_on_reset=fire_on_reset)
+    seeds = environment._seeds.copy()
+    environment.reset()
+    noops = environment._frame_number - fire_on_reset
+    assert noops.min() >= 1 and noops.max() <= 30
+    if num_envs > 100:
+        assert noops.max() == 30 and len(set(noops)) >= 27
+        expected = num_envs / 3
+        assert (((np.bincount((noops - 1) // 10) - expected) ** 2) / expected).sum() < 13.8  # p = 0.001.
+    # ALE would have started those that were drawn again, and no others, without a no-op.
+    again = environment._seeds != seeds
+    native: Any = AtariVectorEnv(
+        game, again.sum(), autoreset_mode="SameStep", noop_max=31, use_fire_reset=fire_on_reset, num_threads=1
+    )
+    _, info = native.reset(seed=seeds[again])
+    assert 0 < again.sum() < num_envs / 5 and (info["episode_frame_number"] == fire_on_reset).all()
+
+
+@pytest.mark.parametrize(
+    "game, seed, options, steps",
+    [
+        ("pong", 0, {"sticky_actions": 0.25}, 300),
+        ("breakout", 1, {"sticky_actions": 0.25, "fire_on_reset": True}, 300),  # Several games.
+        ("space_invaders", 2, {"full_action_set": True, "max_frames_per_episode": 400}, 250),
+        ("skiing", 3, {"full_action_set": True, "sticky_actions": 0.25, "max_frames_per_episode": 200}, 120),
+    ],
+)
+def test_it_shows_the_game_of_instance_0_in_colour(game: str, seed: int, options: dict, steps: int):
+    environment = AtariEnvironment(game, 2, seed, render=True, **options)
+    environment._seeds[0] = WITHOUT_NOOPS
+    output = environment.reset()
+    assert environment._seeds[0] != WITHOUT_NOOPS
+    random, games = np.random.default_rng(0), 0
+    differences: list[int] = []  # Pixels of 84 x 84 that differ.
+    other: list[int] = []  # From the other instance.
+    for _ in range(steps):
+        shown = environment.render()
+        assert shown.shape == (210, 160, 3) and shown.dtype == np.uint8
+        gray = Reference.resize(shown @ [0.299, 0.587, 0.114])
+        difference = np.abs(gray - output.observation[..., 3])
+        differences.append((difference[0] > 8).sum())
+        other.append((difference[1] > 8).sum())
+        output = environment.step(random.integers(environment.spec.num_actions, size=2))
+        games += output.episode_length[0] > 0
+    # Where sprites of two colours flicker, as Pong's score does, the maximum in colour is not that in gray.
+    assert max(differences) < 25 and max(other) > 150
+    assert games > 0 or game == "pong"
+    environment.close()
+
+
+def test_looking_on_changes_nothing():
+    seen, unseen = (AtariEnvironment("breakout", 2, 1, sticky_actions=0.25, render=render) for render in (True, False))
+    outputs = seen.reset(), unseen.reset()
+    for t in range(200):
+        for field, value in outputs[0]._asdict().items():
+            np.testing.assert_array_equal(value, getattr(outputs[1], field))
+        actions = np.array([t % 4, t // 5 % 4])
+        outputs = seen.step(actions), unseen.step(actions)
+
+
+def test_action_names():
+    from ale_py import Action
+
+    def names(game: str, full: bool) -> tuple[str, ...]:
+        return AtariEnvironment(game, 1, 0, full_action_set=full).spec.action_names
+
+    everything = tuple(Action(i).name for i in range(18))
+    assert names("pong", False) == ("NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE")
+    assert names("skiing", False) == ("NOOP", "RIGHT", "LEFT")
+    for game in ("pong", "skiing"):
+        assert names(game, True) == everything
+
+
 def test_options():
     spec = AtariEnvironment("breakout", 1, 0).spec
-    assert spec == (ArraySpec((84, 84, 4), np.dtype(np.uint8)), 4, 4, True)
+    assert spec == (ArraySpec((84, 84, 4), np.dtype(np.uint8)), 4, 4, True, ("NOOP", "FIRE", "RIGHT", "LEFT"))
     assert AtariEnvironment("breakout", 1, 0, full_action_set=True).spec.num_actions == 18
 
     def play(**options) -> np.ndarray:

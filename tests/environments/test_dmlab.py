@@ -127,6 +127,17 @@ def test_the_engine_gets_what_it_got_in_the_recordings(recording: Any, engines: 
     env.close()
 
 
+def test_any_level_is_evaluated_with_seeds_for_testing(engines: list[Any]):
+    for options in ({}, {"dmlab_test": True}):
+        environment = environments.make(f"dmlab/{LEVEL}", 1, 0, render=True, **options)
+        output = environment.reset()
+        np.testing.assert_array_equal(environment.render(), output.observation["image"][0])
+        environment.close()
+    training, testing = (engine.args[2] for engine in engines)
+    assert testing == training | {"allowHoldOutLevels": "true", "mixerSeed": "1611489005"} != training
+    assert testing == training | dict(dmlab._TEST_SETTINGS)
+
+
 def test_actions_are_as_the_engine_reads_them(engines: list[Any]):
     env = LabEnv(LEVEL)
     env.reset(seed=0)
@@ -147,6 +158,7 @@ def test_no_engine_before_the_first_reset(engines: list[Any]):
     env = LabEnv(LEVEL)
     spec = environments.spec(f"dmlab/{LEVEL}")
     assert (spec.num_actions, spec.frames_per_step, spec.frame_stack) == (9, 4, False)
+    assert len(set(spec.action_names)) == 9 and spec.action_names[6] == "forward left"
     assert env.action_space.n == spec.num_actions and env.metadata["frames_per_step"] == spec.frames_per_step
     assert isinstance(env.observation_space, gymnasium.spaces.Dict)
     assert spec.observation == {

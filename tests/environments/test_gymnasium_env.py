@@ -70,7 +70,7 @@ import instances  # noqa: E402
 def test_text_becomes_an_instruction_and_other_entries_are_dropped():
     environment = GymnasiumEnvironment("gymnasium/instances:Spoken-v0", 2, seed=3)
     image = ArraySpec((6, 5, 1), np.dtype(np.uint8))
-    assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 3, 1, False)
+    assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 3, 1, False, ())
     single = instances.Spoken()
     seen, _ = single.reset(seed=environment._seeds[1])
     output, missions = environment.reset(), set()
@@ -90,7 +90,7 @@ def test_text_becomes_an_instruction_and_other_entries_are_dropped():
 def test_an_encoded_instruction_is_taken_as_it_is():
     environment = GymnasiumEnvironment("x", 2, 0, make_one=instances.Ready, frames_per_step=4)
     image = ArraySpec((4, 4, 3), np.dtype(np.uint8))
-    assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 2, 4, False)
+    assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 2, 4, False, ())
     observation = environment.reset().observation
     np.testing.assert_array_equal(observation["instruction"], [np.arange(64)] * 2)
     assert observation["instruction"].dtype == np.int32 and (observation["image"] == 1).all()
@@ -164,7 +164,7 @@ def images():
 def test_only_images_stay_bytes_and_actions_count_from_0(images: str, shape: tuple[int, ...], expected: ArraySpec):
     gymnasium.registry[images].kwargs["shape"] = shape
     environment = GymnasiumEnvironment(f"gymnasium/{images}", 2, seed=0)
-    assert environment.spec == (expected, 3, 1, False)
+    assert environment.spec == (expected, 3, 1, False, ())
     environment.reset()
     for action in range(3):
         observation = environment.step(np.full(2, action)).observation
@@ -193,3 +193,63 @@ def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mujoco", None)
     with pytest.raises(UserError, match=r"not installed.*pip install.*gymnasium\[mujoco\]"):
         GymnasiumEnvironment("gymnasium/Ant-v5", 1, 0)
+
+
+def test_action_names():
+    class Named(instances.Vector):
+        names = ("off", "on")
+
+        def get_action_meanings(self):
+            return self.names
+
+    class Other(Named):  # A wrapper has changed the actions, but not their names.
+        names = ("off", "on", "on")
+
+    specs = [GymnasiumEnvironment("x", 1, 0, make_one=one).spec for one in (Named, Other, instances.Vector)]
+    assert [spec.action_names for spec in specs] == [("off", "on"), (), ()]
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_without_automatic_reset_only_the_first_episodes_are_played(processes: bool, tmp_path: pathlib.Path):
+    make_one = functools.partial(instances.Told, str(tmp_path))
+    environment = GymnasiumEnvironment("x", 3, 0, make_one=make_one, processes=processes, autoreset=False)
+    whole = GymnasiumEnvironment("gymnasium/instances:Spoken-v0", 3, 0)
+    for episode in (1, 2):
+        environment.reset(), whole.reset()
+        running = np.ones(3, bool)
+        for _ in range(100):
+            actions = np.random.default_rng(0).integers(3, size=3)
+            output, expected = environment.step(actions), whole.step(actions)
+            for field in ("reward", "terminated", "truncated", "episode_return", "episode_length"):
+                value = getattr(output, field)
+                np.testing.assert_array_equal(value[running], getattr(expected, field)[running])
+                assert not value[~running].any()
+            running &= output.episode_length == 0
+            going_on = output.observation["image"][running]
+            np.testing.assert_array_equal(going_on, expected.observation["image"][running])
+        assert not running.any()
+        resets = [len(file.read_text()) for file in tmp_path.iterdir() if file.read_text()]
+        assert resets == [episode] * 3  # Nobody started an episode that nobody asked for.
+    environment.close()
+
+
+def test_what_is_shown():
+    environment = GymnasiumEnvironment("gymnasium/CartPole-v1", 2, 0, render=True)
+    single = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    environment.reset(), single.reset(seed=environment._seeds[0])
+    for _ in range(3):
+        np.testing.assert_array_equal(environment.render(), single.render())
+        environment.step(np.array([1, 0])), single.step(1)
+    environment.close()
+    spoken = GymnasiumEnvironment("gymnasium/instances:Spoken-v0", 2, 0, render=True)  # Cannot draw itself.
+    for step in range(3):
+        output = spoken.step(np.zeros(2)) if step else spoken.reset()
+        np.testing.assert_array_equal(spoken.render(), output.observation["image"][0].repeat(3, axis=-1))
+
+
+def test_what_drawing_needs_is_told(monkeypatch):
+    environment = GymnasiumEnvironment("gymnasium/CartPole-v1", 1, 0, render=True)
+    environment.reset()
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(UserError, match=r"to draw gymnasium/CartPole-v1, .*pip install"):
+        environment.render()

@@ -60,6 +60,33 @@ def test_options_arrive_at_atari_and_are_ignored_elsewhere():
     assert [environment.step(np.zeros(1)).truncated[0] for _ in range(4)] == [False, True] * 2
 
 
+def test_every_environment_shows_itself_and_names_its_actions():
+    shapes = {
+        "atari/breakout": (210, 160, 3),
+        "gymnasium/CartPole-v1": (400, 600, 3),
+        "catch": (10, 5, 3),
+        "memory": (1, 5, 3),
+        "counting": (1, 4, 3),
+    }
+    for env_id in ALL:
+        environment = environments.make(env_id, 2, seed=0, render=True, autoreset=False)
+        output = environment.reset()
+        images = [environment.render()]
+        for _ in range(3):
+            output = environment.step(np.full(2, 1, np.int32))
+            images.append(environment.render())
+        for image in images:
+            assert image.shape == shapes[env_id] and image.dtype == np.uint8
+        assert any((image != images[0]).any() for image in images)
+        if env_id == "catch":
+            np.testing.assert_array_equal(images[-1], 255 * output.observation[0, ..., None].repeat(3, -1))
+        names = environment.spec.action_names
+        assert len(names) == (0 if env_id.startswith(("gymn", "coun")) else environment.spec.num_actions)
+        environment.close()
+    with pytest.raises(UserError, match="cannot be drawn"):
+        environments.make("catch", 1, 0, processes=True, render=True)
+
+
 @pytest.mark.parametrize(
     "env_id, message",
     [

@@ -15,13 +15,15 @@ pytest.importorskip("minigrid")
 import gymnasium
 from minigrid.wrappers import RGBImgPartialObsWrapper
 
+ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
+
 
 @pytest.mark.parametrize("level", ["BabyAI-GoToRedBall-v0", "MiniGrid-MemoryS7-v0"])
 @pytest.mark.parametrize("processes", [False, True])
 def test_episodes_are_those_of_minigrid(level: str, processes: bool, capfd):
     environment = environments.make(f"minigrid/{level}", 2, seed=1, processes=processes)
     image = ArraySpec((56, 56, 3), np.dtype(np.uint8))
-    assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 7, 1, False)
+    assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 7, 1, False, ACTIONS)
     output = environment.reset()
     captured = [capfd.readouterr()]
     single = RGBImgPartialObsWrapper(gymnasium.make(level))
@@ -56,3 +58,15 @@ def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "minigrid", None)
     with pytest.raises(UserError, match=r'pip install "impala-tf\[worlds\]"'):
         environments.make("minigrid/BabyAI-GoToRedBall-v0", 1, 0)
+
+
+def test_it_shows_the_whole_level():
+    environment = environments.make("minigrid/BabyAI-GoToRedBall-v0", 2, seed=1, render=True)
+    environment.reset()
+    single = gymnasium.make("BabyAI-GoToRedBall-v0", render_mode="rgb_array")
+    single.reset(seed=environment._seeds[0])
+    for _ in range(3):
+        np.testing.assert_array_equal(environment.render(), single.render())
+        environment.step(np.array([2, 0]))
+        single.step(2)
+    environment.close()

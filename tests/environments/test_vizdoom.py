@@ -17,11 +17,13 @@ import gymnasium
 
 from impala_tf.environments import vizdoom
 
+BASIC = ("nothing", "attack", "move right", "move left")
+
 
 def test_episodes_are_those_of_vizdoom(tmp_path: pathlib.Path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     environment = environments.make("vizdoom/Basic", 2, seed=1)
-    assert environment.spec == (ArraySpec((72, 96, 3), np.dtype(np.uint8)), 4, 4, False)
+    assert environment.spec == (ArraySpec((72, 96, 3), np.dtype(np.uint8)), 4, 4, False, BASIC)
     output = environment.reset()
     single = vizdoom._make("VizdoomBasic-v1")
     seen, _ = single.reset(seed=environment._seeds[1])
@@ -100,3 +102,16 @@ def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "vizdoom.gymnasium_wrapper", None)
     with pytest.raises(UserError, match=r'pip install "impala-tf\[worlds\]"'):
         environments.make("vizdoom/Basic", 1, 0)
+
+
+def test_it_shows_the_engines_screen_and_the_agent_sees_the_same_as_without():
+    shown, alone = (environments.make("vizdoom/Basic", 2, seed=3, render=render) for render in (True, False))
+    np.testing.assert_array_equal(shown.reset().observation, alone.reset().observation)
+    for t in range(80):
+        output, expected = shown.step(np.full(2, t % 4)), alone.step(np.full(2, t % 4))
+        np.testing.assert_array_equal(output.observation, expected.observation)
+        screen = shown.render()
+        assert screen.shape == (120, 160, 3) and screen.dtype == np.uint8
+        np.testing.assert_array_equal(vizdoom.reduce(screen), output.observation[0])
+    shown.close()
+    alone.close()
