@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -31,8 +33,11 @@ def test_catch_is_learnt(start, tmp_path):
 
 @pytest.mark.slow
 def test_only_an_agent_with_a_memory_solves_memory(start, tmp_path):
-    """The best play returns 1, chance 0.25. Episodes take 3 to 7 steps: unrolls are full of their ends."""
-    last = {}
+    """The best play returns 1, chance 0.25. Episodes take 3 to 7 steps: unrolls are full of their ends.
+
+    Exported and evaluated, each does as well as at the end of its training.
+    """
+    trained, evaluated = {}, {}
     for core, frames in (("lstm", 180_000), ("none", 25_000)):
         run = start(
             "--env=memory",
@@ -49,6 +54,17 @@ def test_only_an_agent_with_a_memory_solves_memory(start, tmp_path):
         assert run.finish(3 * SECONDS) == 0, run.describe()
         # Over all logged windows of 100 episodes of the last tenth: one alone is too noisy to tell chance.
         rows = pd.read_csv(tmp_path / core / "progress.csv")
-        last[core] = rows[rows["frames"] > 0.9 * frames]["mean_return_100"].mean()
-    assert last["lstm"] >= 0.9, last
-    assert last["none"] < 0.35, last
+        trained[core] = rows[rows["frames"] > 0.9 * frames]["mean_return_100"].mean()
+        model, output = tmp_path / f"{core}.model", tmp_path / f"{core}.json"
+        export = start(f"--logdir={run.logdir}", f"--output={model}", command=("-m", "run.export"))
+        assert export.finish(SECONDS) == 0, export.describe()
+        evaluation = start(
+            f"--saved_model={model}", "--episodes=400", f"--output={output}", command=("-m", "run.evaluate")
+        )
+        assert evaluation.finish(SECONDS) == 0, evaluation.describe()
+        evaluated[core] = json.loads(output.read_text())["tasks"]["memory"]["mean"]
+    assert trained["lstm"] >= 0.9, trained
+    assert trained["none"] < 0.35, trained
+    # Over three standard errors of 400 episodes that end well or badly.
+    assert evaluated["lstm"] == pytest.approx(trained["lstm"], abs=0.05)
+    assert evaluated["none"] == pytest.approx(trained["none"], abs=0.08)
