@@ -110,7 +110,6 @@ def test_import_is_light_and_silent():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.slow
 def test_heavy_libraries_start_silently():
     done = run_python(
         "import impala_tf, tensorflow, reverb, tf_agents.experimental.distributed.reverb_variable_container"
@@ -142,7 +141,6 @@ print("python's line", file=sys.stderr)
 """
 
 
-@pytest.mark.slow
 def test_native_lines_go_to_the_log_and_python_s_to_the_terminal(tmp_path):
     log = tmp_path / "native.log"
     log.write_text("an earlier run's line\n")

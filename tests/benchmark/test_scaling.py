@@ -18,7 +18,6 @@ def test_a_host_that_keeps_up_takes_what_the_simulated_actors_offer(updates):
     assert row["bytes_per_unroll"] > 1000
 
 
-@pytest.mark.slow
 def test_a_full_queue_takes_memory():
     small, large = (scaling.queue_memory(CONFIG, size) for size in (16, 2000))
     assert small["mib"] < large["mib"]

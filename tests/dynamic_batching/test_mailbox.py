@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import pytest
 import tree
 
 from impala_tf import environments
@@ -80,7 +79,6 @@ def _take_all(mailbox, expected, answers):
     answers.send(same)
 
 
-@pytest.mark.slow
 def test_between_processes():
     spec, outputs = _outputs(3, steps=30)
     learner = PolicyMailbox(spec, num_workers=1, num_envs=3)

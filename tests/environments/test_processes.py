@@ -190,7 +190,6 @@ def test_the_parent_ends(tmp_path: pathlib.Path, then: str):
     assert all_ended(directory, 0.5)
 
 
-@pytest.mark.slow
 def test_in_a_process_of_a_run(tmp_path: pathlib.Path):
     from impala_tf.config import Config
     from impala_tf.runtime.children import Child

@@ -65,15 +65,15 @@ class Started:
         except subprocess.TimeoutExpired:
             pytest.fail(f"still running after {timeout} s\n{self.describe()}")
 
-    def wait_until(self, condition: Callable[[], object], timeout: float) -> None:
-        """Waits until `condition()` holds while the program runs."""
+    def wait_until(self, condition: Callable[[], object], timeout: float, every: float = 0.02) -> None:
+        """Waits until `condition()`, asked `every` so many seconds, holds while the program runs."""
         deadline = time.monotonic() + timeout
         while not condition():
             if self.process.poll() is not None:
                 pytest.fail(f"ended with {self.process.returncode}\n{self.describe()}")
             if time.monotonic() > deadline:
                 pytest.fail(f"did not happen in {timeout} s\n{self.describe()}")
-            time.sleep(0.02)
+            time.sleep(every)
 
     def children(self, name: str) -> list[int]:
         """Process ids of the run's processes of that name: "learner", "actor 0"."""

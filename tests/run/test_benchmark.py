@@ -19,7 +19,6 @@ def test_errors(start, error_of, tmp_path):
         assert told in error_of(started, 10)
 
 
-@pytest.mark.slow
 def test_numbers_fit_each_other(start, tmp_path):
     output = tmp_path / "benchmark.json"
     flags = ("--env=catch", "--num_actors=1", "--seconds=1", "--repeats=1", f"--output={output}")

@@ -6,7 +6,6 @@ import os
 import signal
 
 import pandas as pd
-import pytest
 
 CENTRAL = ("--inference=central", "--env=catch", "--batch_size=8", "--unroll_length=10", "--envs_per_actor=8")
 
@@ -16,7 +15,6 @@ def test_it_is_for_one_machine(start, error_of, tmp_path):
         assert "--inference=central is for" in error_of(start(*CENTRAL, flag, f"--logdir={tmp_path}"), 10)
 
 
-@pytest.mark.slow
 def test_an_environment_process_is_killed_and_the_run_interrupted_and_resumed(start, tmp_path, resumed_at):
     """The run goes on without the killed one, starts it again, ends when asked to, and goes on where it ended."""
     run = start(*CENTRAL, "--num_actors=2", "--log_interval=0.1", f"--logdir={tmp_path}", "--total_frames=1000000000")

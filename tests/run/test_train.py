@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.xdist_group("train")  # Its tests share a run.
 
 BATCH = 8 * 10  # --batch_size times --unroll_length; a step of Catch is one frame.
 ANNEALING = 40_000
