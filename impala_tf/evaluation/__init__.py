@@ -1,0 +1,1 @@
+"""Evaluation of a trained agent: whole episodes without learning, their returns, and videos of them."""
