@@ -1,1 +1,1 @@
-"""Plays exported policies and says how well they do."""
+"""Evaluation of a trained agent: whole episodes without learning, their returns, and videos of them."""

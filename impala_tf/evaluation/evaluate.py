@@ -15,11 +15,10 @@ import numpy as np
 from impala_tf import __version__, environments, suites, tasks
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
-from impala_tf.evaluation import episodes, statistics
+from impala_tf.evaluation import episodes, statistics, video
 from impala_tf.evaluation.episodes import Moment
 from impala_tf.evaluation.protocol import Protocol, protocol
 from impala_tf.evaluation.record import Record, as_json
-from impala_tf.evaluation.video import Video
 from impala_tf.runtime.layout import cores
 from impala_tf.runtime.logdir import write_json
 from impala_tf.saved_model import SavedPolicy, read_metadata
@@ -75,6 +74,8 @@ class Evaluation:
             environments.check(task.env_id, **task.options, **self.options)
         if self.video and len(found) > 1:
             raise UserError(f"--video shows one task, and there are {len(found)}: choose one by --env.")
+        if self.video:
+            video.check(pathlib.Path(self.video))
         return found
 
 
@@ -162,7 +163,7 @@ def _play(
         if evaluation.video:
             if 0 not in numbers:
                 raise UserError(f"--video shows the first episode, which {record.path} has already: remove that file.")
-            watch = _watch(stack.enter_context(_video(evaluation, policy, task)))
+            watch = functools.partial(_watch, stack.enter_context(_open_video(evaluation, policy, task)))
 
         def make(number: int, seed: int) -> BatchedEnvironment:
             watched = watch is not None and number == 0
@@ -230,15 +231,12 @@ class _Progress:
         self._say(line)
 
 
-def _video(evaluation: Evaluation, policy: SavedPolicy, task: Protocol) -> Video:
+def _open_video(evaluation: Evaluation, policy: SavedPolicy, task: Protocol) -> video.Video:
     metadata = policy.metadata
     names, frames = metadata["action_names"], metadata["preprocessing"]["frames_per_step"]
     title = f"{task.env_id}, {metadata['frames']:,} frames of training"
-    return Video(evaluation.video, title, names, metadata["num_actions"], _FRAMES_PER_SECOND / frames)
+    return video.Video(evaluation.video, title, names, metadata["num_actions"], _FRAMES_PER_SECOND / frames)
 
 
-def _watch(video: Video) -> Callable[[Moment], None]:
-    def watch(moment: Moment) -> None:
-        video.add(moment.environment.render(), *moment[1:])
-
-    return watch
+def _watch(film: video.Video, moment: Moment) -> None:
+    film.add(moment.environment.render(), *moment[1:])

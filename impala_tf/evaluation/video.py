@@ -1,2 +1,164 @@
+"""A video of an agent at play: what the environment shows and, beside it, policy and value."""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image
+
+from impala_tf.errors import UserError
+from impala_tf.evaluation import panel
+
+_FRAME_HEIGHT, _FRAME_WIDTH = 420, 640
+_MARGIN, _GAP = 16, 24
+
+
 class Video:
-    pass
+    """Writes an mp4 (H.264), one frame for each agent step, of one or more episodes. For a `with` statement.
+
+    The file appears, complete, at the end of the `with`. After an exception, or without any frame, there is none.
+
+    Args:
+      path: of the file: must end in .mp4, must not exist; its folder must.
+      title: stands over the panel.
+      action_names: one for each action, or (): see `EnvironmentSpec`.
+      num_actions: A.
+      frames_per_second: agent steps in a second of the video; 15 for Atari's speed.
+
+    Raises:
+      UserError: the path is none of those, or there is no ffmpeg for this machine.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        title: str,
+        action_names: Sequence[str],
+        num_actions: int,
+        frames_per_second: float,
+    ):
+        self._path = Path(path)
+        check(self._path)
+        # ffmpeg chooses the format by the ending.
+        self._unfinished = self._path.with_name(f".{self._path.stem}.unfinished.mp4")
+        self._title, self._action_names, self._num_actions = title, action_names, num_actions
+        self._frames_per_second = frames_per_second
+        self._shape: tuple[int, ...] = ()
+        self._num_frames = 0
+        self._writer: Any = None
+
+    def __enter__(self) -> Video:
+        return self
+
+    def add(
+        self,
+        frame: np.ndarray,
+        logits: np.ndarray,
+        value: float,
+        action: int,
+        reward: float,
+        episode_return: float,
+        step: int,
+    ) -> None:
+        """Adds one agent step.
+
+        Args:
+          frame: uint8 [H, W, 3], RGB, what the environment shows; the same size each time. It is enlarged by a whole
+            number, to about 420 pixels in height.
+          logits: float [A], unnormalised log-probabilities of the policy there.
+          value: V there.
+          action: the one that is taken there.
+          reward: the one that came with the frame, unclipped.
+          episode_return: sum of the rewards until then.
+          step: agent steps of the episode before this one; where it does not go up, another episode begins.
+
+        Raises:
+          UserError: ffmpeg cannot write the file.
+        """
+        if not self._shape:
+            self._start(frame.shape)
+        if frame.shape != self._shape or frame.dtype != np.uint8:
+            raise ValueError(f"expected frames uint8 {list(self._shape)}, got {frame.dtype} {list(frame.shape)}")
+        picture = self._empty.copy()
+        seen = Image.fromarray(np.ascontiguousarray(frame)).resize(self._frame_size, Image.Resampling.NEAREST)
+        picture.paste(seen, self._frame_at)
+        picture.paste(self._panel.draw(logits, value, action, reward, episode_return, step), self._panel_at)
+        try:
+            self._writer.send(picture.tobytes())
+        except OSError as error:
+            raise self._failure() from error
+        self._num_frames += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: types.TracebackType | None
+    ) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._writer.close()
+            if kind is None:
+                if self._frames_in_file() != self._num_frames:
+                    raise self._failure()
+                os.replace(self._unfinished, self._path)
+        finally:
+            self._unfinished.unlink(missing_ok=True)
+
+    def _start(self, shape: tuple[int, ...]) -> None:
+        """Lays out the picture around frames of this shape, and starts ffmpeg."""
+        if len(shape) != 3 or shape[2] != 3:
+            raise ValueError(f"expected frames [H, W, 3], got {list(shape)}")
+        self._shape = shape
+        height, width, _ = shape
+        factor = max(1, min(round(_FRAME_HEIGHT / height), _FRAME_WIDTH // width))
+        self._frame_size = factor * width, factor * height
+        inner = max(factor * height, panel.MIN_HEIGHT)
+        self._frame_at = _MARGIN, _MARGIN + (inner - factor * height) // 2
+        self._panel_at = _MARGIN + factor * width + _GAP, _MARGIN
+        # H.264's colours come for squares of two by two pixels.
+        size = tuple(x + x % 2 for x in (self._panel_at[0] + panel.WIDTH + _MARGIN, inner + 2 * _MARGIN))
+        self._empty = panel.canvas(*size)
+        self._panel = panel.Panel(self._title, self._action_names, self._num_actions, inner)
+        writer: Any = imageio_ffmpeg.write_frames(
+            self._unfinished,
+            size,
+            fps=self._frames_per_second,
+            codec="libx264",
+            quality=None,
+            macro_block_size=2,
+            ffmpeg_log_level="fatal",
+            output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart"],
+        )
+        writer.send(None)
+        self._writer = writer
+
+    def _frames_in_file(self) -> int:
+        """0 where there is none that can be read: nothing else tells that ffmpeg has failed."""
+        try:
+            return imageio_ffmpeg.count_frames_and_secs(self._unfinished)[0]
+        except (RuntimeError, OSError):
+            return 0
+
+    def _failure(self) -> UserError:
+        return UserError(f"the video {self._path} cannot be written: is the disk full, or the folder read-only?")
+
+
+def check(path: Path) -> None:
+    """Raises UserError where no video can be written."""
+    if path.suffix != ".mp4":
+        raise UserError(f"the video {path} must have a name that ends in .mp4")
+    if path.exists():
+        raise UserError(f"the video {path} exists already: remove it, or choose another name")
+    if not path.parent.is_dir():
+        raise UserError(f"the video {path} cannot be written: there is no folder {path.parent}")
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise UserError(
+            "imageio-ffmpeg brings no ffmpeg for this machine: set IMAGEIO_FFMPEG_EXE to one that is installed"
+        ) from error

@@ -1,0 +1,178 @@
+"""Videos, decoded again; and what is left of them when something goes wrong."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from impala_tf.errors import UserError
+from impala_tf.evaluation import panel
+from impala_tf.evaluation.panel import Panel
+from impala_tf.evaluation.video import Video
+
+LOGITS = np.array([0.0, 2.0, -1.0])
+
+
+def step(**other: Any) -> dict[str, Any]:
+    return {
+        "frame": np.zeros((10, 5, 3), np.uint8), "logits": LOGITS, "value": 0.5, "action": 1, "reward": 0.0,
+        "episode_return": 3.0, "step": 0, **other,
+    }  # fmt: skip
+
+
+def decoded(path: pathlib.Path) -> tuple[dict[str, Any], np.ndarray]:
+    """What the file says of itself, and its frames, uint8 [T, height, width, 3]."""
+    reader = imageio_ffmpeg.read_frames(str(path))
+    about: Any = next(reader)
+    width, height = about["size"]
+    return about, np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
+
+
+@pytest.mark.parametrize(
+    "shape, size",
+    [
+        ((210, 160), (420, 320)),
+        ((72, 96), (432, 576)),
+        ((10, 5), (420, 210)),
+        ((1, 5), (128, 640)),
+        ((256, 256), (512, 512)),
+        ((401, 603), (401, 603)),
+        ((800, 800), (800, 800)),
+    ],
+)
+def test_the_frames_are_in_it_enlarged(tmp_path: pathlib.Path, shape: tuple[int, int], size: tuple[int, int]):
+    random = np.random.default_rng(0)
+    seen = random.integers(256, size=(3, 2, 2, 3)).repeat(-(-shape[0] // 2), 1).repeat(-(-shape[1] // 2), 2)
+    seen = seen[:, : shape[0], : shape[1]].astype(np.uint8)
+    path = tmp_path / "it.mp4"
+    with Video(path, "title", ("a", "b", "c"), 3, 15) as video:
+        for t, frame in enumerate(seen):
+            video.add(**step(frame=frame, step=t))
+            assert not path.exists()
+    about, frames = decoded(path)
+    assert len(frames) == 3 and about["fps"] == 15 and about["codec"] == "h264" and "yuv420p" in about["pix_fmt"]
+    height, width = frames.shape[1:3]
+    assert height % 2 == width % 2 == 0
+    assert height - max(size[0], panel.MIN_HEIGHT) in (32, 33) and width - size[1] - panel.WIDTH in (56, 57)
+    top = 16 + (max(size[0], panel.MIN_HEIGHT) - size[0]) // 2
+    for frame, original in zip(frames.astype(int), seen):
+        enlarged = original.repeat(size[0] // shape[0], 0).repeat(size[1] // shape[1], 1)
+        there = frame[top : top + size[0], 16 : 16 + size[1]]
+        assert np.median(np.abs(there - enlarged)) <= 4  # Colours have been through yuv420p.
+        assert (np.abs(there - enlarged).max(axis=-1) < 24).mean() > 0.95
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_panel_follows_value_policy_and_episode():
+    def of(*steps: dict[str, Any], names: tuple[str, ...] = ()) -> np.ndarray:
+        drawn = Panel("title", names, 3, panel.MIN_HEIGHT)
+        for each in steps:
+            image = drawn.draw(**{key: value for key, value in step(**each).items() if key != "frame"})
+        return np.asarray(image)
+
+    one = of({})
+    assert one.shape == (panel.MIN_HEIGHT, panel.WIDTH, 3)
+    np.testing.assert_array_equal(one, of({}))
+    for other in ({"value": 0.75}, {"action": 0}, {"reward": 1.0}, {"episode_return": 4.0}, {"step": 7}):
+        assert (one != of(other)).any()
+    assert (one != of({}, names=("x", "y", "z"))).any()
+    # The steps before are in the curve, their rewards under it; with the next episode they are gone.
+    two = [{"value": 0.1, "step": 1}, {"value": 0.5, "step": 2}]
+    assert (of(*two) != of({"step": 2})).any()
+    assert (of(*two) != of({**two[0], "reward": -1.0}, two[1])).any()
+    np.testing.assert_array_equal(of(*two, {}), one)
+
+
+@pytest.mark.parametrize("num_actions", [2, 18, 20])
+def test_bars_are_as_long_as_the_actions_are_probable(num_actions: int):
+    policy = np.random.default_rng(num_actions).dirichlet(np.ones(num_actions))
+    drawn = Panel("title", (), num_actions, panel.MIN_HEIGHT)
+    image = np.asarray(drawn.draw(np.log(policy) + 7, 0.0, 1, 0.0, 0.0, 0))
+    bars = image[panel._BARS_TOP :, panel._NAMES_WIDTH : panel.WIDTH - panel._NUMBERS_WIDTH]
+    lengths = []
+    for row in range(num_actions):
+        line = bars[round((row + 0.5) * drawn._row_height)]
+        colour = panel._AMBER if row == 1 else panel._BLUE  # Action 1 is the one taken.
+        lengths.append((line == colour).all(axis=-1).sum())
+    np.testing.assert_allclose(lengths, np.maximum(policy * bars.shape[1], 1), atol=0.6)
+    assert not (bars[round(num_actions * drawn._row_height) + 2 :] == panel._BLUE).all(axis=-1).any()
+
+
+def test_of_many_actions_the_most_probable_and_the_one_taken_are_drawn():
+    policy = np.arange(50) / np.arange(50).sum()
+    assert panel._shown(policy, 49) == list(range(49, 29, -1))
+    assert panel._shown(policy, 3) == [*range(49, 30, -1), 3]
+    assert panel._shown(policy[:20], 3) == list(range(20))
+    Panel("t", (), 50, panel.MIN_HEIGHT).draw(np.log(policy + 1e-9), 0.0, 3, 0.0, 0.0, 0)
+
+
+def test_numbers_that_are_hard_to_draw():
+    drawn = Panel("a title that is much too long for the panel, so that it has to be cut somewhere", (), 3, 600)
+    for t, value in enumerate([0.0, 0.0, 1e6, -1e6, 3e-7]):
+        drawn.draw(np.array([-1e9, 0.0, 50.0]), value, 0, -1e5, 1234567.5, t)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("steps", [0, 1, 30])
+def test_nothing_is_left_after_an_exception(tmp_path: pathlib.Path, kind: type[BaseException], steps: int):
+    with pytest.raises(kind), Video(tmp_path / "it.mp4", "title", (), 3, 15) as video:
+        for t in range(steps):
+            video.add(**step(step=t))
+        raise kind
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_frames_there_is_no_file(tmp_path: pathlib.Path):
+    with Video(tmp_path / "it.mp4", "title", (), 3, 15):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("steps", [1, 100])  # ffmpeg's failure shows at the end, or in between.
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path: pathlib.Path, steps: int):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with (
+        pytest.raises(UserError, match=r"it\.mp4 cannot be written"),
+        Video(folder / "it.mp4", "t", (), 3, 15) as video,
+    ):
+        folder.rmdir()
+        for t in range(steps):
+            video.add(**step(step=t))
+
+
+def test_frames_that_do_not_fit_together(tmp_path: pathlib.Path):
+    for frame in (np.zeros((10, 6, 3), np.uint8), np.zeros((10, 5, 3)), np.zeros((10, 5), np.uint8)):
+        with pytest.raises(ValueError, match="expected frames"), Video(tmp_path / "it.mp4", "t", (), 3, 15) as video:
+            video.add(**step())
+            video.add(**step(frame=frame))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("there.mp4", r"there\.mp4 exists already"),
+        ("no/it.mp4", r"no/it\.mp4 cannot be written: there is no folder .*no"),
+        ("it.avi", r"must have a name that ends in \.mp4"),
+        ("it", r"must have a name that ends in \.mp4"),
+    ],
+)
+def test_paths_that_cannot_be(tmp_path: pathlib.Path, name: str, message: str):
+    (tmp_path / "there.mp4").write_text("mine")
+    with pytest.raises(UserError, match=message):
+        Video(tmp_path / name, "title", (), 3, 15)
+    assert (tmp_path / "there.mp4").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_machine_without_ffmpeg(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    def none() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
+    with pytest.raises(UserError, match="IMAGEIO_FFMPEG_EXE"):
+        Video(tmp_path / "it.mp4", "title", (), 3, 15)
