@@ -13,6 +13,9 @@ PIP_FLAGS := --disable-pip-version-check --no-input -qq
 ENV = atari/pong
 FRAMES = 1500000
 LOGDIR = runs/$(notdir $(ENV))
+# make figures RUNS=/data/runs FIGURES=other/folder
+RUNS = runs
+FIGURES = paper_figures/figures
 # More flags for `make train`, more arguments for `make test`.
 ARGS =
 
@@ -30,7 +33,7 @@ NEW_VENV = "$$python" -m venv --clear "$(1)" || { \
 	  echo "Could not make a virtual environment: is Python's venv module there (Debian: apt install python3.11-venv)?" >&2; \
 	  exit 1; }
 
-.PHONY: help setup train test lint format lock wheel-test clean
+.PHONY: help setup train figures test lint format lock wheel-test clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +51,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 train: setup  ## train for about 4 minutes on 2 cores, or go on where LOGDIR ended (ENV=, FRAMES=, LOGDIR=, ARGS=)
 	@$(BIN)/impala-train --env=$(ENV) --logdir=$(LOGDIR) --total_frames=$(FRAMES) $(ARGS)
+
+figures: setup  ## draw the paper's figures and tables from the runs there are (RUNS=, FIGURES=)
+	@$(BIN)/python paper_figures/execute.py --runs="$(RUNS)" --figures="$(FIGURES)"
 
 test: setup  ## all tests (ARGS= for pytest)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of these.

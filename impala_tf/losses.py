@@ -19,6 +19,21 @@ _REWARD_CLIPPING = {
 REWARD_CLIPPING = tuple(_REWARD_CLIPPING)
 
 
+def clip_reward(reward, clipping: str) -> tf.Tensor:
+    """What becomes of rewards in the loss; float32, any shape.
+
+    Args:
+      reward: of any shape and type.
+      clipping: one of `REWARD_CLIPPING`.
+
+    Raises:
+      ValueError: the clipping is unknown.
+    """
+    if clipping not in _REWARD_CLIPPING:
+        raise ValueError(f"Unknown reward clipping {clipping!r}; choose one of {', '.join(REWARD_CLIPPING)}.")
+    return _REWARD_CLIPPING[clipping](tf.cast(reward, tf.float32))
+
+
 def impala_loss(
     agent_output: AgentOutput,
     trajectory: Trajectory,
@@ -55,9 +70,6 @@ def impala_loss(
     Raises:
       ValueError: the reward clipping is unknown, or shapes do not fit each other.
     """
-    if reward_clipping not in _REWARD_CLIPPING:
-        raise ValueError(f"Unknown reward clipping {reward_clipping!r}; choose one of {', '.join(REWARD_CLIPPING)}.")
-
     # Transition s goes from observation s to observation s + 1. What the agent said about observation s is in entry s
     # of its output; the action that was taken there, and what it led to, is in entry s + 1 of the trajectory.
     logits = tf.cast(agent_output.logits[:-1], tf.float32)
@@ -65,7 +77,7 @@ def impala_loss(
     values, bootstrap_value = values[:-1], values[-1]
     action, behaviour_logits = trajectory.action[1:], trajectory.behaviour_logits[1:]
     terminated, truncated = trajectory.terminated[1:], trajectory.truncated[1:]
-    rewards = _REWARD_CLIPPING[reward_clipping](tf.cast(trajectory.reward[1:], tf.float32))
+    rewards = clip_reward(trajectory.reward[1:], reward_clipping)
     discounts = discount * (1.0 - tf.cast(terminated, tf.float32))
 
     # Behind a time limit the return is unknown, not 0, and the next observation belongs to another episode. V(x_s) is

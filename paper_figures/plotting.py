@@ -1,0 +1,274 @@
+"""What the notebooks share: runs and evaluations read from files, their ranks and means, and the look of a figure.
+
+A run is a folder as `impala-train` leaves it, with progress.csv and perhaps tasks.csv and config.json; a set of runs
+is a folder of such folders. Frames are environment frames. The paper's numbers are in data/, each file with its
+source, and are always drawn dashed; runs are drawn solid, in the same colour where they are the same agent's.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import PIL.Image
+from IPython.display import Image
+from matplotlib.lines import Line2D
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent
+DATA = HERE / "data"
+# `make figures RUNS=... FIGURES=...` sets these.
+RUNS = pathlib.Path(os.environ.get("IMPALA_RUNS", ROOT / "runs"))
+FIGURES = pathlib.Path(os.environ.get("IMPALA_FIGURES", HERE / "figures"))
+
+LAB_LEVELS = (
+    "rooms_watermaze",
+    "rooms_keys_doors_puzzle",
+    "lasertag_three_opponents_small",
+    "explore_goal_locations_small",
+    "seekavoid_arena_01",
+)
+"""The levels of Figures 4 and E.1 to E.4 and of Table 2."""
+
+BLUE, SKY, GREEN, ORANGE, RED, PURPLE, LILAC, GRAY = (
+    *("#1f5fa8", "#5fa8d3", "#1b8a6b", "#e08a1e", "#b2182b", "#5e3c99", "#a98bd0", "#8a8a8a"),
+)
+COLOURS = {
+    "IMPALA - 1 GPU - 200 actors": BLUE,
+    "Batched A2C - Single Machine - 32 workers": ORANGE,
+    "A3C - Single Machine - 32 workers": "#ef8a7a",
+    "A3C - Distributed - 200 workers": RED,
+    "IMPALA, deep, PBT - 8 GPUs": LILAC,
+    "IMPALA, deep, PBT": PURPLE,
+    "IMPALA, deep": BLUE,
+    "IMPALA, shallow": SKY,
+    "IMPALA-Experts, deep": GREEN,
+    "A3C, deep": RED,
+    "V-trace": BLUE,
+    "1-Step": GREEN,
+    "epsilon-correction": ORANGE,
+    "No-correction": GRAY,
+}
+"""Of agents and of variants of the off-policy correction, by their names in the paper."""
+
+PAPER = {"linestyle": (0, (4, 2)), "linewidth": 1.3}
+OURS = {"linestyle": "-", "linewidth": 1.8}
+
+matplotlib.rcParams.update(
+    {
+        "axes.grid": True,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": 9.5,
+        "axes.labelsize": 9,
+        "figure.constrained_layout.use": True,
+        "font.size": 9,
+        "grid.alpha": 0.25,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+        "savefig.dpi": 110,
+        "svg.hashsalt": "impala_tf",  # The ids in an SVG file are random without one.
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+    }
+)
+
+# Runs and evaluations
+
+
+class Run(NamedTuple):
+    """One run.
+
+    Attributes:
+      name: of its folder.
+      progress: progress.csv, one row per log interval, with frames, seconds, mean_return_100, ...
+      tasks: tasks.csv, one row per log interval and task; None of a run with one task.
+      config: config.json; empty without one.
+    """
+
+    name: str
+    progress: pd.DataFrame
+    tasks: pd.DataFrame | None = None
+    config: Mapping[str, Any] = {}
+
+    def curve(self, column: str = "mean_return_100", against: str = "frames") -> tuple[np.ndarray, np.ndarray]:
+        """Two columns of progress.csv without the rows before the first episode's end; "hours" is one, too."""
+        rows = self.progress.assign(hours=self.progress["seconds"] / 3600)[[against, column]].dropna()
+        return rows[against].to_numpy(), rows[column].to_numpy()
+
+    def final(self, column: str = "mean_return_100") -> float:
+        """The last value, of returns the mean over the last 100 episodes; NaN without one."""
+        values = self.progress[column].dropna() if column in self.progress else ()
+        return float(values.iloc[-1]) if len(values) else float("nan")
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """Reads the run in a folder.
+
+    Raises:
+      FileNotFoundError: there is no progress.csv.
+    """
+    tasks, config = folder / "tasks.csv", folder / "config.json"
+    return Run(
+        folder.name,
+        pd.read_csv(folder / "progress.csv"),
+        pd.read_csv(tasks) if tasks.exists() else None,
+        json.loads(config.read_text()) if config.exists() else {},
+    )
+
+
+def read_runs(folder: pathlib.Path) -> list[Run]:
+    """The runs of a set, by name; none where the folder is missing. Runs that have no row yet are left out."""
+    runs = [read_run(file.parent) for file in sorted(folder.glob("*/progress.csv")) if file.stat().st_size]
+    return [run for run in runs if len(run.progress)]
+
+
+def best(runs: Iterable[Run], k: int | None = None, column: str = "mean_return_100") -> list[Run]:
+    """The k runs with the highest final value, best first; all of them with k=None. Runs without a value are out."""
+    return sorted((run for run in runs if run.final(column) == run.final(column)), key=lambda r: -r.final(column))[:k]
+
+
+def mean_curve(
+    runs: Sequence[Run], column: str = "mean_return_100", against: str = "frames", points: int = 200
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of several curves, interpolated linearly where all of them have values; [points] each."""
+    curves = [run.curve(column, against) for run in runs]
+    x = np.linspace(max(xs[0] for xs, _ in curves), min(xs[-1] for xs, _ in curves), points)
+    return x, np.mean([np.interp(x, xs, ys) for xs, ys in curves], axis=0)
+
+
+def sorted_finals(runs: Iterable[Run], column: str = "mean_return_100") -> list[float]:
+    """Final values, highest first: the paper's picture of stability over hyperparameters."""
+    return [run.final(column) for run in best(runs, column=column)]
+
+
+DMLAB30_FOLDERS = {
+    "IMPALA, deep, PBT - 8 GPUs": "impala_deep_pbt_8_gpus",
+    "IMPALA, deep, PBT": "impala_deep_pbt",
+    "IMPALA, deep": "impala_deep",
+    "IMPALA, shallow": "impala_shallow",
+    "IMPALA-Experts, deep": "impala_experts_deep",
+    "A3C, deep": "a3c_deep",
+}
+"""Where the runs of Figure 5's agents lie, under runs/figure_5/."""
+
+
+def dmlab30_runs() -> dict[str, list[Run]]:
+    """The runs of Figure 5's agents, best first by mean capped human normalised score; experts are made one run."""
+    found = {}
+    for agent, name in DMLAB30_FOLDERS.items():
+        folder = RUNS / "figure_5" / name
+        runs = read_runs(folder)
+        if "Experts" in agent:
+            runs = [together(its) for combination in sorted(folder.glob("*")) if (its := read_runs(combination))]
+        found[agent] = best(runs, column="human_normalised_mean_capped")
+    return found
+
+
+def together(runs: Sequence[Run]) -> Run:
+    """Experts, of one task each, as if they were one run of all tasks: frames and seconds add up.
+
+    Where the tasks' frames are the same, the mean of their capped scores is the score at the sum of their frames.
+    """
+    scored = [run._replace(progress=run.progress.dropna(subset=["human_normalised"])) for run in runs]
+    scored = [
+        run._replace(progress=run.progress.assign(capped=run.progress["human_normalised"].clip(upper=1)))
+        for run in scored
+    ]
+    frames, score = mean_curve(scored, "capped")
+    seconds = mean_curve(scored, "seconds")[1]
+    progress = {"frames": frames * len(runs), "seconds": seconds * len(runs), "human_normalised_mean_capped": score}
+    finals = [{"task": run.config["env"], "human_normalised": run.final("human_normalised")} for run in runs]
+    return Run("experts", pd.DataFrame(progress), pd.DataFrame(finals))
+
+
+def read_evaluations(*folders: pathlib.Path) -> dict[str, dict[str, float]]:
+    """{label: {environment id: mean return}} from the results of `impala-evaluate --output=<folder>/<label>.json`.
+
+    A folder of such files in one of the folders is one column as well: experts, of one task each.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*")):
+            files = sorted(path.glob("*.json")) if path.is_dir() else [path] if path.suffix == ".json" else []
+            for file in files:
+                tasks = json.loads(file.read_text())["tasks"]
+                found.setdefault(path.stem, {}).update({name: task["mean"] for name, task in tasks.items()})
+    return found
+
+
+def paper(name: str) -> dict[str, Any]:
+    """The paper's numbers: data/<name>.json."""
+    return json.loads((DATA / f"{name}.json").read_text())
+
+
+# Figures
+
+
+def heading(figure: Any, title: str, line: str, color: str = "#444444") -> None:
+    """The title and a line under it, above all panels."""
+    height = figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.48 / height))
+    figure.text(0.008, 1 - 0.07 / height, title, va="top", fontsize=11, fontweight="bold")
+    figure.text(0.008, 1 - 0.28 / height, line, va="top", fontsize=9, color=color)
+
+
+def heading_of_runs(figure: Any, title: str, folder: pathlib.Path, runs: int, reference: str = "") -> None:
+    """The title, and how many runs are drawn, or the stamp that there are none.
+
+    Args:
+      figure: to write on.
+      title: one line.
+      folder: where the runs were looked for.
+      runs: how many were found.
+      reference: what is marked as the paper's, if it is not simply the figure's dashed curves.
+    """
+    where = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    if runs:
+        heading(figure, title, f"{runs} run{'s' * (runs != 1)} in {where} (solid); {reference or 'dashed: the paper'}")
+    else:
+        line = f"no runs in {where}: the paper's reference alone" + f" ({reference})" * bool(reference)
+        heading(figure, title, line, RED)
+
+
+def legend(figure: Any, names: Iterable[str], columns: int = 4, colours: Mapping[str, str] = COLOURS) -> None:
+    """One legend of agents or variants under all panels; what is dashed and what solid is in the heading."""
+    style = {"linestyle": "none", "marker": "s", "markersize": 7}
+    handles = [Line2D([], [], color=colours[name], label=name, **style) for name in names]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.2)
+
+
+def one_machine(ax: Any, folder: str, title: str, column: str = "mean_return_100", **style: Any) -> None:
+    """Draws a run of data/ against millions of frames: what one machine made, on another task than the paper's."""
+    run = read_run(DATA / folder)
+    frames, values = run.curve(column)
+    percent = column.startswith("human_normalised")
+    ax.plot(frames / 1e6, 100 * values if percent else values, **{**OURS, "color": SKY, **style})
+    ax.set_title(title)
+    ax.set_xlabel("environment frames (millions)")
+
+
+def save(figure: Any, name: str) -> Image:
+    """Writes <name>.png and <name>.svg into `FIGURES`, the same bytes every time, and closes the figure.
+
+    Returns:
+      The picture, which a notebook shows if it is what its cell ends with.
+    """
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture)
+    # 256 colours are enough, and a third of the size.
+    pixels = PIL.Image.open(picture).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE)
+    pixels.save(FIGURES / f"{name}.png", optimize=True)
+    figure.set_layout_engine("none")  # Once is enough: it takes most of the time.
+    figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+    return Image(filename=FIGURES / f"{name}.png")
