@@ -1,0 +1,19 @@
+"""Where figures go."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import matplotlib
+
+FIGURES = pathlib.Path(__file__).parent / "figures"
+
+matplotlib.rcParams["svg.hashsalt"] = "impala_tf"  # The ids in an SVG file are random without one.
+
+
+def save(figure: Any, name: str) -> None:
+    """Writes <name>.png and <name>.svg into `FIGURES`, the same bytes every time."""
+    FIGURES.mkdir(exist_ok=True)
+    figure.savefig(FIGURES / f"{name}.png", dpi=150)
+    figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
