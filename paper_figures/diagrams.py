@@ -9,9 +9,11 @@ import itertools
 import textwrap
 from typing import Any
 
+import layers
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from layers import TIMES, Layer
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 
 from impala_tf.config import Config
@@ -20,8 +22,6 @@ from impala_tf.networks.agent import Agent
 from impala_tf.runtime import layout
 from impala_tf.structures import ArraySpec, EnvironmentSpec, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
-from paper_figures import networks
-from paper_figures.networks import TIMES, Layer
 
 INK, GRAY, LIGHT = "#222222", "#6b6b6b", "#f5f5f3"
 BLUE, ORANGE, RED, GREEN = "#1f5fa8", "#d9791a", "#b2182b", "#1b8a6b"
@@ -173,11 +173,9 @@ def two_networks(small: Agent, large: Agent, spec: EnvironmentSpec) -> Any:
     figure, ax = _canvas(11.4, 8.3)
     ax.plot([5.7, 5.7], [0.2, 8.1], color="#d0d0d0", linewidth=0.8)
     for left, name, agent in ((0.1, "Small", small), (5.85, "Large", large)):
-        _text(
-            ax, left + 2.6, 8.1, f"{name}: {networks.count(agent.trainable_variables):,} parameters", 12, weight="bold"
-        )
+        _text(ax, left + 2.6, 8.1, f"{name}: {layers.count(agent.trainable_variables):,} parameters", 12, weight="bold")
         _network(ax, left, agent, spec)
-    blocks = [layer for layer in networks.torso(large, spec.observation["image"]) if layer.inside]
+    blocks = [layer for layer in layers.torso(large, spec.observation["image"]) if layer.inside]
     _residual_block(ax, 0.2, 6.2, blocks[0])
     return figure
 
@@ -191,21 +189,21 @@ def _network(ax: Any, left: float, agent: Agent, spec: EnvironmentSpec) -> None:
         _text(ax, x + 2.75, y, parameters, 8.5, colour, ha="right")
 
     y = 0.3
-    for layer in [*networks.torso(agent, spec.observation["image"]), *networks.core(agent)]:
+    for layer in [*layers.torso(agent, spec.observation["image"]), *layers.core(agent)]:
         height = FLAT if layer.kind in ("scale", "relu") else TALL
         text = f"{layer.text}  ({TIMES} {layer.times})" if layer.times > 1 else layer.text
         if layer.kind != "input":
             _arrow(ax, (x, y - GAP), (x, y))
         _box(ax, x, y + height / 2, width, height, text, FILLS[layer.kind], INK)
-        output = "" if layer.kind in ("input", "scale", "relu") else networks.size(layer.output)
+        output = "" if layer.kind in ("input", "scale", "relu") else layers.size(layer.output)
         numbers(y + height / 2, output, f"{layer.parameters:,}" if layer.parameters else "")
         y += height + GAP
     core = y - GAP - TALL / 2
 
-    for layer, side in zip(networks.heads(agent), (-1, 1)):
+    for layer, side in zip(layers.heads(agent), (-1, 1)):
         _arrow(ax, (x + side * width / 4, y - GAP), (x + side * width / 4, y))
         _box(ax, x + side * (width / 4 + 0.02), y + TALL / 2, width / 2 - 0.04, TALL, layer.text, FILLS["linear"], INK)
-    parameters = [f"{layer.parameters:,}" for layer in networks.heads(agent)]
+    parameters = [f"{layer.parameters:,}" for layer in layers.heads(agent)]
     numbers(y + TALL / 2, "", " + ".join(parameters))
     numbers(y + TALL + 0.16, "output", "parameters", GRAY)
 
@@ -214,7 +212,7 @@ def _network(ax: Any, left: float, agent: Agent, spec: EnvironmentSpec) -> None:
     _elbow(ax, (x, y + TALL / 2 - 0.23), (edge, core + 0.07))
     y = core - 0.35
     _elbow(ax, (x, y), (edge, core - 0.07))
-    for layer in reversed(networks.instruction(agent)):
+    for layer in reversed(layers.instruction(agent)):
         _box(ax, x, y - 0.25, 1.3, 0.5, f"{layer.text}\n{layer.parameters:,}", FILLS[layer.kind], INK, 8.5)
         _arrow(ax, (x, y - 0.5 - GAP), (x, y - 0.5))
         y -= 0.5 + GAP

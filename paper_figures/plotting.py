@@ -7,7 +7,8 @@ from typing import Any
 
 import matplotlib
 
-FIGURES = pathlib.Path(__file__).parent / "figures"
+HERE = pathlib.Path(__file__).parent
+FIGURES = HERE / "figures"
 
 matplotlib.rcParams["svg.hashsalt"] = "impala_tf"  # The ids in an SVG file are random without one.
 

@@ -32,12 +32,12 @@ from impala_tf.actor import Actor
 from impala_tf.config import Config, from_values
 from impala_tf.dynamic_batching import worker
 from impala_tf.dynamic_batching.mailbox import PolicyMailbox, WorkerMailbox
+from impala_tf.environments import hosting
 from impala_tf.environments.base import BatchedEnvironment
-from impala_tf.environments.hosting import Hosted, context
 from impala_tf.errors import UserError
 from impala_tf.learner import Learner
 from impala_tf.networks.agent import make_agent
-from impala_tf.runtime import layout
+from impala_tf.runtime import forking, layout
 from impala_tf.runtime.acting import Connection, make_actor
 from impala_tf.structures import EnvironmentOutput, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
@@ -96,7 +96,7 @@ def sync_step(config: Config, folder: pathlib.Path, updates: int) -> None:
 
 def sync_trajectory(config: Config, folder: pathlib.Path, updates: int) -> None:
     """Batched A2C, synchronised every trajectory."""
-    _learn_from_actors(config, folder, updates, context.Barrier(NUM_ACTORS + 1))
+    _learn_from_actors(config, folder, updates, forking.context.Barrier(NUM_ACTORS + 1))
 
 
 def impala(config: Config, folder: pathlib.Path, updates: int) -> None:
@@ -131,8 +131,7 @@ def _learn_from_actors(config: Config, folder: pathlib.Path, updates: int, barri
                     publisher.wait_until_pushed(_TIMEOUT)
                     barrier.wait(_TIMEOUT)
         finally:
-            for actor in actors:
-                actor.end()
+            hosting.end(actors, 0.0)
             batches.stop()
             publisher.stop()
 
@@ -180,8 +179,7 @@ class _Pool(BatchedEnvironment):
         return tree.map_structure(lambda *column: np.concatenate(column), *(outputs[i] for i in range(NUM_ACTORS)))
 
     def close(self) -> None:
-        for each in self._workers:
-            each.end()
+        hosting.end(self._workers, 0.0)
 
 
 def _step(config: Config, folder: pathlib.Path, mailbox: WorkerMailbox) -> None:
@@ -192,14 +190,25 @@ def _step(config: Config, folder: pathlib.Path, mailbox: WorkerMailbox) -> None:
     worker.run(environment, mailbox, lambda _: None, float("inf"), lambda: None)
 
 
-def _start(work: Callable[..., None], config: Config, folder: pathlib.Path, arguments: Sequence[Any]) -> list[Hosted]:
-    return [Hosted(work, _with_run(config, actor_id=i), folder, argument) for i, argument in enumerate(arguments)]
+def _start(work: Callable[..., None], config: Config, folder: pathlib.Path, arguments: Sequence[Any]) -> list[Any]:
+    """An actor's process for each argument."""
+    processes = []
+    for i, argument in enumerate(arguments):
+        work_on = (work, _with_run(config, actor_id=i), folder, argument)
+        processes.append(forking.context.Process(target=_host, args=work_on, name=f"actor {i}", daemon=True))
+        processes[-1].start()
+    return processes
 
 
-def _check(hosted: Sequence[Hosted]) -> None:
-    for error in (each.error for each in hosted):
-        if error is not None:
-            raise error
+def _host(work: Callable[..., None], *arguments: Any) -> None:
+    hosting.end_with_parent()
+    work(*arguments)
+
+
+def _check(processes: Sequence[Any]) -> None:
+    for process in processes:
+        if not process.is_alive():
+            raise UserError(f"The process of {process.name} {hosting.end_of(process)}.")
 
 
 def _make_learner(config: Config) -> Learner:
@@ -241,15 +250,29 @@ def read(folder: pathlib.Path) -> list[Row]:
     return sorted(rows, key=lambda row: row[2])
 
 
-def quickest_updates(rows: Sequence[Row], updates: int) -> list[Row]:
-    """What began and ended in the successive `updates` that took least time: other work disturbed those least.
+def busiest_updates(rows: Sequence[Row], updates: int) -> list[Row]:
+    """What began and ended in the successive `updates` in which most steps were taken per second.
 
-    From the end of the update before to the end of the last, in milliseconds since the first of these.
+    Other work on the machine disturbed those least. From the end of the update before to the end of the last, in
+    milliseconds since the first of these.
     """
     ends = [end for _, what, _, end in rows if what == BACKWARD]
-    first, last = min(zip(ends, ends[updates:]), key=lambda stretch: stretch[1] - stretch[0])
+    steps = np.array([end for _, what, _, end in rows if what == ENVIRONMENT_STEP])
+
+    def rate(stretch: tuple[float, float]) -> float:
+        return float(np.sum((steps > stretch[0]) & (steps <= stretch[1])) / (stretch[1] - stretch[0]))
+
+    first, last = max(zip(ends, ends[updates:]), key=rate)
     kept = [row for row in rows if first <= row[2] and row[3] <= last]
     return [(who, what, 1e3 * (start - first), 1e3 * (end - first)) for who, what, start, end in kept]
+
+
+def settings(env: str, unroll_length: int, seed: int) -> Config:
+    """Of a run with one environment in each actor, and a batch of one unroll of each."""
+    values = {"env": env, "env_processes": "off", "unroll_length": unroll_length, "seed": seed}
+    return from_values(
+        values | {"num_actors": NUM_ACTORS, "envs_per_actor": 1, "batch_size": NUM_ACTORS, "queue_size": 2 * NUM_ACTORS}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -264,18 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if flags.updates <= _KEPT_UPDATES:
             raise UserError(f"--updates={flags.updates}: must be more than {_KEPT_UPDATES}.")
-        config = from_values(
-            {
-                "env": flags.env,
-                "env_processes": "off",
-                "unroll_length": flags.unroll_length,
-                "batch_size": NUM_ACTORS,
-                "queue_size": 2 * NUM_ACTORS,
-                "num_actors": NUM_ACTORS,
-                "envs_per_actor": 1,
-                "seed": flags.seed,
-            }
-        )
+        config = settings(flags.env, flags.unroll_length, flags.seed)
         layout.check(config)
         quiet.native_stderr(os.devnull)
         _use_one_thread()
@@ -285,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name}: {flags.updates} updates", flush=True)
             with tempfile.TemporaryDirectory() as folder:
                 scheme(config, pathlib.Path(folder), flags.updates)
-                rows = quickest_updates(read(pathlib.Path(folder)), _KEPT_UPDATES)
+                rows = busiest_updates(read(pathlib.Path(folder)), _KEPT_UPDATES)
             table += [(name, who, what, f"{start:.3f}", f"{end:.3f}") for who, what, start, end in rows]
         with open(flags.output / "timeline.csv", "w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *table])
