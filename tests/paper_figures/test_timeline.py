@@ -1,0 +1,57 @@
+"""What is recorded of real actors and a real learner shows how the schemes wait."""
+
+import collections
+import itertools
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "paper_figures"))
+import timeline
+
+UNROLL_LENGTH, UPDATES, ACTORS = 3, 8, 2
+
+
+def backward(start, end):
+    return (timeline.LEARNER, timeline.BACKWARD, start, end)
+
+
+def test_the_busiest_updates():
+    steps = [("actor 0", timeline.ENVIRONMENT_STEP, t, t + 0.2) for t in (1.1, 3.1, 4.1, 4.4, 6.1)]
+    updates = [backward(0, 1), backward(3, 4), backward(4.5, 5), backward(5.5, 6), backward(8, 9)]
+    kept = timeline.busiest_updates(sorted(steps + updates, key=lambda row: row[2]), 2)
+    assert [what for _, what, _, _ in kept] == [timeline.ENVIRONMENT_STEP] * 2 + [timeline.BACKWARD] * 2
+    assert np.allclose([row[2:] for row in kept], [(100, 300), (400, 600), (500, 1000), (1500, 2000)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", timeline.SCHEMES)
+def test_who_waits_for_whom(scheme, tmp_path, monkeypatch):
+    monkeypatch.setattr(timeline, "NUM_ACTORS", ACTORS)
+    timeline.SCHEMES[scheme](timeline.settings("catch", UNROLL_LENGTH, 1), tmp_path, UPDATES)
+    rows = timeline.read(tmp_path)
+    times = collections.defaultdict(list)
+    for who, what, start, end in rows:
+        assert start <= end
+        times[who, what].append((start, end))
+    updates = times[timeline.LEARNER, timeline.BACKWARD]
+    steps = [times[f"actor {i}", timeline.ENVIRONMENT_STEP] for i in range(ACTORS)]
+    assert len(updates) == UPDATES
+    assert all(len(its) >= UPDATES * UNROLL_LENGTH for its in steps)
+
+    if scheme == "sync_step":
+        forward = times[timeline.LEARNER, timeline.FORWARD]
+        assert len(forward) == UPDATES * UNROLL_LENGTH == len(steps[0]) == len(steps[1])
+        for t, (before, after) in enumerate(itertools.pairwise(forward)):
+            for its in steps:
+                assert before[1] <= its[t][0] and its[t][1] <= after[0]
+    elif scheme == "sync_trajectory":
+        for k, update in enumerate(updates):
+            for its in steps:
+                assert its[UNROLL_LENGTH * (k + 1) - 1][1] <= update[0]
+                assert all(update[1] <= start for start, _ in its[UNROLL_LENGTH * (k + 1) :])
+    else:
+        pairs = itertools.product(updates, itertools.chain(*steps))
+        assert any(step[0] < update[1] and update[0] < step[1] for update, step in pairs)
