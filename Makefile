@@ -50,7 +50,7 @@ train: setup  ## train for about 4 minutes on 2 cores, or go on where LOGDIR end
 	@$(BIN)/impala-train --env=$(ENV) --logdir=$(LOGDIR) --total_frames=$(FRAMES) $(ARGS)
 
 test: setup  ## all tests (ARGS= for pytest)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of these.
+	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of these.
 	@$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? -eq 5 ]
 
 lint: setup  ## ruff and mypy
