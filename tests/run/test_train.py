@@ -10,8 +10,6 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-pytestmark = pytest.mark.xdist_group("train")  # Its tests share a run.
-
 BATCH = 8 * 10  # --batch_size times --unroll_length; a step of Catch is one frame.
 ANNEALING = 40_000
 LEARNING_RATE = 0.001
@@ -41,7 +39,7 @@ def one_process(start, logdir, total_frames):
 
 @pytest.fixture(scope="module")
 def logdir(tmp_path_factory):
-    """The folder of the run that the tests of this module do more and more to, in their order."""
+    """The folder of the run that the slow tests do more and more to, in their order."""
     return tmp_path_factory.mktemp("runs") / "catch"
 
 
@@ -57,6 +55,7 @@ def second(first, start_shared, logdir):
     return one_process(start_shared, logdir, 8000)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(first, logdir, frames_saved):
     rows = pd.read_csv(logdir / "progress.csv")
     assert set(rows.columns) >= COLUMNS
@@ -78,6 +77,7 @@ def test_what_a_run_leaves(first, logdir, frames_saved):
     np.testing.assert_allclose([make_ndarray(event.tensor_proto) for event in loss], rows["total_loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on(second, logdir, resumed_at, frames_saved):
     assert resumed_at(second) == (4000, 4000 // BATCH)
     rows = pd.read_csv(logdir / "progress.csv")
@@ -87,6 +87,7 @@ def test_a_run_goes_on(second, logdir, resumed_at, frames_saved):
     assert rows["episodes"].iloc[-1] == pytest.approx(8000 / 9, abs=16)  # Twice a game of each is left unfinished.
 
 
+@pytest.mark.slow
 def test_the_learning_rate_follows_the_frames_of_all_starts(second, logdir):
     rows = pd.read_csv(logdir / "progress.csv")
     first_step = rows["frames"].shift(fill_value=0)  # A row's value is the mean over its learner steps.
@@ -95,6 +96,7 @@ def test_the_learning_rate_follows_the_frames_of_all_starts(second, logdir):
     np.testing.assert_allclose(rows["learning_rate"], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(second, start, logdir, frames_saved):
     def contents():
         drawn_anew = (".lock", "learning_curve.png", "model_card.md")
@@ -108,6 +110,7 @@ def test_a_finished_run_is_left_alone(second, start, logdir, frames_saved):
     assert contents() == before
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints(second, start, start_shared, logdir, frames_saved, error_of, resumed_at):
     *_, before, newest = frames_saved(logdir)
     for file in (logdir / "checkpoints" / f"{newest:012d}").glob("*.data-*"):
