@@ -112,7 +112,7 @@ def _results(settings: dict[str, Any], logdir: LogDir, run: Any) -> str:
             )
             for _, row in newest.iterrows()
         ]
-        header = ("task", "episodes", "mean return", "its confidence interval", "median return", "human normalised")
+        header = ("task", "episodes", "mean return", "95% confidence interval", "median return", "human normalised")
         parts += [f"The newest evaluation, of the policy at {frames:,} frames:", _table(header, rows)]
     return "\n\n".join(parts)
 
