@@ -6,10 +6,8 @@ An agent step is 4 environment frames with the same action; the pixel-wise maxim
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
-import io
 import re
 from typing import Any
 
@@ -92,12 +90,10 @@ class AtariEnvironment(BatchedEnvironment):
             use_fire_reset=fire_on_reset,
             reward_clipping=False,
         )
-        # ALE announces a directory of one's own (ALE_ROMS_DIR) on stdout each time.
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._env: Any = make(num_envs=num_envs, num_threads=env_threads)
-                in_colour = {"grayscale": False, "img_height": HEIGHT, "img_width": WIDTH}
-                self._screen: Any = make(num_envs=1, num_threads=1, **in_colour) if render else None
+            self._env: Any = make(num_envs=num_envs, num_threads=env_threads)
+            in_colour = {"grayscale": False, "img_height": HEIGHT, "img_width": WIDTH}
+            self._screen: Any = make(num_envs=1, num_threads=1, **in_colour) if render else None
         except OSError as error:
             raise UserError(f"the ROM of {game} cannot be read: {error}; check ALE_ROMS_DIR") from error
         self.num_envs = num_envs
@@ -178,6 +174,9 @@ def games() -> list[str]:
         from ale_py import roms, vector_env  # noqa: F401
     except ImportError as error:
         raise UserError('Atari environments need the package ale-py: pip install "ale-py==0.12.1"') from error
+    # It announces a directory of one's own (ALE_ROMS_DIR) each time. To redirect standard output instead would take it
+    # from other threads, too.
+    roms.print = lambda *_: None  # type: ignore[attr-defined]
     return sorted(roms.get_all_rom_ids())
 
 

@@ -234,7 +234,7 @@ class _Progress:
 def _open_video(evaluation: Evaluation, policy: SavedPolicy, task: Protocol) -> video.Video:
     metadata = policy.metadata
     names, frames = metadata["action_names"], metadata["preprocessing"]["frames_per_step"]
-    title = f"{task.env_id}, {metadata['frames']:,} frames of training"
+    title = f"{task.env_id}, {metadata['frames'] / 1e6:.3g}M frames"
     return video.Video(evaluation.video, title, names, metadata["num_actions"], _FRAMES_PER_SECOND / frames)
 
 

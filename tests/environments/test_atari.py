@@ -1,3 +1,5 @@
+import shutil
+
 """Atari: real games, held against ALE's single-game interface and against ALE's own frame stacks."""
 
 from __future__ import annotations
@@ -304,3 +306,13 @@ def test_the_terminal_stays_quiet(capfd):
     environment.reset()
     environment.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_of_roms_is_not_announced(tmp_path, monkeypatch, capsys):
+    """Nor does anything happen to standard output, which other threads may be writing to."""
+    import ale_py.roms
+
+    shutil.copy(ale_py.roms.get_rom_path("pong"), tmp_path)
+    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
+    AtariEnvironment("pong", 1, 0).close()
+    assert capsys.readouterr().out == ""
