@@ -1,9 +1,8 @@
-import shutil
-
 """Atari: real games, held against ALE's single-game interface and against ALE's own frame stacks."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Any
 
