@@ -62,24 +62,24 @@ COLOURS = {
 PAPER = {"linestyle": (0, (4, 2)), "linewidth": 1.3}
 OURS = {"linestyle": "-", "linewidth": 1.8}
 
-matplotlib.rcParams.update(
-    {
-        "axes.grid": True,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlesize": 9.5,
-        "axes.labelsize": 9,
-        "figure.constrained_layout.use": True,
-        "font.size": 9,
-        "grid.alpha": 0.25,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "savefig.dpi": 110,
-        "svg.hashsalt": "impala_tf",  # The ids in an SVG file are random without one.
-        "xtick.labelsize": 8,
-        "ytick.labelsize": 8,
-    }
-)
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "axes.prop_cycle": matplotlib.cycler(color=("black", GRAY, "#b8860b", "#c86b9c")),  # Of none of the above.
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "grid.alpha": 0.25,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "savefig.dpi": 110,
+    "svg.hashsalt": "impala_tf",  # The ids in an SVG file are random without one.
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+matplotlib.rcParams.update(STYLE)
 
 # Runs and evaluations
 
@@ -108,6 +108,10 @@ class Run(NamedTuple):
         """The last value, of returns the mean over the last 100 episodes; NaN without one."""
         values = self.progress[column].dropna() if column in self.progress else ()
         return float(values.iloc[-1]) if len(values) else float("nan")
+
+    def final_by_task(self) -> pd.Series:
+        """The last human normalised score of each task, by environment id; of a run of several tasks."""
+        return self.tasks.groupby("task")["human_normalised"].last()
 
 
 def read_run(folder: pathlib.Path) -> Run:
@@ -221,17 +225,16 @@ def heading(figure: Any, title: str, line: str, color: str = "#444444") -> None:
     figure.text(0.008, 1 - 0.28 / height, line, va="top", fontsize=9, color=color)
 
 
-def heading_of_runs(figure: Any, title: str, folder: pathlib.Path, runs: int, reference: str = "") -> None:
+def heading_of_runs(figure: Any, title: str, where: str, runs: int, reference: str = "") -> None:
     """The title, and how many runs are drawn, or the stamp that there are none.
 
     Args:
       figure: to write on.
       title: one line.
-      folder: where the runs were looked for.
+      where: the runs were looked for.
       runs: how many were found.
       reference: what is marked as the paper's, if it is not simply the figure's dashed curves.
     """
-    where = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
     if runs:
         heading(figure, title, f"{runs} run{'s' * (runs != 1)} in {where} (solid); {reference or 'dashed: the paper'}")
     else:

@@ -1,0 +1,191 @@
+"""Every notebook is short, names true commands, runs without a screen, and draws the runs that there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+
+from impala_tf import suites
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDER = ROOT / "paper_figures"
+NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+WITHOUT_RUNS = {"figure_1", "figure_2", "figure_3", "figure_d1"}
+LEVELS = ("rooms_watermaze", "seekavoid_arena_01")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
+def cells(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells
+
+
+# As they are committed
+
+
+def test_all_of_the_papers_figures_and_tables_are_there():
+    figures = {f"figure_{name}" for name in ("4", "5", "6", "b1", "d1", "e1", "e2", "e3", "e4", "f1")}
+    assert figures | {f"table_{name}" for name in ("1", "2", "3", "4", "b1", "c1")} <= set(NOTEBOOKS)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_short_and_has_no_outputs(name):
+    first, *code = cells(name)
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    assert re.search(r"impala-|python -m|[Nn]o run", first.source)
+    assert 1 <= len(code) <= 2 and all(cell.cell_type == "code" for cell in code)
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert sum(len(cell.source.splitlines()) for cell in code) <= 40
+
+
+# The commands
+
+
+def commands():
+    """{program: its command lines in the notebooks}, with something for the shell's variables."""
+    found = {}
+    for name in NOTEBOOKS:
+        text = cells(name)[0].source.replace("\\\n", " ")
+        for line in re.findall(r"^ *(impala-\w+ .*)$", text, re.MULTILINE):
+            line = re.sub(r"\$\{\w+#\w+/\}|\$\w+", lambda v: "00" if v[0] == "$n" else "level", line)
+            found.setdefault(line.split()[0], set()).add(line)
+    return found
+
+
+COMMANDS = commands()
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A folder where paths in the commands lead to what they name."""
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "run").symlink_to(ROOT / "run")
+    sweep = [sys.executable, "-m", "run.sweep", "--output=runs/sweep"]
+    subprocess.run(sweep, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_the_commands_flags_exist(program, elsewhere):
+    scripts = re.findall(r'^(impala-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    if program not in dict(scripts):
+        pytest.skip(f"{program} is not there yet")
+    for line in COMMANDS[program]:
+        arguments = shlex.split(line)[1:]
+        command = [sys.executable, "-m", dict(scripts)[program], *arguments, "--only_check_args"]
+        done = subprocess.run(command, cwd=elsewhere, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), line
+
+
+# Executed
+
+
+def write_run(folder, env, height=1.0):
+    """A run of five rows whose returns rise to `height`."""
+    folder.mkdir(parents=True)
+    rise = np.linspace(0, height, 5)
+    progress = {"frames": 1e8 * np.arange(1, 6), "seconds": 3600.0 * np.arange(1, 6), "mean_return_100": 40 * rise}
+    progress |= {"learning_rate": 1e-3 * rise[::-1], "human_normalised": rise, "human_normalised_mean_capped": rise}
+    pd.DataFrame(progress).to_csv(folder / "progress.csv", index=False)
+    names = suites.tasks(env) if env in suites.SUITES else []
+    tasks = [{"frames": 5e8, "task": name, "mean_return_100": 1.0, "human_normalised": height} for name in names]
+    if tasks:
+        pd.DataFrame(tasks).to_csv(folder / "tasks.csv", index=False)
+    (folder / "config.json").write_text(json.dumps({"env": env}))
+
+
+def write_evaluation(file, tasks):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"tasks": {task: {"mean": 12.34, "episodes": []} for task in tasks}}))
+
+
+def write_runs(runs):
+    """Something for every notebook that draws runs."""
+    for level in LEVELS:
+        for n in range(4):
+            write_run(runs / "figure_4" / "impala" / level / f"{n:02}", f"dmlab/{level}", 1 - n / 5)
+        for lag in (0, 10):
+            write_run(runs / "figure_e1" / "v_trace" / f"lag_{lag}" / level / "0", f"dmlab/{level}", 1 / (1 + lag))
+        write_run(runs / "table_2" / "v_trace_replay" / level / "00", f"dmlab/{level}")
+        write_run(runs / "figure_e3" / "value_of_next_state" / level / "00", f"dmlab/{level}", 0.5)
+    for env in suites.tasks("dmlab30"):
+        write_run(runs / "figure_5" / "impala_experts_deep" / "00" / env.partition("/")[2], env, 0.5)
+    for n in range(2):
+        write_run(runs / "figure_5" / "impala_deep" / f"{n:02}", "dmlab30", 0.4 + n / 10)
+    benchmark = json.loads((ROOT / "docs" / "benchmarks" / "default.json").read_text())
+    (runs / "table_1").mkdir()
+    (runs / "table_1" / "lab.json").write_text(json.dumps({**benchmark, "environment": "dmlab/seekavoid_arena_01"}))
+    for table in ("table_3", "table_b1"):
+        write_evaluation(runs / table / "my_agent.json", suites.tasks("dmlab30", test=True))
+    write_evaluation(runs / "table_4" / "my_pong.json", ["atari/pong"])
+    for game in suites.tasks("atari57"):
+        write_evaluation(runs / "table_4" / "my_experts" / f"{game.partition('/')[2]}.json", [game])
+
+
+def execute(*arguments):
+    command = [sys.executable, str(FOLDER / "execute.py"), *map(str, arguments)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Folders of the pictures without any runs, and with runs."""
+    folder = tmp_path_factory.mktemp("executed")
+    before = {path: path.read_bytes() for path in FOLDER.glob("*.ipynb")}
+    write_runs(folder / "runs")
+    with_runs = [FOLDER / f"{name}.ipynb" for name in NOTEBOOKS if name not in WITHOUT_RUNS]
+    everything = [
+        ("--runs", folder / "none", "--figures", folder / "without"),
+        ("--runs", folder / "runs", "--figures", folder / "with", *with_runs),
+    ]
+    for done in [execute(*arguments) for arguments in everything]:
+        assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in FOLDER.glob("*.ipynb")} == before
+    return folder / "without", folder / "with"
+
+
+def pixels(path):
+    return np.asarray(PIL.Image.open(path).convert("RGB"), np.int16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_draws_what_is_committed(name, drawn):
+    """`make figures` brings the pictures up to date. A few pixels may differ with the processor."""
+    without_runs, _ = drawn
+    assert (without_runs / f"{name}.svg").read_text().startswith("<?xml")
+    picture, committed = pixels(without_runs / f"{name}.png"), pixels(FOLDER / "figures" / f"{name}.png")
+    assert picture.shape == committed.shape
+    assert np.mean(np.abs(picture - committed).max(axis=-1) > 40) < 1e-3
+    assert (FOLDER / "figures" / f"{name}.png").stat().st_size < 150_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - WITHOUT_RUNS))
+def test_new_runs_are_drawn_without_an_edit(name, drawn):
+    without_runs, with_runs = drawn
+    assert (without_runs / f"{name}.png").read_bytes() != (with_runs / f"{name}.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_notebook_that_fails_is_named(tmp_path):
+    good, bad = (tmp_path / f"{name}.ipynb" for name in ("good", "bad"))
+    for path, source in ((good, "1"), (bad, "raise ValueError('what is wrong')")):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        nbformat.write(notebook, path)
+    done = execute("--figures", tmp_path, good, bad)
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert first == "ERROR: bad.ipynb: ValueError: what is wrong"
+    assert last == "ERROR: 1 of 2 notebooks failed: bad.ipynb"
+    assert "good" in done.stdout
