@@ -16,5 +16,5 @@ matplotlib.rcParams["svg.hashsalt"] = "impala_tf"  # The ids in an SVG file are 
 def save(figure: Any, name: str) -> None:
     """Writes <name>.png and <name>.svg into `FIGURES`, the same bytes every time."""
     FIGURES.mkdir(exist_ok=True)
-    figure.savefig(FIGURES / f"{name}.png", dpi=150)
+    figure.savefig(FIGURES / f"{name}.png", dpi=110)
     figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
