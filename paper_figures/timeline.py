@@ -50,7 +50,7 @@ ENVIRONMENT_STEP, FORWARD, BACKWARD, TRANSPORT = "environment step", "forward pa
 LEARNER = "learner"
 NUM_ACTORS = 8
 
-_KEPT_UPDATES = 4
+_KEPT_UPDATES = 6
 _TIMEOUT = 300.0  # Seconds.
 
 Row = tuple[str, str, float, float]
@@ -142,6 +142,7 @@ def _act(config: Config, folder: pathlib.Path, barrier: Any) -> None:
     log = Log(folder, f"actor {config.run.actor_id}")
     connection = Connection(config, config.run.address, lambda _: None)
     connection.refresh = log.timed(TRANSPORT, connection.refresh)  # type: ignore[method-assign]
+    connection.writer.write = log.timed(TRANSPORT, connection.writer.write)  # type: ignore[method-assign]
     flush = log.timed(TRANSPORT, connection.writer.flush)
     actor = make_actor(config, connection, print)
     actor.environment.step = log.timed(ENVIRONMENT_STEP, actor.environment.step)  # type: ignore[method-assign]
@@ -251,7 +252,7 @@ def read(folder: pathlib.Path) -> list[Row]:
 
 
 def busiest_updates(rows: Sequence[Row], updates: int) -> list[Row]:
-    """What began and ended in the successive `updates` in which most steps were taken per second.
+    """What was done in the successive `updates` in which most steps were taken per second.
 
     Other work on the machine disturbed those least. From the end of the update before to the end of the last, in
     milliseconds since the first of these.
@@ -263,7 +264,7 @@ def busiest_updates(rows: Sequence[Row], updates: int) -> list[Row]:
         return float(np.sum((steps > stretch[0]) & (steps <= stretch[1])) / (stretch[1] - stretch[0]))
 
     first, last = max(zip(ends, ends[updates:]), key=rate)
-    kept = [row for row in rows if first <= row[2] and row[3] <= last]
+    kept = [row for row in rows if row[2] < last and row[3] > first]
     return [(who, what, 1e3 * (start - first), 1e3 * (end - first)) for who, what, start, end in kept]
 
 

@@ -38,9 +38,9 @@ def everything(agent, spec):
     return list(itertools.chain(*parts))
 
 
-def single(layers):
+def single(found):
     """All layers one by one, residual blocks taken apart."""
-    for layer in layers:
+    for layer in found:
         for _ in range(layer.times):
             yield from single(layer.inside) if layer.inside else [layer]
 
@@ -50,9 +50,9 @@ def single(layers):
 @pytest.mark.parametrize("torso", ["shallow", "shallow_3conv", "deep", "mlp"])
 def test_no_parameter_is_left_out(torso, core, spec):
     agent = Agent(spec, torso, core)
-    layers = everything(agent, spec)
-    assert sum(layer.parameters for layer in layers) == layers.count(agent.trainable_variables)
-    assert sum(layer.parameters for layer in single(layers)) == layers.count(agent.trainable_variables)
+    found = everything(agent, spec)
+    assert sum(layer.parameters for layer in found) == layers.count(agent.trainable_variables)
+    assert sum(layer.parameters for layer in single(found)) == layers.count(agent.trainable_variables)
 
 
 def test_the_papers_networks():
@@ -64,7 +64,7 @@ def test_the_papers_networks():
     assert sum(layer.kind == "convolution" for layer in single(large)) == 15
     assert [layer.output for layer in large if layer.kind == "residual"] == [(36, 48, 16), (18, 24, 32), (9, 12, 32)]
     assert [layer.times for layer in large if layer.kind == "residual"] == [2, 2, 2]
-    assert [round(sum(layer.parameters for layer in layers) / 1e6, 1) for layers in (small, large)] == [1.2, 1.6]
+    assert [round(sum(layer.parameters for layer in found) / 1e6, 1) for found in (small, large)] == [1.2, 1.6]
 
 
 def test_another_network_is_another_figure():
