@@ -106,8 +106,7 @@ class AtariEnvironment(BatchedEnvironment):
             frame_stack=True,
             action_names=_names(self._env, full_action_set),
         )
-        # A game that has FIRE starts with a frame of it.
-        self._frames_without_noops = int(fire_on_reset and "FIRE" in _names(self._env))
+        self._start = game, full_action_set, fire_on_reset
         self._seeds = instance_seeds(seed, num_envs)
         self._games = Games(num_envs)
         # The last four frames of each pixel as the bytes of one number, oldest in the lowest.
@@ -118,7 +117,7 @@ class AtariEnvironment(BatchedEnvironment):
         frames, info = self._env.reset(seed=self._seeds)
         # Starts without a no-op are drawn again, each from a seed that the one before determines. Not with the other
         # starts and not more than needed: ALE reads the ROM each time.
-        while (again := info["episode_frame_number"] == self._frames_without_noops).any():
+        while (again := info["episode_frame_number"] == _frames_before_noops(*self._start)).any():
             self._seeds[again] = [instance_seeds(int(seed), 1)[0] for seed in self._seeds[again]]
             frames, info = self._env.reset(seed=self._seeds[again], options={"reset_mask": again})
         if self._screen is not None:
@@ -161,7 +160,19 @@ class AtariEnvironment(BatchedEnvironment):
         return observation
 
 
-def _names(env: Any, full_action_set: bool = False) -> tuple[str, ...]:
+@functools.cache
+def _frames_before_noops(game: str, full_action_set: bool, fire_on_reset: bool) -> int:
+    """Some games wait for a switch of the console, which ALE works: for 134 frames in Name This Game; then FIRE."""
+    from ale_py.vector_env import AtariVectorEnv
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        env: Any = AtariVectorEnv(
+            game, 1, num_threads=1, noop_max=1, full_action_space=full_action_set, use_fire_reset=fire_on_reset
+        )
+    return int(env.reset()[1]["episode_frame_number"][0])
+
+
+def _names(env: Any, full_action_set: bool) -> tuple[str, ...]:
     """ALE's names of the actions that the game uses, or of all."""
     from ale_py import Action
 

@@ -167,12 +167,16 @@ def test_no_op_starts_vary_and_are_repeatable():
     assert (noops[:4] != starts(1, 4)).mean() > 0.7
 
 
-@pytest.mark.parametrize("game, fire_on_reset, num_envs", [("pong", False, 120), ("breakout", True, 40)])
-def test_first_games_have_1_to_30_no_ops(game: str, fire_on_reset: bool, num_envs: int):
+@pytest.mark.parametrize(
+    "game, fire_on_reset, frames_before, num_envs",
+    # ALE starts Berzerk with a switch that it holds for 20 frames.
+    [("pong", False, 0, 120), ("breakout", True, 1, 40), ("berzerk", True, 21, 40)],
+)
+def test_first_games_have_1_to_30_no_ops(game: str, fire_on_reset: bool, frames_before: int, num_envs: int):
     environment = AtariEnvironment(game, num_envs, 4, fire_on_reset=fire_on_reset)
     seeds = environment._seeds.copy()
     environment.reset()
-    noops = environment._frame_number - fire_on_reset
+    noops = environment._frame_number - frames_before
     assert noops.min() >= 1 and noops.max() <= 30
     if num_envs > 100:
         assert noops.max() == 30 and len(set(noops)) >= 27
@@ -184,7 +188,7 @@ def test_first_games_have_1_to_30_no_ops(game: str, fire_on_reset: bool, num_env
         game, again.sum(), autoreset_mode="SameStep", noop_max=31, use_fire_reset=fire_on_reset, num_threads=1
     )
     _, info = native.reset(seed=seeds[again])
-    assert 0 < again.sum() < num_envs / 5 and (info["episode_frame_number"] == fire_on_reset).all()
+    assert 0 < again.sum() < num_envs / 5 and (info["episode_frame_number"] == frames_before).all()
 
 
 @pytest.mark.parametrize(
