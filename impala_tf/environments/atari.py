@@ -165,10 +165,9 @@ def _frames_before_noops(game: str, full_action_set: bool, fire_on_reset: bool) 
     """Some games wait for a switch of the console, which ALE works: for 134 frames in Name This Game; then FIRE."""
     from ale_py.vector_env import AtariVectorEnv
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        env: Any = AtariVectorEnv(
-            game, 1, num_threads=1, noop_max=1, full_action_space=full_action_set, use_fire_reset=fire_on_reset
-        )
+    env: Any = AtariVectorEnv(
+        game, 1, num_threads=1, noop_max=1, full_action_space=full_action_set, use_fire_reset=fire_on_reset
+    )
     return int(env.reset()[1]["episode_frame_number"][0])
 
 
