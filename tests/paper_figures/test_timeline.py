@@ -11,7 +11,7 @@ import pytest
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "paper_figures"))
 import timeline
 
-UNROLL_LENGTH, UPDATES, ACTORS = 3, 8, 2
+UNROLL_LENGTH, UPDATES, ACTORS = 3, 20, 2
 
 
 def backward(start, end):
@@ -41,7 +41,7 @@ def test_who_waits_for_whom(scheme, tmp_path, monkeypatch):
     updates = times[timeline.LEARNER, timeline.BACKWARD]
     steps = [times[f"actor {i}", timeline.ENVIRONMENT_STEP] for i in range(ACTORS)]
     assert len(updates) == UPDATES
-    assert all(len(its) >= UPDATES * UNROLL_LENGTH for its in steps)
+    assert sum(map(len, steps)) >= UPDATES * UNROLL_LENGTH * ACTORS  # IMPALA's actors need not take as many each.
 
     if scheme == "sync_step":
         forward = times[timeline.LEARNER, timeline.FORWARD]
