@@ -138,20 +138,25 @@ def execute(*arguments):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """Folders of the pictures without any runs, and with runs."""
-    folder = tmp_path_factory.mktemp("executed")
+def without_runs(tmp_path_factory):
+    """Folder of the pictures without any runs."""
+    folder = tmp_path_factory.mktemp("without_runs")
     before = {path: path.read_bytes() for path in FOLDER.glob("*.ipynb")}
-    write_runs(folder / "runs")
-    with_runs = [FOLDER / f"{name}.ipynb" for name in NOTEBOOKS if name not in WITHOUT_RUNS]
-    everything = [
-        ("--runs", folder / "none", "--figures", folder / "without"),
-        ("--runs", folder / "runs", "--figures", folder / "with", *with_runs),
-    ]
-    for done in [execute(*arguments) for arguments in everything]:
-        assert done.returncode == 0, done.stderr
+    done = execute("--runs", folder / "none", "--figures", folder)
+    assert done.returncode == 0, done.stderr
     assert {path: path.read_bytes() for path in FOLDER.glob("*.ipynb")} == before
-    return folder / "without", folder / "with"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_runs(tmp_path_factory):
+    """Folder of the pictures with runs."""
+    folder = tmp_path_factory.mktemp("with_runs")
+    write_runs(folder / "runs")
+    notebooks = [FOLDER / f"{name}.ipynb" for name in NOTEBOOKS if name not in WITHOUT_RUNS]
+    done = execute("--runs", folder / "runs", "--figures", folder, *notebooks)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def pixels(path):
@@ -160,9 +165,8 @@ def pixels(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_draws_what_is_committed(name, drawn):
+def test_a_notebook_draws_what_is_committed(name, without_runs):
     """`make figures` brings the pictures up to date. A few pixels may differ with the processor."""
-    without_runs, _ = drawn
     assert (without_runs / f"{name}.svg").read_text().startswith("<?xml")
     picture, committed = pixels(without_runs / f"{name}.png"), pixels(FOLDER / "figures" / f"{name}.png")
     assert picture.shape == committed.shape
@@ -172,8 +176,7 @@ def test_a_notebook_draws_what_is_committed(name, drawn):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - WITHOUT_RUNS))
-def test_new_runs_are_drawn_without_an_edit(name, drawn):
-    without_runs, with_runs = drawn
+def test_new_runs_are_drawn_without_an_edit(name, without_runs, with_runs):
     assert (without_runs / f"{name}.png").read_bytes() != (with_runs / f"{name}.png").read_bytes()
 
 
