@@ -109,6 +109,10 @@ def _conclude(config: Config, received: list[int]) -> int:
         _say(f"  tasks        {logdir.tasks} (one row per task)")
     _say(f"  TensorBoard  tensorboard --logdir={logdir.tensorboard}")
     _say(f"  checkpoints  {logdir.checkpoints}")
+    if logdir.exports.exists():
+        _say(f"  SavedModels  {logdir.exports}")
+    if logdir.evaluations.exists():
+        _say(f"  evaluations  {logdir.evaluations} (one row per SavedModel and task)")
     if drawn:
         _say(f"  curve        {logdir.curve}")
     if written:

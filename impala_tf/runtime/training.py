@@ -229,9 +229,9 @@ class Training:
             self._inference.stop(timeout=2.0)
         self._batches.stop()
         self._publisher.stop()
-        with contextlib.suppress(OSError, tf.errors.OpError):  # What cannot be written has been reported.
-            self._progress.close()
-            self._exports.close()
+        for log in (self._progress, self._exports):
+            with contextlib.suppress(OSError, tf.errors.OpError):  # What cannot be written has been reported.
+                log.close()
         self._server.stop()
         self._lock.close()
 
