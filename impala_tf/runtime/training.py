@@ -229,9 +229,10 @@ class Training:
             self._inference.stop(timeout=2.0)
         self._batches.stop()
         self._publisher.stop()
-        for log in (self._progress, self._exports):
-            with contextlib.suppress(OSError, tf.errors.OpError):  # What cannot be written has been reported.
-                log.close()
+        with contextlib.suppress(OSError, tf.errors.OpError):  # What cannot be written has been reported.
+            self._progress.close()
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self._exports.close()
         self._server.stop()
         self._lock.close()
 
