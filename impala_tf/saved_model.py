@@ -114,29 +114,6 @@ class SavedPolicy:
             raise UserError(f"The policy of --saved_model={self.path} is not finite (NaN or infinite): it diverged.")
         return Step(logits, answer["value"].numpy(), {name: answer[name].numpy() for name in core_state})
 
-    def check(self, env_id: str, spec: EnvironmentSpec) -> None:
-        """Tells whether the policy can act in an environment.
-
-        Raises:
-          UserError: it was made for other observations or actions than the environment's.
-        """
-        expected, given = self.metadata["observation"], describe(spec.observation)
-        if expected != given:
-            self._refuse(env_id, "observations", _short(expected), _short(given))
-        expected, given = self.metadata["num_actions"], spec.num_actions
-        names, others = self.metadata["action_names"], list(spec.action_names)
-        if expected != given:
-            self._refuse(env_id, "actions", f"{expected} {_listed(names)}", f"{given} {_listed(others)}")
-        if names and others and names != others and env_id not in self.metadata["tasks"]:
-            self._refuse(env_id, "actions", ", ".join(names), ", ".join(others))
-
-    def _refuse(self, env_id: str, what: str, expected: str, given: str) -> None:
-        tasks = ", ".join(self.metadata["tasks"])
-        raise UserError(
-            f"--saved_model={self.path} was trained on {_shortened(tasks)} and cannot play {env_id}: it takes {what} "
-            f"{expected.strip()}, and they are {given.strip()} there."
-        )
-
 
 def read_metadata(path: pathlib.Path) -> dict[str, Any]:
     """What `METADATA` holds; needs no TensorFlow.
@@ -158,15 +135,43 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
     return metadata
 
 
+def check(path: pathlib.Path, metadata: dict[str, Any], env_id: str, spec: EnvironmentSpec) -> None:
+    """Tells whether the policy of a SavedModel can act in an environment; needs no TensorFlow.
+
+    Args:
+      path: of the SavedModel.
+      metadata: of it.
+      env_id: of the environment.
+      spec: of it.
+
+    Raises:
+      UserError: the policy was made for other observations or actions than the environment's.
+    """
+
+    def refuse(what: str, expected: str, given: str) -> None:
+        tasks = ", ".join(metadata["tasks"])
+        tasks = tasks if len(tasks) <= 80 else f"{tasks[:77]}..."
+        raise UserError(
+            f"--saved_model={path} was trained on {tasks} and cannot play {env_id}: it takes {what} {expected}, and "
+            f"they are {given} there."
+        )
+
+    expected, given = metadata["observation"], describe(spec.observation)
+    if expected != given:
+        refuse("observations", _short(expected), _short(given))
+    names, others = metadata["action_names"], list(spec.action_names)
+    if metadata["num_actions"] != spec.num_actions:
+        refuse("actions", _listed(metadata["num_actions"], names), _listed(spec.num_actions, others))
+    # Tasks that were learnt together may call their actions by different names.
+    if names and others and names != others and env_id not in metadata["tasks"]:
+        refuse("actions", ", ".join(names), ", ".join(others))
+
+
 def _short(observation: dict[str, Any]) -> str:
     if "shape" in observation:
         return f"{observation['dtype']} {observation['shape']}"
     return ", ".join(f"{key} {_short(part)}" for key, part in observation.items())
 
 
-def _listed(names: list[str]) -> str:
-    return f"({', '.join(names)})" if names else ""
-
-
-def _shortened(text: str, length: int = 80) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."
+def _listed(number: int, names: list[str]) -> str:
+    return f"{number} ({', '.join(names)})" if names else str(number)

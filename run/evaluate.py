@@ -44,9 +44,7 @@ def _evaluate(argv: list[str]) -> int:
         options={name: values[name].value for name in MACHINE_OPTIONS},
         deadline=values.env_deadline,
     )
-    evaluation.protocols()  # Tells what is wrong before TensorFlow is imported.
     stop, received = stop_on_signal()
-    _say("importing TensorFlow")
     result = evaluate.run(evaluation, _say, stop.is_set)
     if result is None:
         _say(f"Ended early by {signal.Signals(received[0]).name}; the episodes that have ended are kept.")

@@ -267,22 +267,3 @@ def test_no_model(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "other"))
     with pytest.raises(UserError, match="no agent of impala_tf"):
         SavedPolicy(str(tmp_path / "other"))
-
-
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (SPECS["vector"]._replace(num_actions=5, action_names=()), "actions 4 .*, and they are 5"),
-        (SPECS["vector"]._replace(action_names=("d", "c", "b", "a")), "actions a, b, c, d, and they are d, c, b, a"),
-        (SPECS["vector"]._replace(observation=ArraySpec((6,), FLOAT32)), r"observations float32 \[5\]"),
-        (SPECS["vector"]._replace(observation=SPECS["instruction"].observation), r"instruction int32"),
-    ],
-)
-def test_a_model_for_another_environment(tmp_path, other, message):
-    spec, config = SPECS["vector"], make_config()
-    Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
-    policy = SavedPolicy(str(tmp_path / "agent"))
-    policy.check("another", spec)
-    policy.check("another", spec._replace(action_names=()))
-    with pytest.raises(UserError, match=message):
-        policy.check("another", other)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf import __version__, environments, suites, tasks
+from impala_tf import __version__, environments, saved_model, suites, tasks
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
 from impala_tf.evaluation import episodes, statistics, video
@@ -21,7 +21,7 @@ from impala_tf.evaluation.protocol import Protocol, protocol
 from impala_tf.evaluation.record import Record, as_json
 from impala_tf.runtime.layout import cores
 from impala_tf.runtime.logdir import write_json
-from impala_tf.saved_model import SavedPolicy, read_metadata
+from impala_tf.saved_model import SavedPolicy
 
 MACHINE_OPTIONS = ("dmlab_renderer", "dmlab_level_cache", "dmlab_dataset_path")
 """Options of `environments.make` that are of this machine: where files are, what draws."""
@@ -63,9 +63,10 @@ class Evaluation:
         """Its tasks, and how each is evaluated. Needs no TensorFlow.
 
         Raises:
-          UserError: there is no such model, `env` names a task twice, or an unknown game or level; a video of several.
+          UserError: there is no such model, `env` names a task twice or an unknown game or level, or no video can be
+            written.
         """
-        metadata = read_metadata(pathlib.Path(self.saved_model))
+        metadata = saved_model.read_metadata(pathlib.Path(self.saved_model))
         names = tasks.names(self.env, test=True) if self.env else metadata["tasks"]
         found = [protocol(name, metadata["environment_options"]) for name in names]
         if self.episodes:
@@ -95,9 +96,12 @@ def run(evaluation: Evaluation, say: Callable[[str], None], stopped: Callable[[]
         and again, or something cannot be written.
     """
     protocols = evaluation.protocols()
-    policy = SavedPolicy(evaluation.saved_model)
+    path = pathlib.Path(evaluation.saved_model)
     for task in protocols:
-        policy.check(task.env_id, environments.spec(task.env_id, **task.options, **evaluation.options))
+        spec = environments.spec(task.env_id, **task.options, **evaluation.options)
+        saved_model.check(path, saved_model.read_metadata(path), task.env_id, spec)
+    say("importing TensorFlow")
+    policy = SavedPolicy(evaluation.saved_model)
     output = pathlib.Path(evaluation.output)
     header = _header(evaluation, policy.metadata, protocols)
     with Record(output, header) as record:

@@ -1,0 +1,120 @@
+"""What is evaluated, and what is made of it; tests/run/test_evaluate.py has the program."""
+
+import json
+import pathlib
+import types
+
+import numpy as np
+import pytest
+
+from impala_tf import suites
+from impala_tf.environments import dmlab, instructions
+from impala_tf.errors import UserError
+from impala_tf.evaluation import evaluate
+from impala_tf.evaluation.episodes import Episode
+from impala_tf.evaluation.evaluate import Evaluation
+from impala_tf.evaluation.record import Record
+from impala_tf.saved_model import METADATA, check, describe
+from impala_tf.structures import ArraySpec, EnvironmentSpec
+
+TRAINED_WITH = {"full_action_set": True, "sticky_actions": 0.25, "max_frames_per_episode": 5000}
+
+SPEC = EnvironmentSpec(ArraySpec((5,), np.dtype(np.float32)), 4, 1, action_names=("a", "b", "c", "d"))
+METADATA_OF_ONE = {
+    "tasks": ["atari/pong", "atari/breakout"],
+    "observation": describe(SPEC.observation),
+    "num_actions": 4,
+    "action_names": ["a", "b", "c", "d"],
+}
+
+
+@pytest.fixture
+def model(tmp_path):
+    """As much of a SavedModel as is looked at before it is loaded."""
+    metadata = {**METADATA_OF_ONE, "environment_options": TRAINED_WITH}
+    (tmp_path / "model" / METADATA).parent.mkdir(parents=True)
+    (tmp_path / "model" / METADATA).write_text(json.dumps(metadata))
+    (tmp_path / "model" / "saved_model.pb").write_text("")
+    return str(tmp_path / "model")
+
+
+def test_by_default_all_that_it_was_trained_on(model):
+    pong, breakout = Evaluation(model, "r.json").protocols()
+    assert (pong.env_id, breakout.env_id) == ("atari/pong", "atari/breakout")
+    assert pong.episodes == 200
+    assert pong.options == {**TRAINED_WITH, "max_frames_per_episode": 108_000}
+
+
+def test_atari57(model):
+    protocols = Evaluation(model, "r.json", env="atari57").protocols()
+    assert tuple(task.env_id for task in protocols) == suites.tasks("atari57")
+    assert {task.episodes for task in protocols} == {200}
+
+
+def test_dmlab30_is_evaluated_on_its_levels_for_testing(model, tmp_path, monkeypatch):
+    installed = types.SimpleNamespace(runfiles_path=lambda: str(tmp_path))
+    monkeypatch.setattr(dmlab, "_module", lambda: installed)  # As if it were.
+    options = {"dmlab_dataset_path": str(tmp_path)}
+    protocols = Evaluation(model, "r.json", env="dmlab30", options=options).protocols()
+    assert tuple(task.env_id for task in protocols) == suites.tasks("dmlab30", test=True)
+    assert "dmlab/rooms_collect_good_objects_test" in {task.env_id for task in protocols}
+    assert {task.episodes for task in protocols} == {500}
+    assert all(task.options == {"dmlab_test": True} for task in protocols)
+
+
+def test_a_number_of_episodes_of_ones_own(model):
+    assert {task.episodes for task in Evaluation(model, "r.json", env="catch,memory", episodes=7).protocols()} == {7}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"env": "atari57,atari/pong"}, "more than once"),
+        ({"env": "atari/pong,atari/pang"}, "did you mean atari/pong"),
+        ({"video": "film.mp4"}, "shows one task, and there are 2"),
+        ({"env": "catch", "video": "film.gif"}, "ends in .mp4"),
+    ],
+)
+def test_refuses(model, settings, message):
+    with pytest.raises(UserError, match=message):
+        Evaluation(model, "r.json", **settings).protocols()
+
+
+def test_the_results_of_a_suite(model, tmp_path):
+    """From episodes that ended in another order than they have numbers, as they do."""
+    protocols = Evaluation(model, "r.json", env="atari57", episodes=3).protocols()
+    random = np.random.default_rng(0)
+    returns = {task.env_id: random.normal(1000, 500, size=3) for task in protocols}
+    with Record(tmp_path / "r.json", {}) as record:
+        for task in protocols:
+            for number in (2, 0, 1):
+                record.add(task.env_id, Episode(number, number, returns[task.env_id][number], 10 + number))
+        result = evaluate._results("atari57", protocols, record)
+    assert tuple(result["tasks"]) == suites.tasks("atari57")
+    for name, task in result["tasks"].items():
+        assert [episode["return"] for episode in task["episodes"]] == list(returns[name])
+        assert task["mean_length"] == 11
+    means = {name: float(values.mean()) for name, values in returns.items()}
+    assert result["suite"]["human_normalised_median"] == suites.median_human_normalised("atari57", means)
+    assert "suite" not in evaluate._results("atari/pong", protocols[:1], record)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (SPEC._replace(num_actions=5, action_names=()), r"takes actions 4 \(a, b, c, d\), and they are 5 there"),
+        (SPEC._replace(action_names=("d", "c", "b", "a")), "takes actions a, b, c, d, and they are d, c, b, a"),
+        (SPEC._replace(observation=ArraySpec((6,), np.dtype(np.float32))), r"takes observations float32 \[5\]"),
+        (
+            SPEC._replace(observation={"image": ArraySpec((9,), np.dtype(np.uint8)), "instruction": instructions.SPEC}),
+            r"they are image uint8 \[9\], instruction int32 \[64\] there",
+        ),
+    ],
+)
+def test_a_model_for_another_environment(other, message):
+    path = pathlib.Path("models/pong")
+    check(path, METADATA_OF_ONE, "another", SPEC)
+    check(path, METADATA_OF_ONE, "another", SPEC._replace(action_names=()))
+    check(path, METADATA_OF_ONE, "atari/pong", SPEC._replace(action_names=("d", "c", "b", "a")))
+    with pytest.raises(UserError, match=message):
+        check(path, METADATA_OF_ONE, "another", other)
