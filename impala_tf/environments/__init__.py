@@ -51,8 +51,8 @@ def make(
       processes: each instance in a process of its own. The built-in environments and Atari games never are.
       deadline: seconds in which those in processes of their own must answer.
       autoreset: without it, only the first episode of each instance is asked for: what an instance shows after its end
-        is not to be looked at, and environments that are slow to start an episode do not start another. Those that
-        are not Gymnasium's take no notice.
+        is not to be looked at, and environments that are slow to start an episode do not start another. Games start
+        as the paper's evaluation wants it; see `AtariEnvironment`.
       render: `BatchedEnvironment.render` will be called; only in this process.
       **options: those that begin with dmlab_ are `LabEnv`'s, without it, and the others `AtariEnvironment`'s; other
         environments have none, and take no notice.
@@ -73,7 +73,7 @@ def make(
         raise _unknown(env_id)
     if family == "atari":
         own = {key: value for key, value in options.items() if not key.startswith("dmlab_")}
-        return _of("atari", "AtariEnvironment")(name, num_envs, seed, render=render, **own)
+        return _of("atari", "AtariEnvironment")(name, num_envs, seed, autoreset=autoreset, render=render, **own)
     hosting = {"processes": processes, "deadline": deadline, "autoreset": autoreset, "render": render}
     if family == "gymnasium":
         return _of("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed, **hosting)

@@ -33,9 +33,6 @@ class AtariEnvironment(BatchedEnvironment):
     loss of a life ends the episode for learning (`terminated`) but not the game: play, the frame stack and the reported
     return and length of the game go on across it.
 
-    The first game of an instance, the one that an evaluation plays, starts after 1 to 30 no-op frames, all equally
-    likely; those after an automatic reset after 0 to 30.
-
     Args:
       game: for example "ms_pacman"; see `rom`.
       num_envs: instances.
@@ -47,6 +44,8 @@ class AtariEnvironment(BatchedEnvironment):
       life_loss_ends_episode: as above; without it only the end of the game terminates.
       max_frames_per_episode: environment frames after the no-ops at which a game is truncated.
       env_threads: threads that step the instances; 0 for one per core.
+      autoreset: games start after 0 to 30 no-op frames. Without it, the first game of each instance, all that is asked
+        for, starts after 1 to 30, as in the paper's evaluation (section 5.3.2), all equally likely.
       render: `render` will be called. It shows what ALE shows in colour, 210 x 160, of a second engine that plays the
         game of instance 0: the pixel-wise maximum of the last two frames, too.
 
@@ -66,6 +65,7 @@ class AtariEnvironment(BatchedEnvironment):
         life_loss_ends_episode: bool = True,
         max_frames_per_episode: int = 108_000,
         env_threads: int = 0,
+        autoreset: bool = True,
         render: bool = False,
     ):
         if not 0 <= sticky_actions <= 1:
@@ -106,6 +106,7 @@ class AtariEnvironment(BatchedEnvironment):
             frame_stack=True,
             action_names=_names(self._env, full_action_set),
         )
+        self._noop_needed = not autoreset
         self._start = game, full_action_set, fire_on_reset
         self._seeds = instance_seeds(seed, num_envs)
         self._games = Games(num_envs)
@@ -115,11 +116,11 @@ class AtariEnvironment(BatchedEnvironment):
 
     def reset(self) -> EnvironmentOutput:
         frames, info = self._env.reset(seed=self._seeds)
-        # Starts without a no-op are drawn again, each from a seed that the one before determines. Not with the other
-        # starts and not more than needed: ALE reads the ROM each time.
-        while (again := info["episode_frame_number"] == _frames_before_noops(*self._start)).any():
-            self._seeds[again] = [instance_seeds(int(seed), 1)[0] for seed in self._seeds[again]]
-            frames, info = self._env.reset(seed=self._seeds[again], options={"reset_mask": again})
+        if self._noop_needed:
+            # Starts without one are drawn again, each from a seed that the one before determines.
+            while (again := info["episode_frame_number"] == _frames_before_noops(*self._start)).any():
+                self._seeds[again] = [instance_seeds(int(seed), 1)[0] for seed in self._seeds[again]]
+                frames, info = self._env.reset(seed=self._seeds[again], options={"reset_mask": again})
         if self._screen is not None:
             self._shown = self._screen.reset(seed=self._seeds[:1])[0][0, 0]
         self._frame_number = info["episode_frame_number"]
