@@ -16,7 +16,7 @@ from impala_tf import __version__, environments, saved_model, suites, tasks
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
 from impala_tf.evaluation import episodes, statistics, video
-from impala_tf.evaluation.episodes import Moment
+from impala_tf.evaluation.episodes import Episode, Moment
 from impala_tf.evaluation.protocol import Protocol, protocol
 from impala_tf.evaluation.record import Record, as_json
 from impala_tf.runtime.layout import cores
@@ -97,6 +97,8 @@ def run(evaluation: Evaluation, say: Callable[[str], None], stopped: Callable[[]
     """
     protocols = evaluation.protocols()
     path = pathlib.Path(evaluation.saved_model)
+    if len(protocols) > 1:
+        say(f"looking at an environment of each of the {len(protocols)} tasks")
     for task in protocols:
         spec = environments.spec(task.env_id, **task.options, **evaluation.options)
         saved_model.check(path, saved_model.read_metadata(path), task.env_id, spec)
@@ -162,44 +164,48 @@ def _play(
     numbers = [number for number in range(task.episodes) if number not in played]
     processes = environments.needs_process(task.env_id)
     num_envs = evaluation.num_envs or (2 * cores() if processes else _EPISODES_AT_ONCE)
-    watch = None
+    progress = _Progress(task, record, say)
+
+    def go_on(steps: int) -> bool:
+        progress.tick(steps)
+        return not stopped()
+
     with contextlib.ExitStack() as stack:
-        if evaluation.video:
-            if 0 not in numbers:
-                raise UserError(f"--video shows the first episode, which {record.path} has already: remove that file.")
-            watch = functools.partial(_watch, stack.enter_context(_open_video(evaluation, policy, task)))
+        # Where the record has the first episode already, its film is there, too.
+        film = stack.enter_context(_video(evaluation, policy, task)) if evaluation.video and 0 in numbers else None
 
         def make(number: int, seed: int) -> BatchedEnvironment:
-            watched = watch is not None and number == 0
+            filmed = film is not None and number == 0
             return environments.make(
                 task.env_id,
                 1,
                 seed,
-                processes=processes and not watched,
+                processes=processes and not filmed,
                 deadline=evaluation.deadline,
                 autoreset=False,
-                render=watched,
+                render=filmed,
                 **{**task.options, **evaluation.options, "env_threads": 1},
             )
 
-        progress = _Progress(task, record, say)
-
-        def go_on(steps: int) -> bool:
-            progress.tick(steps)
-            return not stopped()
+        def add(episode: Episode) -> None:
+            if episode.number == 0:
+                stack.close()  # The film is complete.
+            record.add(task.env_id, episode)
 
         episodes.play(
             policy,
             make,
             evaluation.seed,
             numbers,
-            min(num_envs, len(numbers)),
+            max(1, min(num_envs, len(numbers))),
             greedy=evaluation.greedy,
-            add=lambda episode: record.add(task.env_id, episode),
+            add=add,
             go_on=go_on,
             warn=say,
-            watch=watch,
+            watch=functools.partial(_watch, film) if film else None,
         )
+        if film and stopped():
+            film.discard()
     progress.report()
 
 
@@ -235,7 +241,7 @@ class _Progress:
         self._say(line)
 
 
-def _open_video(evaluation: Evaluation, policy: SavedPolicy, task: Protocol) -> video.Video:
+def _video(evaluation: Evaluation, policy: SavedPolicy, task: Protocol) -> video.Video:
     metadata = policy.metadata
     names, frames = metadata["action_names"], metadata["preprocessing"]["frames_per_step"]
     title = f"{task.env_id}, {metadata['frames'] / 1e6:.3g}M frames"

@@ -91,6 +91,8 @@ class Record:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self.episodes:
+            self.remove()  # There is nothing to go on with.
         self._file.close()
 
 

@@ -45,12 +45,15 @@ class Video:
     ):
         self._path = Path(path)
         check(self._path)
+        if self._path.exists():
+            raise UserError(f"the video {self._path} exists already: remove it, or choose another name")
         # ffmpeg chooses the format by the ending.
         self._unfinished = self._path.with_name(f".{self._path.stem}.unfinished.mp4")
         self._title, self._action_names, self._num_actions = title, action_names, num_actions
         self._frames_per_second = frames_per_second
         self._shape: tuple[int, ...] = ()
         self._num_frames = 0
+        self._discarded = False
         self._writer: Any = None
 
     def __enter__(self) -> Video:
@@ -95,6 +98,10 @@ class Video:
             raise self._failure() from error
         self._num_frames += 1
 
+    def discard(self) -> None:
+        """Gives it up: there will be no file."""
+        self._discarded = True
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: types.TracebackType | None
     ) -> None:
@@ -102,7 +109,7 @@ class Video:
             return
         try:
             self._writer.close()
-            if kind is None:
+            if kind is None and not self._discarded:
                 if self._frames_in_file() != self._num_frames:
                     raise self._failure()
                 os.replace(self._unfinished, self._path)
@@ -149,11 +156,9 @@ class Video:
 
 
 def check(path: Path) -> None:
-    """Raises UserError where no video can be written."""
+    """Raises UserError where no new video can be written."""
     if path.suffix != ".mp4":
         raise UserError(f"the video {path} must have a name that ends in .mp4")
-    if path.exists():
-        raise UserError(f"the video {path} exists already: remove it, or choose another name")
     if not path.parent.is_dir():
         raise UserError(f"the video {path} cannot be written: there is no folder {path.parent}")
     try:

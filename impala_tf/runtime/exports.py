@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import threading
+import time
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -22,6 +23,7 @@ from impala_tf.runtime.logdir import LogDir
 from impala_tf.structures import EnvironmentSpec
 
 _WAIT_SECONDS = 0.25
+_SAY_SECONDS = 10.0
 
 
 class Exports:
@@ -82,10 +84,12 @@ class Exports:
         """Has the last export evaluated and waits for that, but no longer than until `stop` is set."""
         if not self._evaluate_every:
             return
-        if not stop.is_set() and (self._process or self._exported > self._evaluated):
-            self._say("evaluating the last SavedModel; Ctrl-C ends the run without")
+        said = -_SAY_SECONDS
         while not stop.is_set() and (self._process or self._exported > self._evaluated):
             self._start()
+            if time.monotonic() - said > _SAY_SECONDS:
+                self._say(f"evaluating the SavedModel at {self._evaluated:,} frames; Ctrl-C ends the run without")
+                said = time.monotonic()
             stop.wait(_WAIT_SECONDS)
             self.poll()
 

@@ -62,6 +62,12 @@ def test_one_at_a_time(tmp_path):
         Record(tmp_path / "r.json", HEADER)
 
 
+def test_nothing_is_left_of_one_that_did_not_begin(tmp_path):
+    with Record(tmp_path / "r.json", HEADER):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
