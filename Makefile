@@ -56,7 +56,7 @@ figures: setup  ## draw the paper's figures and tables from the runs there are (
 	@$(BIN)/python paper_figures/execute.py --runs="$(RUNS)" --figures="$(FIGURES)"
 
 test: setup  ## all tests (ARGS= for pytest)
-	@$(BIN)/python -m pytest -n 3 -m "not slow" $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of these.
+	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of these.
 	@$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? -eq 5 ]
 
 lint: setup  ## ruff and mypy

@@ -55,7 +55,7 @@ class Exports:
             self._tensorboard = tf.summary.create_file_writer(str(logdir.tensorboard))
 
     def add(self, agent: Agent, frames: int, learner_step: int, final: bool) -> None:
-        """Exports the agent, of which a checkpoint has just been saved, if it is time to or it is the last.
+        """Exports the agent, of which a checkpoint has just been saved, if it is time to or the run has its frames.
 
         What goes wrong is said, and training goes on.
         """

@@ -218,7 +218,7 @@ class Training:
                 raise UserError(message + " Earlier checkpoints are untouched.") from None
             self._say(message + " Training goes on; the next attempt follows.")
         else:
-            self._exports.add(self.agent, self.frames, self.step_count, final)
+            self._exports.add(self.agent, self.frames, self.step_count, final=self.finished)
         self._saved = time.monotonic()
 
     def __enter__(self) -> Training:
