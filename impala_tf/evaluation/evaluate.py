@@ -28,7 +28,7 @@ MACHINE_OPTIONS = ("dmlab_renderer", "dmlab_level_cache", "dmlab_dataset_path")
 
 _REPORT_SECONDS = 10.0
 _EPISODES_AT_ONCE = 16
-_FRAMES_PER_SECOND = 60  # Of an Atari console; Doom and Lab have 35 and 60.
+_FILMED_STEPS_PER_SECOND = 15  # An Atari console's 60 frames; others have no speed of their own, or about this.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,9 +243,10 @@ class _Progress:
 
 def _video(evaluation: Evaluation, policy: SavedPolicy, task: Protocol) -> video.Video:
     metadata = policy.metadata
-    names, frames = metadata["action_names"], metadata["preprocessing"]["frames_per_step"]
     title = f"{task.env_id}, {metadata['frames'] / 1e6:.3g}M frames"
-    return video.Video(evaluation.video, title, names, metadata["num_actions"], _FRAMES_PER_SECOND / frames)
+    return video.Video(
+        evaluation.video, title, metadata["action_names"], metadata["num_actions"], _FILMED_STEPS_PER_SECOND
+    )
 
 
 def _watch(film: video.Video, moment: Moment) -> None:
