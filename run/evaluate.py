@@ -59,9 +59,10 @@ def _conclude(result: dict, output: str, video: str) -> None:
     for name, task in result["tasks"].items():
         low, high = task["mean_ci95"]
         human = "" if task["human_normalised"] is None else f", human normalised {task['human_normalised']:.1%}"
+        played = len(task["episodes"])
         _say(
             f"  {name:<28} mean return {task['mean']:.2f} (95% CI {low:.2f} to {high:.2f}), median {task['median']:.2f}"
-            f"{human}; {len(task['episodes'])} episodes, {result['policy']} actions"
+            f"{human}; {played} episode{'s' * (played > 1)}, {result['policy']} actions"
         )
     for name, score in result.get("suite", {}).items():
         if isinstance(score, float):
