@@ -1,7 +1,7 @@
 """Agents as SavedModels: what is in one, and one that is read. `impala_tf.export` writes them.
 
-A SavedModel of an agent loads with plain `tf.saved_model.load` where this package is not installed; nothing in it is for
-one kind of device. It has two signatures, which take and return tensors by name:
+A SavedModel of an agent loads with plain `tf.saved_model.load` where this package is not installed; nothing in it is
+for one kind of device. It has two signatures, which take and return tensors by name:
 
 - `initial_state`: `batch_size`, int32 scalar B -> `core_state_0`, `core_state_1`, ..., float32 [B, ...]: the core state
   at the start of an episode. Nothing for an agent without memory.
