@@ -129,7 +129,7 @@ def check_output(output: pathlib.Path) -> None:
 
 
 def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:
-    """The signatures of an agent's SavedModel; see above."""
+    """The signatures of an agent's SavedModel; `impala_tf.saved_model` says what they take and return."""
     core_state = core_state_names(agent.core_state_spec)
 
     def batched(array: Any, name: str) -> tf.TensorSpec:

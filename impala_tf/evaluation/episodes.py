@@ -163,7 +163,7 @@ def play(
                     failed(number, error)
             if playing:
                 steps += len(playing)
-                playing = _step(policy, playing, greedy, add, failed, watch, pool)
+                _step(policy, playing, greedy, add, failed, watch, pool)
     finally:
         for seat in playing:
             seat.environment.close()
@@ -173,8 +173,8 @@ def play(
         pool.shutdown()
 
 
-def _step(policy, playing, greedy, add, failed, watch, pool) -> list[_Seat]:
-    """One step of all; returns those who play on."""
+def _step(policy, playing, greedy, add, failed, watch, pool) -> None:
+    """One step of all who are playing; who has come to an end is taken off the list, and so closed once."""
     inputs: AgentInput = _joined([seat.inputs for seat in playing])
     answer = policy.step(inputs, _joined([seat.core_state for seat in playing]))
     actions, broken = [], {}
@@ -189,22 +189,24 @@ def _step(policy, playing, greedy, add, failed, watch, pool) -> list[_Seat]:
             seat.environment.send(actions[i])
         except Exception as error:
             broken[i] = error
-    remain = []
-    for i, seat in enumerate(playing):
+    for i, seat in enumerate(list(playing)):
         try:
             if i in broken:
                 raise broken[i]
             episode = seat.take(seat.environment.receive(), actions[i])
+            if episode is None:
+                continue
         except Exception as error:
-            pool.submit(seat.environment.close)
+            _leave(seat, playing, pool)
             failed(seat.number, error)
-            continue
-        if episode is None:
-            remain.append(seat)
         else:
-            pool.submit(seat.environment.close)  # To end a process takes a while.
+            _leave(seat, playing, pool)
             add(episode)
-    return remain
+
+
+def _leave(seat, playing, pool) -> None:
+    playing.remove(seat)
+    pool.submit(seat.environment.close)  # To end a process takes a while.
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -97,15 +97,16 @@ def run(evaluation: Evaluation, say: Callable[[str], None], stopped: Callable[[]
     """
     protocols = evaluation.protocols()
     path = pathlib.Path(evaluation.saved_model)
+    metadata = saved_model.read_metadata(path)
     if len(protocols) > 1:
         say(f"looking at an environment of each of the {len(protocols)} tasks")
     for task in protocols:
         spec = environments.spec(task.env_id, **task.options, **evaluation.options)
-        saved_model.check(path, saved_model.read_metadata(path), task.env_id, spec)
+        saved_model.check(path, metadata, task.env_id, spec)
     say("importing TensorFlow")
     policy = SavedPolicy(evaluation.saved_model)
     output = pathlib.Path(evaluation.output)
-    header = _header(evaluation, policy.metadata, protocols)
+    header = _header(evaluation, metadata, protocols)
     with Record(output, header) as record:
         for i, task in enumerate(protocols):
             label = task.env_id + (f" ({i + 1} of {len(protocols)})" if len(protocols) > 1 else "")

@@ -42,8 +42,8 @@ def play(policy, numbers, num_envs, **others) -> dict[int, Episode]:
         assert episode.number not in ended
         ended[episode.number] = episode
 
-    arguments = {"make": make, "greedy": False, "go_on": lambda steps: True, "warn": pytest.fail, **others}
-    episodes.play(policy, seed=5, numbers=numbers, num_envs=num_envs, add=add, **arguments)
+    arguments = {"make": make, "add": add, "greedy": False, "go_on": lambda steps: True, "warn": pytest.fail, **others}
+    episodes.play(policy, seed=5, numbers=numbers, num_envs=num_envs, **arguments)
     return ended
 
 
@@ -96,10 +96,11 @@ class Breaks:
     """An environment that raises at its third step, the first `times` times that one is made for episode 2."""
 
     def __init__(self, times: int):
-        self._left, self.closed = times, 0
+        self._left, self.made, self.closed = times, 0, 0
 
     def __call__(self, number: int, seed: int):
         environment = make(number, seed)
+        self.made += 1
         if number == 2 and self._left:
             self._left -= 1
             receive, steps = environment.receive, iter(range(2))
@@ -129,6 +130,19 @@ def test_an_episode_that_fails_for_ever(memory):
     breaks = Breaks(99)
     with pytest.raises(UserError, match=r"episode 2 failed .* for the 3rd time"):
         play(policy, range(6), num_envs=3, make=breaks, warn=lambda _: None)
+    assert breaks.closed == breaks.made  # Once each: ALE's cannot be closed twice.
+
+
+def test_an_episode_that_cannot_be_kept(memory):
+    _, policy = memory
+    counts = Breaks(0)
+
+    def full(episode: Episode) -> None:
+        raise UserError("the disk is full")
+
+    with pytest.raises(UserError, match="the disk is full"):
+        play(policy, range(6), num_envs=3, make=counts, add=full)
+    assert counts.closed == counts.made > 0
 
 
 def test_an_environment_that_cannot_be_made(memory):

@@ -151,7 +151,7 @@ def with_runs(tmp_path_factory):
     """Folder of the pictures with runs."""
     folder = tmp_path_factory.mktemp("with_runs")
     write_runs(folder / "runs")
-    # All in one process, which takes a third of the time: that each runs in a kernel is seen without runs.
+    # All in one process, which saves the start of many: that each runs in a kernel is seen without runs.
     sources = ["\n".join(cell.source for cell in cells(name)[1:]) for name in NOTEBOOKS if name not in WITHOUT_RUNS]
     program = "import json, sys\nfor source in json.load(sys.stdin): exec(source, {'__name__': '__main__'})"
     environment = {**ENVIRONMENT, "IMPALA_RUNS": str(folder / "runs"), "IMPALA_FIGURES": str(folder)}
