@@ -28,6 +28,8 @@ from impala_tf.structures import AgentInput, EnvironmentSpec, map_spec
 
 METADATA = os.path.join("assets.extra", "impala_tf.json")
 
+_NEEDED = {"tasks", "observation", "num_actions", "action_names", "environment_options", "settings"}
+
 
 def observation_names(observation: Any) -> dict[str, Any]:
     """An observation's arrays, or their specs, by the names that they have in a signature."""
@@ -125,7 +127,10 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"--saved_model={path}: there is no SavedModel (no saved_model.pb). impala-export writes one.")
     try:
         metadata = json.loads((path / METADATA).read_text())
-        if not {"tasks", "observation", "num_actions", "action_names", "environment_options"} <= metadata.keys():
+        if (
+            not {"tasks", "observation", "num_actions", "action_names", "environment_options", "settings"}
+            <= metadata.keys()
+        ):
             raise ValueError
     except (OSError, ValueError, AttributeError):
         raise UserError(

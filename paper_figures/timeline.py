@@ -123,9 +123,7 @@ def _learn_from_actors(config: Config, folder: pathlib.Path, updates: int, barri
         actors = _start(_act, _with_run(config, address=running.address), folder, [barrier] * NUM_ACTORS)
         try:
             for _ in range(updates):
-                while (batch := batches.get(timeout=1.0)) is None:
-                    _check(actors)
-                update(batch)
+                update(_await(lambda: batches.get(timeout=1.0), actors))
                 publisher.publish(int(learner.step_count))
                 if barrier:
                     publisher.wait_until_pushed(_TIMEOUT)
@@ -175,8 +173,8 @@ class _Pool(BatchedEnvironment):
     def _answers(self) -> EnvironmentOutput:
         outputs: dict[int, EnvironmentOutput] = {}
         while len(outputs) < NUM_ACTORS:
-            outputs |= {i: output for i, _, output in self._mailbox.take(timeout=1.0)}
-            _check(self._workers)
+            taken = _await(lambda: self._mailbox.take(timeout=1.0) or None, self._workers)
+            outputs |= {i: output for i, _, output in taken}
         return tree.map_structure(lambda *column: np.concatenate(column), *(outputs[i] for i in range(NUM_ACTORS)))
 
     def close(self) -> None:
@@ -206,10 +204,16 @@ def _host(work: Callable[..., None], *arguments: Any) -> None:
     work(*arguments)
 
 
-def _check(processes: Sequence[Any]) -> None:
-    for process in processes:
-        if not process.is_alive():
-            raise UserError(f"The process of {process.name} {hosting.end_of(process)}.")
+def _await(poll: Callable[[], Any], processes: Sequence[Any]) -> Any:
+    """What `poll` returns as soon as that is not None, while all the processes live, and not for ever."""
+    end = time.monotonic() + _TIMEOUT
+    while (found := poll()) is None:
+        for process in processes:
+            if not process.is_alive():
+                raise UserError(f"The process of {process.name} {hosting.end_of(process)}.")
+        if time.monotonic() > end:
+            raise UserError(f"Nothing came from the actors for {_TIMEOUT:g} s. Is the machine very busy?")
+    return found
 
 
 def _make_learner(config: Config) -> Learner:

@@ -38,7 +38,7 @@ class Evaluation:
     Attributes:
       saved_model: folder of the policy.
       output: JSON file of the result.
-      env: as `--env` of training; a suite means its tasks to evaluate on. Empty: what the policy was trained on.
+      env: as `--env` of training; a suite means its tasks to evaluate on. Empty: that of the policy's training.
       episodes: of each task; 0: what the protocol says.
       greedy: takes the most probable action instead of drawing one, as the paper's authors do.
       seed: from which the episodes' seeds come.
@@ -67,7 +67,7 @@ class Evaluation:
             written.
         """
         metadata = saved_model.read_metadata(pathlib.Path(self.saved_model))
-        names = tasks.names(self.env, test=True) if self.env else metadata["tasks"]
+        names = tasks.names(self.env or metadata["settings"]["env"], test=True)
         found = [protocol(name, metadata["environment_options"]) for name in names]
         if self.episodes:
             found = [task._replace(episodes=self.episodes) for task in found]
@@ -98,6 +98,7 @@ def run(evaluation: Evaluation, say: Callable[[str], None], stopped: Callable[[]
     protocols = evaluation.protocols()
     path = pathlib.Path(evaluation.saved_model)
     metadata = saved_model.read_metadata(path)
+    evaluation = dataclasses.replace(evaluation, env=evaluation.env or metadata["settings"]["env"])
     if len(protocols) > 1:
         say(f"looking at an environment of each of the {len(protocols)} tasks")
     for task in protocols:
@@ -131,7 +132,7 @@ def _header(evaluation: Evaluation, metadata: dict[str, Any], protocols: list[Pr
     return {
         "saved_model": evaluation.saved_model,
         "model": {key: metadata.get(key) for key in ("tasks", "frames", "learner_step", "versions")},
-        "env": evaluation.env or ",".join(task.env_id for task in protocols),
+        "env": evaluation.env,
         "policy": "greedy" if evaluation.greedy else "sampled",
         "seed": evaluation.seed,
         "protocol": {task.env_id: {"episodes": task.episodes, **task.options} for task in protocols},

@@ -31,7 +31,8 @@ METADATA_OF_ONE = {
 @pytest.fixture
 def model(tmp_path):
     """As much of a SavedModel as is looked at before it is loaded."""
-    metadata = {**METADATA_OF_ONE, "environment_options": TRAINED_WITH}
+    settings = {"env": "atari/pong,atari/breakout"}
+    metadata = {**METADATA_OF_ONE, "environment_options": TRAINED_WITH, "settings": settings}
     (tmp_path / "model" / METADATA).parent.mkdir(parents=True)
     (tmp_path / "model" / METADATA).write_text(json.dumps(metadata))
     (tmp_path / "model" / "saved_model.pb").write_text("")
@@ -43,6 +44,12 @@ def test_by_default_all_that_it_was_trained_on(model):
     assert (pong.env_id, breakout.env_id) == ("atari/pong", "atari/breakout")
     assert pong.episodes == 200
     assert pong.options == {**TRAINED_WITH, "max_frames_per_episode": 108_000}
+
+
+def test_what_was_trained_on_a_suite_is_evaluated_on_it(model):
+    path = pathlib.Path(model) / METADATA
+    path.write_text(json.dumps({**json.loads(path.read_text()), "settings": {"env": "atari57"}}))
+    assert len(Evaluation(model, "r.json").protocols()) == 57
 
 
 def test_atari57(model):
