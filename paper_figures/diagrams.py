@@ -19,7 +19,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from impala_tf.config import Config
 from impala_tf.environments.dmlab import FRAMES_PER_STEP, LabEnv
 from impala_tf.networks.agent import Agent
-from impala_tf.runtime import layout
+from impala_tf import topology as layout
 from impala_tf.structures import ArraySpec, EnvironmentSpec, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 

@@ -28,17 +28,18 @@ import numpy as np
 import tree
 
 from impala_tf import quiet
-from impala_tf.actor import Actor
+from impala_tf.acting.actor import Actor
 from impala_tf.config import Config, from_values
-from impala_tf.dynamic_batching import worker
-from impala_tf.dynamic_batching.mailbox import PolicyMailbox, WorkerMailbox
-from impala_tf.environments import hosting
+from impala_tf.environments.remote import worker
+from impala_tf.environments.remote.mailbox import PolicyMailbox, WorkerMailbox
+from impala_tf.processes import child as hosting
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
-from impala_tf.learner import Learner
+from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
-from impala_tf.runtime import forking, layout
-from impala_tf.runtime.acting import Connection, make_actor
+from impala_tf.processes import forking
+from impala_tf import topology as layout
+from impala_tf.roles.actor import Connection, make_actor
 from impala_tf.structures import EnvironmentOutput, Trajectory
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 from impala_tf.transport.dataset import BatchQueue, make_dataset

@@ -36,7 +36,7 @@ def _evaluate(argv: list[str]) -> int:
         raise UserError(f"--output={values.output} exists already: give another, or remove it first.")
     quiet.native_stderr(os.devnull)
     from impala_tf.evaluation import evaluate
-    from impala_tf.runtime.signals import stop_on_signal
+    from impala_tf.processes.signals import stop_on_signal
 
     own = ("saved_model", "output", "env", "episodes", "greedy", "seed", "num_envs", "video")
     evaluation = evaluate.Evaluation(

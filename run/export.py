@@ -27,12 +27,12 @@ def _main(argv: list[str]) -> int:
         for name in ("logdir", "output"):
             if not flags.FLAGS[name].value:
                 raise UserError(f"--{name} is needed, for example --{name}={name}s/pong.")
-        from impala_tf.runtime.logdir import LogDir
+        from impala_tf.records.logdir import LogDir
 
         logdir, output = LogDir(flags.FLAGS.logdir), pathlib.Path(flags.FLAGS.output)
         logdir.read_config()  # Tells what is wrong before TensorFlow is imported, which takes seconds.
         quiet.native_stderr(os.devnull)
-        from impala_tf import export
+        from impala_tf.export import exporter as export
 
         checkpoint = export.export(logdir, output, _say)
         _say(f"{output} has the agent of {checkpoint}.")

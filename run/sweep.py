@@ -12,7 +12,7 @@ import sys
 
 from absl import app, flags
 
-from impala_tf import sweep
+from impala_tf.experiments import sweep
 from impala_tf.errors import UserError
 from run.train import parse_flags
 

@@ -14,10 +14,10 @@ from impala_tf import flags as impala_flags
 from impala_tf import quiet
 from impala_tf.config import Config
 from impala_tf.errors import UserError, one_line
-from impala_tf.runtime import layout
-from impala_tf.runtime.logdir import LogDir
-from impala_tf.runtime.signals import stop_on_signal
-from impala_tf.transport import ports, textproto
+from impala_tf import topology as layout
+from impala_tf.records.logdir import LogDir
+from impala_tf.processes.signals import stop_on_signal
+from impala_tf.transport import ports, tables as textproto
 
 # TensorFlow and Reverb take seconds to import: each role imports what it needs once its settings are known to be good.
 
@@ -39,7 +39,7 @@ def _check(config: Config) -> LogDir:
 
 def _run_all(config: Config) -> int:
     """Learner and actors on this machine."""
-    from impala_tf.runtime import supervisor
+    from impala_tf.launch import local as supervisor
 
     logdir = _check(config)
     received: list[int] = []
@@ -65,7 +65,8 @@ def _run_learner(config: Config) -> int:
         return _conclude(config, received)
     quiet.native_stderr(logdir.logs / "learner.log")
     _say("importing TensorFlow and Reverb")
-    from impala_tf.runtime import single_process, training
+    from impala_tf.launch import in_turns as single_process
+    from impala_tf.roles import learner as training
 
     if config.run.role == "learner":
         training.run(config, stop, _say)
@@ -82,7 +83,7 @@ def _run_actor(config: Config) -> int:
     # An actor has nothing to save: any signal ends it, wherever it waits.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     quiet.native_stderr(os.devnull)
-    from impala_tf.runtime import acting
+    from impala_tf.roles import actor as acting
 
     def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
@@ -93,7 +94,7 @@ def _run_actor(config: Config) -> int:
 
 def _conclude(config: Config, received: list[int]) -> int:
     """Draws the learning curve, writes the model card and says what there is now and what to do next."""
-    from impala_tf.runtime import curve, model_card
+    from impala_tf.records import curve, model_card
 
     logdir = LogDir(config.run.logdir)
     title = f"{config.environment.env}, seed {config.run.seed}"

@@ -13,7 +13,7 @@ from absl import flags
 from impala_tf import flags as impala_flags
 from impala_tf.config import Config
 from impala_tf.errors import UserError
-from impala_tf.runtime import layout
+from impala_tf import topology as layout
 
 flags.DEFINE_float("seconds", 10.0, "Seconds for which each part is measured; the whole system runs longer.")
 flags.DEFINE_string("output", "benchmark.json", "JSON file to write.")

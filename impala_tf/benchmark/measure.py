@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from impala_tf import quiet
 from impala_tf.errors import UserError
-from impala_tf.runtime import forking
+from impala_tf.processes import forking
 
 _END_SECONDS = 5.0
 

@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf.actor import Actor, Policy
+from impala_tf.acting.actor import Actor, Policy
 from impala_tf.config import Config
 from impala_tf.environments.base import empty_output
-from impala_tf.learner import Learner
+from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent
-from impala_tf.runtime.layout import environment_spec, envs_per_actor, make_environments, num_actors
+from impala_tf.topology import environment_spec, envs_per_actor, make_environments, num_actors
 from impala_tf.structures import EnvironmentSpec, Trajectory, agent_input
 from impala_tf.transport import TRAJECTORIES, VARIABLES, server
 from impala_tf.transport.connection import wait_for_server

@@ -19,7 +19,7 @@ from impala_tf.benchmark import parts
 from impala_tf.benchmark.measure import Bench, Measurement, once, together, total
 from impala_tf.benchmark.whole import WholeSystem
 from impala_tf.config import Config
-from impala_tf.runtime.layout import cores, envs_per_actor, learner_threads, num_actors
+from impala_tf.topology import cores, envs_per_actor, learner_threads, num_actors
 from impala_tf.transport import ports
 
 _START_SECONDS = 300.0

@@ -21,7 +21,7 @@ from impala_tf.benchmark.measure import Bench, once, together
 from impala_tf.benchmark.parts import Step
 from impala_tf.benchmark.whole import WholeSystem
 from impala_tf.config import Config
-from impala_tf.runtime.layout import environment_spec, envs_per_actor
+from impala_tf.topology import environment_spec, envs_per_actor
 from impala_tf.transport import TRAJECTORIES, VARIABLES, ports, server
 from impala_tf.transport.connection import wait_for_server
 from impala_tf.transport.signatures import unroll_signature, variables_signature

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from impala_tf.config import Config
 from impala_tf.errors import UserError
-from impala_tf.runtime import supervisor
-from impala_tf.runtime.logdir import LogDir
+from impala_tf.launch import local as supervisor
+from impala_tf.records.logdir import LogDir
 from impala_tf.transport import ports
 
 _START_SECONDS = 180.0

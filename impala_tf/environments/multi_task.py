@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tree
 
-from impala_tf.backoff import Backoff
+from impala_tf.processes.restarts import Backoff
 from impala_tf.environments.base import BatchedEnvironment, empty_output
 from impala_tf.errors import UserError, one_line
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec

@@ -24,7 +24,7 @@ from gymnasium.vector.utils import write_to_shared_memory
 
 from impala_tf.environments.base import EnvironmentFailed
 from impala_tf.environments.gymnasium_env import action_names
-from impala_tf.environments.hosting import Hosted, end, end_of, end_with_parent, without_interrupts
+from impala_tf.processes.child import Hosted, end, end_of, end_with_parent, without_interrupts
 from impala_tf.errors import one_line
 
 _CLOSE_SECONDS = 5.0

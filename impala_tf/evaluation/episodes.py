@@ -17,7 +17,7 @@ import tree
 
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError, one_line
-from impala_tf.saved_model import SavedPolicy
+from impala_tf.export.saved_model import SavedPolicy
 from impala_tf.structures import AgentInput, EnvironmentOutput, agent_input
 
 _ATTEMPTS = 3

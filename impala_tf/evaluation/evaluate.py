@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf import __version__, environments, saved_model, suites, tasks
+from impala_tf import __version__, environments, suites
+from impala_tf.export import saved_model
+from impala_tf.suites import tasks
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
-from impala_tf.evaluation import episodes, statistics, video
+from impala_tf.evaluation import episodes, scores as statistics, video
 from impala_tf.evaluation.episodes import Episode, Moment
-from impala_tf.evaluation.protocol import Protocol, protocol
+from impala_tf.evaluation.protocols import Protocol, protocol
 from impala_tf.evaluation.record import Record, as_json
-from impala_tf.runtime.layout import cores
-from impala_tf.runtime.logdir import write_json
-from impala_tf.saved_model import SavedPolicy
+from impala_tf.topology import cores
+from impala_tf.records.logdir import write_json
+from impala_tf.export.saved_model import SavedPolicy
 
 MACHINE_OPTIONS = ("dmlab_renderer", "dmlab_level_cache", "dmlab_dataset_path")
 """Options of `environments.make` that are of this machine: where files are, what draws."""

@@ -9,7 +9,7 @@ import reverb
 import tensorflow as tf
 
 from impala_tf.structures import Trajectory
-from impala_tf.transport import TRAJECTORIES, frames
+from impala_tf.transport import TRAJECTORIES, frame_stacks as frames
 
 
 def make_dataset(address: str, signature: Trajectory, batch_size: int) -> tf.data.Dataset:

@@ -11,7 +11,7 @@ from reverb.platform import checkpointers_lib
 from reverb.server_executable import reverb_config_pb2, server_from_proto
 
 from impala_tf.errors import UserError
-from impala_tf.transport import TRAJECTORIES, VARIABLES, ports, textproto
+from impala_tf.transport import TRAJECTORIES, VARIABLES, ports, tables as textproto
 
 
 def load_config(name_or_path: str) -> reverb_config_pb2.ReverbServerConfig:

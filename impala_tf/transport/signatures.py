@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from impala_tf.errors import UserError
 from impala_tf.structures import EnvironmentSpec, Trajectory, map_spec
-from impala_tf.transport import frames
+from impala_tf.transport import frame_stacks as frames
 
 
 def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_length: int) -> Trajectory:

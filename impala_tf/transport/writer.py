@@ -6,7 +6,7 @@ import reverb
 import tree
 
 from impala_tf.structures import Trajectory
-from impala_tf.transport import TRAJECTORIES, frames
+from impala_tf.transport import TRAJECTORIES, frame_stacks as frames
 
 
 class UnrollWriter:

@@ -14,7 +14,7 @@ from impala_tf.environments.catch import CatchEnvironment
 from impala_tf.environments.counting import CountingEnvironment, check_unroll
 from impala_tf.environments.multi_task import MultiTaskEnvironment
 from impala_tf.errors import UserError
-from impala_tf.unrolls import Unrolls
+from impala_tf.acting.unrolls import Unrolls
 
 NAMES = ["fine", "broken", "also fine"]
 TASK_IDS = np.array([0, 0, 1, 2, 2, 2])

@@ -11,9 +11,9 @@ from impala_tf import environments
 from impala_tf.errors import UserError
 from impala_tf.evaluation import episodes
 from impala_tf.evaluation.episodes import Episode
-from impala_tf.export import Exporter
+from impala_tf.export.exporter import Exporter
 from impala_tf.networks.agent import Agent, make_agent
-from impala_tf.saved_model import SavedPolicy
+from impala_tf.export.saved_model import SavedPolicy
 from impala_tf.structures import AgentInput
 
 

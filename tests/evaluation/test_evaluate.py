@@ -14,7 +14,7 @@ from impala_tf.evaluation import evaluate
 from impala_tf.evaluation.episodes import Episode
 from impala_tf.evaluation.evaluate import Evaluation
 from impala_tf.evaluation.record import Record
-from impala_tf.saved_model import METADATA, check, describe
+from impala_tf.export.saved_model import METADATA, check, describe
 from impala_tf.structures import ArraySpec, EnvironmentSpec
 
 TRAINED_WITH = {"full_action_set": True, "sticky_actions": 0.25, "max_frames_per_episode": 5000}

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from impala_tf import config as config_lib
-from impala_tf.runtime.logdir import LogDir
+from impala_tf.records.logdir import LogDir
 
 AT_ONCE = 10
 AFTER_A_WAIT = 60

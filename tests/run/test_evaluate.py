@@ -176,7 +176,7 @@ def test_slow_environments_are_processes_and_the_first_is_filmed(start, tmp_path
     """An agent that has not learnt anything plays Doom."""
     from impala_tf import config as config_lib
     from impala_tf import environments
-    from impala_tf.export import Exporter
+    from impala_tf.export.exporter import Exporter
     from impala_tf.networks.agent import make_agent
 
     config = config_lib.from_values({"env": "vizdoom/Basic", "core": "lstm"})

@@ -6,7 +6,8 @@ import pytest
 from absl import flags as absl_flags
 
 from impala_tf import config as config_lib
-from impala_tf import flags, sweep
+from impala_tf import flags
+from impala_tf.experiments import sweep
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "run" / "flagfiles"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from impala_tf import sweep
+from impala_tf.experiments import sweep
 
 SWEEP = ("-m", "run.sweep")
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import environments
-from impala_tf.actor import Actor
+from impala_tf.acting.actor import Actor
 from impala_tf.environments.counting import TornUnroll, check_unroll
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import AgentInput

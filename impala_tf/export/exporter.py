@@ -1,0 +1,194 @@
+"""Writes agents as SavedModels; `impala_tf.saved_model` says what is in one.
+
+The exported policy computes in float32 and without cuDNN's LSTM, whatever the run does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from impala_tf import __version__
+from impala_tf.suites import tasks
+from impala_tf import config as config_lib
+from impala_tf.config import Config
+from impala_tf.errors import UserError
+from impala_tf.networks.agent import Agent, make_agent
+from impala_tf import topology as layout
+from impala_tf.records.checkpoint import read_newest
+from impala_tf.records.logdir import LogDir, write_json
+from impala_tf.export.saved_model import METADATA, core_state_names, describe, observation_names
+from impala_tf.structures import AgentInput, EnvironmentSpec
+
+_PREPROCESSING = {
+    "atari": "84 x 84 gray, reduced by area; pixel-wise maximum of the last two of 4 frames with the same action; the "
+    "last 4 of these stacked, oldest first, black before a game's first; uint8, not scaled.",
+    "dmlab": "96 x 72 RGB, uint8, not scaled; 4 frames with the same action; instruction as word hashes.",
+    "vizdoom": "96 x 72 RGB, reduced from 160 x 120 by area; uint8, not scaled; 4 frames with the same action.",
+    "minigrid": "56 x 56 RGB of what the agent sees, uint8, not scaled; mission as word hashes.",
+    "gymnasium": "The environment's own observation: images as uint8, not scaled, vectors as float32.",
+}
+
+
+# Options of environments that shape what is seen and done there; the others are the machine's.
+_FIXED = {setting.name for _, setting in config_lib.settings() if setting.metadata["fixed"]}
+
+
+class Exporter:
+    """Writes SavedModels of a run's agents; builds the graph once."""
+
+    def __init__(self, spec: EnvironmentSpec, config: Config):
+        """
+        Args:
+          spec: of the run's environments.
+          config: of the run.
+        """
+        self._spec, self._config = spec, config
+        portable = dataclasses.replace(config.network, precision="float32", lstm_kernel="loop")
+        self._agent = make_agent(spec, dataclasses.replace(config, network=portable))
+        self._module = tf.Module()
+        # The variables alone: Keras's layers would have to be there to load them.
+        self._module.parameters = list(self._agent.trainable_variables)
+        self._signatures = signatures(self._agent, spec)
+
+    def write(self, output: pathlib.Path, agent: Agent, frames: int, learner_step: int) -> None:
+        """Writes an agent of the run; under another name first, so that what is there is whole.
+
+        Args:
+          output: folder, which must not exist.
+          agent: has the parameters; how it computes, and in what precision, makes no difference.
+          frames, learner_step: that the parameters come from.
+
+        Raises:
+          UserError: the folder exists.
+          OSError, tf.errors.OpError: it cannot be written; nothing is left.
+        """
+        check_output(output)
+        for ours, theirs in zip(self._agent.trainable_variables, agent.trainable_variables):
+            ours.assign(theirs)
+        partial = output.with_name(f".{output.name}.{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            tf.saved_model.save(self._module, str(partial), signatures=self._signatures)
+            (partial / METADATA).parent.mkdir()
+            write_json(partial / METADATA, metadata(self._spec, self._config, frames, learner_step))
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    with open(file, "rb") as opened:
+                        os.fsync(opened.fileno())
+            partial.rename(output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def export(logdir: LogDir, output: pathlib.Path, say: Callable[[str], None]) -> pathlib.Path:
+    """Exports the newest checkpoint of a run that can be read. The run may be going on.
+
+    Args:
+      logdir: of the run.
+      output: folder to write; must not exist.
+      say: told of checkpoints that are damaged and passed over.
+
+    Returns:
+      The checkpoint.
+
+    Raises:
+      UserError: there is no run or no checkpoint, it cannot be read, or `output` cannot be written.
+    """
+    check_output(output)
+    config = logdir.read_config()
+    spec = layout.environment_spec(config)
+    agent = make_agent(spec, config)
+    step_count = tf.Variable(0, dtype=tf.int64)
+    found = tf.train.Checkpoint(agent=agent, step_count=step_count)
+
+    def read(path: pathlib.Path) -> None:
+        status = tf.train.Checkpoint(learner=found).read(str(path / "variables"))
+        status.assert_existing_objects_matched().expect_partial()
+
+    path, _ = read_newest(logdir.checkpoints, read, say)
+    if path is None:
+        raise UserError(f"{logdir.path} has no checkpoint yet: there is nothing to export.")
+    try:
+        Exporter(spec, config).write(output, agent, int(path.name), int(step_count))
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"--output={output} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
+    return path
+
+
+def check_output(output: pathlib.Path) -> None:
+    """Raises UserError where there is something already."""
+    if output.exists() or output.is_symlink():
+        raise UserError(f"{output} exists already: give another --output, or remove it first.")
+
+
+def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:
+    """The signatures of an agent's SavedModel; `impala_tf.saved_model` says what they take and return."""
+    core_state = core_state_names(agent.core_state_spec)
+
+    def batched(array: Any, name: str) -> tf.TensorSpec:
+        return tf.TensorSpec([None, *array.shape], array.dtype, name)
+
+    inputs = {name: batched(array, name) for name, array in observation_names(spec.observation).items()}
+    inputs["last_action"] = tf.TensorSpec([None], tf.int32, "last_action")
+    inputs["last_reward"] = tf.TensorSpec([None], tf.float32, "last_reward")
+    inputs["episode_start"] = tf.TensorSpec([None], tf.bool, "episode_start")
+    inputs |= {name: batched(array, name) for name, array in core_state.items()}
+
+    def initial_state(batch_size: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(zip(core_state, tf.nest.flatten(agent.initial_state(batch_size))))
+
+    def step(**given: tf.Tensor) -> dict[str, tf.Tensor]:
+        observation = {key: given[key] for key in observation_names(spec.observation)}
+        seen: Any = {key.removeprefix("observation_"): value for key, value in observation.items()}
+        if not isinstance(spec.observation, dict):
+            seen = given["observation"]
+        before = tf.nest.pack_sequence_as(agent.initial_state(1), [given[name] for name in core_state])
+        output, behind = agent.step(
+            AgentInput(seen, given["last_reward"], given["last_action"], given["episode_start"]), before
+        )
+        return {
+            "action": tf.random.categorical(output.logits, 1, dtype=tf.int32)[:, 0],
+            "greedy_action": tf.argmax(output.logits, axis=-1, output_type=tf.int32),
+            "logits": output.logits,
+            "value": output.value,
+            **dict(zip(core_state, tf.nest.flatten(behind))),
+        }
+
+    compiled = tf.function(step, autograph=False)
+    size = tf.TensorSpec([], tf.int32, "batch_size")
+    return {
+        "initial_state": tf.function(initial_state, autograph=False).get_concrete_function(batch_size=size),
+        "step": compiled.get_concrete_function(**inputs),
+    }
+
+
+def metadata(spec: EnvironmentSpec, config: Config, frames: int, learner_step: int) -> dict[str, Any]:
+    """What `METADATA` holds."""
+    names = tasks.names(config.environment.env)
+    return {
+        "format": 1,
+        "tasks": list(names),
+        "observation": describe(spec.observation),
+        "num_actions": spec.num_actions,
+        "action_names": list(spec.action_names),
+        "preprocessing": {
+            "description": _PREPROCESSING.get(names[0].partition("/")[0], "The environment's own observation."),
+            "frames_per_step": spec.frames_per_step,
+            "frame_stack": spec.frame_stack,
+        },
+        "environment_options": {
+            name: value for name, value in layout.environment_options(config).items() if name in _FIXED
+        },
+        "learner_step": learner_step,
+        "frames": frames,
+        "settings": config_lib.to_values(config),
+        "versions": {"impala_tf": __version__, "tensorflow": tf.__version__},
+    }

@@ -1,0 +1,199 @@
+"""What a run reports: the console's progress line, TensorBoard's scalars and progress.csv."""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from impala_tf import suites
+from impala_tf.records.csv_file import CSVFile
+from impala_tf.records.logdir import LogDir
+from impala_tf.records.task_log import TaskLog, summary
+from impala_tf.structures import Trajectory
+
+_WINDOW_SECONDS = 10
+
+
+class Progress:
+    """Collects what the learner sees and reports it at intervals.
+
+    Frames are environment frames; lengths are agent steps; policy lag is counted in learner steps, from the parameters
+    that acted to the parameters that are about to be updated.
+    """
+
+    def __init__(
+        self,
+        logdir: LogDir,
+        tasks: Sequence[str],
+        frames_per_step: int,
+        total_frames: int,
+        state: dict[str, Any] | None,
+        say: Callable[[str], None],
+    ):
+        """Opens the logs; a resumed run goes on in the same files.
+
+        Args:
+          logdir: where they are.
+          tasks: environment ids.
+          frames_per_step: environment frames per agent step.
+          total_frames: of the run, for the time left.
+          state: what `state` returned for the checkpoint that the run resumes from; None for a new run.
+          say: prints a line on the console.
+        """
+        state = state or {"seconds": 0.0, "frames": 0, "episodes": 0, "returns": [], "lengths": []}
+        self._say, self._total_frames = say, total_frames
+        self._seconds_before, self._frames_before = state["seconds"], state["frames"]
+        self._frames, self._episodes = state["frames"], state["episodes"]
+        self._returns = collections.deque(state["returns"], maxlen=100)
+        self._lengths = collections.deque(state["lengths"], maxlen=100)
+        self._start = time.monotonic()
+        self._window = collections.deque([(self._start, self._frames, 0)])
+        self._steps_here = 0
+        self._waiting = 0.0
+        self._interval_start = self._start
+        self._lags: list[np.ndarray] = []
+        self._metrics: list[dict[str, tf.Tensor]] = []
+        self._csv = CSVFile(logdir.progress, keep_up_to=self._frames)
+        self._tasks = tasks
+        self._task_log: TaskLog | None = None
+        if len(tasks) > 1:
+            self._task_log = TaskLog(logdir, tasks, frames_per_step, self._frames, state.get("tasks"))
+        self._tensorboard = tf.summary.create_file_writer(str(logdir.tensorboard))
+
+    @property
+    def mean_return(self) -> float:
+        """Mean undiscounted return of the last 100 full episodes; NaN before the first."""
+        return float(np.mean(self._returns)) if self._returns else float("nan")
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that a resumed run goes on counting where this one was."""
+        return {
+            "seconds": self._seconds_before + time.monotonic() - self._start,
+            "frames": self._frames,
+            "episodes": self._episodes,
+            "returns": list(self._returns),
+            "lengths": list(self._lengths),
+            **({"tasks": self._task_log.state()} if self._task_log else {}),
+        }
+
+    def add(
+        self, batch: Trajectory, learner_step: int, frames: int, metrics: dict[str, tf.Tensor], waited: float
+    ) -> None:
+        """Takes note of one learner step.
+
+        Args:
+          batch: time-major; entry 0 of each unroll was seen as the last entry of the one before, so it does not count.
+          learner_step: before the update.
+          frames: after the update.
+          metrics: of the update.
+          waited: seconds that the learner waited for the batch.
+        """
+        lengths = batch.episode_length[1:].numpy()
+        ended = lengths > 0
+        self._episodes += int(ended.sum())
+        self._returns.extend(float(r) for r in batch.episode_return[1:].numpy()[ended])
+        self._lengths.extend(int(n) for n in lengths[ended])
+        if self._task_log:
+            self._task_log.add(batch)
+        self._lags.append(learner_step - batch.learner_step[1:].numpy())
+        self._metrics.append(metrics)
+        self._frames = frames
+        self._steps_here += 1
+        self._waiting += waited
+        now = time.monotonic()
+        self._window.append((now, frames, self._steps_here))
+        while now - self._window[0][0] > _WINDOW_SECONDS and len(self._window) > 2:
+            self._window.popleft()
+
+    def report(self, refused: int) -> None:
+        """Prints the progress line and writes one row and one TensorBoard point.
+
+        Args:
+          refused: updates refused so far.
+        """
+        if not self._metrics:
+            return
+        now = time.monotonic()
+        seconds = now - self._start
+        then, frames_then, steps_then = self._window[0]
+        span = max(now - then, 1e-9)
+        fps = (self._frames - frames_then) / span
+        lags = np.concatenate([lag.reshape(-1) for lag in self._lags])
+        tasks = self._task_log.rows() if self._task_log else []
+        row = {
+            "time": time.time(),
+            "seconds": self._seconds_before + seconds,
+            "frames": self._frames,
+            "episodes": self._episodes,
+            "mean_return_100": self.mean_return,
+            "mean_length_100": float(np.mean(self._lengths)) if self._lengths else float("nan"),
+            "fps_10s": fps,
+            "fps_run": (self._frames - self._frames_before) / max(seconds, 1e-9),
+            "learner_steps_per_second": (self._steps_here - steps_then) / span,
+            "policy_lag_mean": float(lags.mean()),
+            "policy_lag_max": int(lags.max()),
+            "learner_waiting": self._waiting / max(now - self._interval_start, 1e-9),
+            "refused_updates": refused,
+            **self._scores(tasks),
+        }
+        for name in self._metrics[0]:
+            row[name] = float(np.mean([metrics[name] for metrics in self._metrics]))
+        self._lags, self._metrics = [], []
+        self._waiting, self._interval_start = 0.0, now
+        left = (self._total_frames - self._frames) / max(row["fps_10s"], 1e-9)
+        self._say(
+            f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s "
+            f"({row['fps_run']:,.0f} over the run)  return {row['mean_return_100']:.2f} "
+            f"({len(self._returns)} episodes)  "
+            f"lag {row['policy_lag_mean']:.1f}, max {row['policy_lag_max']}  "
+            f"{row['learner_steps_per_second']:.1f} steps/s  {_duration(left)} left"
+            + (f"  {refused} updates refused" if refused else "")
+        )
+        if self._task_log and (lines := self._task_log.lines(tasks)):
+            self._say(lines)
+        # Last, since a full disk makes it fail.
+        self._csv.write(row)
+        if self._task_log:
+            self._task_log.write(tasks, self._frames, self._tensorboard)
+        with self._tensorboard.as_default(step=self._frames):
+            for name, value in row.items():
+                if name not in ("time", "frames"):
+                    tf.summary.scalar(_TENSORBOARD_GROUPS.get(name, "loss") + "/" + name, value)
+        self._tensorboard.flush()
+
+    def _scores(self, tasks: list[dict[str, Any]]) -> dict[str, float]:
+        """Human-normalised scores, where the tasks have references."""
+        if self._task_log:
+            return summary(tasks)
+        own = suites.human_normalised(self._tasks[0], self.mean_return)
+        return {} if own is None else {"human_normalised": own}
+
+    def close(self) -> None:
+        """Closes the logs."""
+        self._csv.close()
+        if self._task_log:
+            self._task_log.close()
+        self._tensorboard.close()
+
+
+_TENSORBOARD_GROUPS = {
+    **dict.fromkeys(("episodes", "mean_return_100", "mean_length_100"), "episode"),
+    **dict.fromkeys(("seconds", "fps_10s", "fps_run", "learner_steps_per_second", "learner_waiting"), "speed"),
+    **dict.fromkeys(("policy_lag_mean", "policy_lag_max"), "policy_lag"),
+    **dict.fromkeys(
+        ("human_normalised", *("human_normalised_" + s for s in ("median", "mean", "mean_capped"))), "score"
+    ),
+    **dict.fromkeys(("refused_updates", "gradient_norm", "learning_rate"), "optimizer"),
+}
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds for people."""
+    seconds = int(min(max(seconds, 0), 999 * 3600))
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds % 60:02d}s"

@@ -1,0 +1,269 @@
+"""Agents as SavedModels: the same answers as the agent's, in a program without impala_tf, whole or not at all."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from impala_tf import config as config_lib
+from impala_tf.environments import instructions
+from impala_tf.errors import UserError
+from impala_tf.export.exporter import Exporter, export
+from impala_tf.networks.agent import make_agent
+from impala_tf.records.checkpoint import Checkpointer
+from impala_tf.records.logdir import LogDir
+from impala_tf.export.saved_model import METADATA, SavedPolicy, observation_names
+from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec
+
+UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+SPECS = {
+    "stacked": EnvironmentSpec(ArraySpec((84, 84, 4), UINT8), 6, 4, frame_stack=True),
+    "vector": EnvironmentSpec(ArraySpec((5,), FLOAT32), 4, 1, action_names=("a", "b", "c", "d")),
+    "instruction": EnvironmentSpec(
+        {"image": ArraySpec((56, 56, 3), UINT8), "instruction": instructions.SPEC}, num_actions=7, frames_per_step=1
+    ),
+}
+
+
+def make_config(**values) -> config_lib.Config:
+    return config_lib.from_values({"env": "catch", **values})
+
+
+def random_inputs(spec: EnvironmentSpec, batch_size: int, seed: int) -> AgentInput:
+    random = np.random.default_rng(seed)
+
+    def array(part: ArraySpec) -> np.ndarray:
+        if part.dtype == UINT8:
+            return random.integers(256, size=(batch_size, *part.shape)).astype(np.uint8)
+        if part.dtype == FLOAT32:
+            return random.normal(size=(batch_size, *part.shape)).astype(np.float32)
+        words = random.integers(instructions.HASH_BUCKETS, size=(batch_size, *part.shape))
+        return np.where(np.arange(part.shape[0]) < 5, words, instructions.NO_WORD).astype(np.int32)
+
+    observation = spec.observation
+    seen = {k: array(v) for k, v in observation.items()} if isinstance(observation, dict) else array(observation)
+    return AgentInput(
+        observation=seen,
+        last_reward=random.normal(size=batch_size).astype(np.float32),
+        last_action=random.integers(spec.num_actions, size=batch_size).astype(np.int32),
+        episode_start=random.random(batch_size) < 0.3,
+    )
+
+
+@pytest.fixture(scope="module", params=[("stacked", "none"), ("vector", "lstm"), ("instruction", "lstm")], ids="-".join)
+def exported(request, tmp_path_factory):
+    """(spec, agent, its SavedModel)."""
+    name, core = request.param
+    config = make_config(core=core, seed=3)
+    spec = SPECS[name]
+    agent = make_agent(spec, config)
+    output = tmp_path_factory.mktemp("models") / "agent"
+    Exporter(spec, dataclasses.replace(config, run=dataclasses.replace(config.run, seed=4))).write(output, agent, 8, 2)
+    return spec, agent, output
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_steps_as_the_agent_does(exported, batch_size):
+    """Several steps in a row, with episode starts; the core state goes from answer to input."""
+    spec, agent, output = exported
+    policy = SavedPolicy(str(output))
+    ours, theirs = policy.initial_state(batch_size), agent.initial_state(batch_size)
+    for name, leaf in zip(ours, tf.nest.flatten(theirs)):
+        np.testing.assert_array_equal(ours[name], leaf)
+    for seed in range(4):
+        inputs = random_inputs(spec, batch_size, seed)
+        answer = policy.step(inputs, ours)
+        expected, theirs = agent.step(tf.nest.map_structure(tf.convert_to_tensor, inputs), theirs)
+        ours = answer.core_state
+        np.testing.assert_allclose(answer.logits, expected.logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(answer.value, expected.value, rtol=1e-4, atol=1e-5)
+        assert len(ours) == len(tf.nest.flatten(theirs))
+        for leaf, reference in zip(ours.values(), tf.nest.flatten(theirs)):
+            np.testing.assert_allclose(leaf, reference, rtol=1e-4, atol=1e-5)
+
+
+def test_sampled_and_greedy_actions(exported):
+    """Sampled ones follow the softmax, greedy ones are its mode."""
+    spec, _, output = exported
+    step = tf.saved_model.load(str(output)).signatures["step"]
+    inputs = random_inputs(spec, 1, 0)
+    repeated = tf.nest.map_structure(lambda x: np.repeat(x, 4000, axis=0), inputs)
+    policy = SavedPolicy(str(output))
+    answer = step(
+        **{name: tf.constant(x) for name, x in observation_names(repeated.observation).items()},
+        last_action=tf.constant(repeated.last_action),
+        last_reward=tf.constant(repeated.last_reward),
+        episode_start=tf.constant(repeated.episode_start),
+        **{name: tf.constant(x) for name, x in policy.initial_state(4000).items()},
+    )
+    probabilities = tf.nn.softmax(answer["logits"][0]).numpy()
+    drawn = np.bincount(answer["action"], minlength=spec.num_actions) / 4000
+    np.testing.assert_allclose(drawn, probabilities, atol=0.04)
+    assert set(answer["greedy_action"].numpy()) == {int(np.argmax(probabilities))}
+    assert answer["action"].dtype == answer["greedy_action"].dtype == tf.int32
+
+
+def test_a_bfloat16_agent_is_exported_in_float32(tmp_path):
+    spec, config = SPECS["stacked"], make_config(precision="bfloat16")
+    agent = make_agent(spec, config)
+    Exporter(spec, config).write(tmp_path / "agent", agent, 0, 0)
+    full = make_agent(spec, make_config())
+    for mine, its in zip(full.trainable_variables, agent.trainable_variables):
+        mine.assign(its)
+    inputs = random_inputs(spec, 2, 0)
+    answer = SavedPolicy(str(tmp_path / "agent")).step(inputs, {})
+    np.testing.assert_allclose(answer.logits, full.step(inputs, ())[0].logits, rtol=1e-4, atol=1e-5)
+
+
+PLAIN = """
+import sys
+sys.modules["impala_tf"] = None  # From here on it cannot be imported.
+import tensorflow as tf
+policy = tf.saved_model.load(sys.argv[1])
+state = policy.signatures["initial_state"](batch_size=tf.constant(3))
+answer = policy.signatures["step"](
+    observation=tf.zeros([3, 5]), last_action=tf.zeros([3], tf.int32), last_reward=tf.zeros([3]),
+    episode_start=tf.zeros([3], tf.bool), **state)
+print(sorted(answer), answer["action"].shape, answer["core_state_1"].shape)
+"""
+
+
+def test_loads_where_impala_tf_is_not(tmp_path):
+    spec, config = SPECS["vector"], make_config(core="lstm")
+    Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, str(tmp_path / "agent")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    names = ["action", "core_state_0", "core_state_1", "greedy_action", "logits", "value"]
+    assert done.stdout.split("\n")[-2] == f"{names} (3,) (3, 256)"
+
+
+def test_metadata(exported):
+    spec, _, output = exported
+    metadata = json.loads((output / METADATA).read_text())
+    assert (metadata["frames"], metadata["learner_step"], metadata["tasks"]) == (8, 2, ["catch"])
+    assert metadata["num_actions"] == spec.num_actions and metadata["action_names"] == list(spec.action_names)
+    assert metadata["preprocessing"]["frames_per_step"] == spec.frames_per_step
+    assert metadata["settings"]["core"] in ("none", "lstm")
+    assert set(metadata["environment_options"]) == {
+        "full_action_set",
+        "sticky_actions",
+        "fire_on_reset",
+        "life_loss_ends_episode",
+        "max_frames_per_episode",
+    }
+
+
+def test_what_exists_is_not_overwritten(tmp_path):
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / "mine").write_text("")
+    spec, config = SPECS["vector"], make_config()
+    with pytest.raises(UserError, match="exists already"):
+        Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
+    assert [path.name for path in tmp_path.rglob("*")] == ["agent", "mine"]
+
+
+def test_nothing_is_left_of_one_that_could_not_be_written(tmp_path, monkeypatch):
+    """The metadata is written last."""
+    spec, config = SPECS["vector"], make_config()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("impala_tf.export.write_json", fail)
+    with pytest.raises(OSError, match="No space"):
+        Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def run_folder(tmp_path) -> LogDir:
+    """Of a run with two checkpoints."""
+    from impala_tf.environments import catch
+    from impala_tf.learning.learner import Learner
+
+    config = config_lib.from_values({"env": "catch", "logdir": str(tmp_path / "run")})
+    logdir = LogDir(config.run.logdir)
+    logdir.prepare(config)
+    learner = Learner(make_agent(catch.CatchEnvironment.spec, config), config, 1)
+    checkpointer = Checkpointer(logdir.checkpoints, 3, learner=learner)
+    for frames in (100, 200):
+        learner.step_count.assign(frames // 10)
+        for variable in learner.agent.trainable_variables:
+            variable.assign(tf.fill(variable.shape, frames / 10_000))
+        checkpointer.save(frames, {})
+    return logdir
+
+
+def test_the_newest_checkpoint_is_exported(run_folder, tmp_path):
+    checkpoint = export(run_folder, tmp_path / "new" / "agent", print)
+    assert checkpoint == run_folder.checkpoints / f"{200:012d}"
+    policy = SavedPolicy(str(tmp_path / "new" / "agent"))
+    assert (policy.metadata["frames"], policy.metadata["learner_step"]) == (200, 20)
+    parameters = tf.saved_model.load(str(tmp_path / "new" / "agent")).parameters
+    assert {float(x) for p in parameters for x in np.unique(p)} == {np.float32(0.02)}
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_left(run_folder, tmp_path):
+    data = next((run_folder.checkpoints / f"{200:012d}").glob("variables.data*"))
+    data.write_bytes(data.read_bytes()[:100])
+    said: list[str] = []
+    export(run_folder, tmp_path / "agent", said.append)
+    assert "damaged" in said[0]
+    assert SavedPolicy(str(tmp_path / "agent")).metadata["frames"] == 100
+    assert len(list(run_folder.checkpoints.iterdir())) == 2  # The run may be going on.
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="no run"):
+        LogDir(str(tmp_path / "none")).read_config()
+    config = config_lib.from_values({"env": "catch", "logdir": str(tmp_path / "run")})
+    logdir = LogDir(config.run.logdir)
+    logdir.prepare(config)
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        export(logdir, tmp_path / "agent", print)
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"no_such_setting": 1}))
+    with pytest.raises(UserError, match="not of this version"):
+        logdir.read_config()
+
+
+def damage(path: pathlib.Path, keep: float) -> None:
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+
+
+@pytest.mark.parametrize(
+    ("file", "keep"),
+    [
+        ("saved_model.pb", 0.5),
+        ("saved_model.pb", 0),
+        ("variables/variables.index", 0.3),
+        ("variables/variables.data-00000-of-00001", 0.5),
+        (METADATA, 0.5),
+    ],
+)
+def test_a_truncated_model(tmp_path, file, keep):
+    spec, config = SPECS["vector"], make_config()
+    Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
+    damage(tmp_path / "agent" / file, keep)
+    with pytest.raises(UserError, match=r"damaged") as error:
+        SavedPolicy(str(tmp_path / "agent"))
+    assert "\n" not in str(error.value)
+
+
+def test_no_model(tmp_path):
+    with pytest.raises(UserError, match="no SavedModel"):
+        SavedPolicy(str(tmp_path))
+    module = tf.Module()
+    tf.saved_model.save(module, str(tmp_path / "other"))
+    with pytest.raises(UserError, match="no agent of impala_tf"):
+        SavedPolicy(str(tmp_path / "other"))

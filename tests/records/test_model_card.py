@@ -1,0 +1,232 @@
+"""The page about a run, from the files of real runs, and from runs of which there is little to say."""
+
+import csv
+import json
+import pathlib
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from absl import flags as absl_flags
+
+from impala_tf import config as config_lib
+from impala_tf import flags, suites
+from impala_tf.records import curve, model_card
+from impala_tf.records.logdir import LogDir, write_json
+from run import train
+
+ROOT = pathlib.Path(__file__).parents[2]
+RUNS = ROOT / "paper_figures" / "data"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """`folder(name)`: a copy of a real run's folder."""
+
+    def copy(name):
+        return LogDir(str(shutil.copytree(RUNS / name, tmp_path / name)))
+
+    return copy
+
+
+def card(logdir):
+    assert model_card.write(logdir)
+    return logdir.model_card.read_text()
+
+
+def cells(text):
+    """{first cell: the others} of all tables."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return {first: others for first, *others in rows}
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def best_of(rows):
+    """(return, frames) of the highest mean of 100 episodes."""
+    return max((float(row["mean_return_100"]), int(row["frames"])) for row in rows if int(row["episodes"]) >= 100)
+
+
+def test_one_game(folder):
+    logdir = folder("pong_shallow")
+    text, rows = card(logdir), rows_of(logdir.progress)
+    last, (best, at) = rows[-1], best_of(rows)
+    found = cells(text)
+    assert found["environment frames"] == [f"{int(last['frames']):,}"]
+    assert found["episodes"] == [f"{int(last['episodes']):,}"]
+    assert found["mean return of the last 100 episodes"] == [f"{float(last['mean_return_100']):.2f}"]
+    assert found["its best in the run"] == [f"{best:.2f} at {at:,} frames"]
+    score = suites.human_normalised("atari/pong", float(last["mean_return_100"]))
+    assert found["human normalised"] == [f"{100 * score:.1f}%"]
+    assert found["wall-clock time"] == [f"{float(last['seconds']) / 3600:.2f} hours"]
+    assert found["mean speed"] == [f"{int(last['frames']) / float(last['seconds']):,.0f} frames/s"]
+    assert found["seed"] == ["1"] and found["torso"] == ["shallow"]
+    assert "tensorflow 2.15" in found["versions"][0] and " cores, " in found["machine that this was written on"][0]
+    assert "learner steps" not in found  # Its checkpoints are not here.
+    assert "![Learning curve](learning_curve.png)" in text
+    assert "ended at 53% of its 20,000,000 frames, with the learning rate at 0.00057 of 0.0006" in text
+
+
+def test_several_games(folder):
+    logdir = folder("atari_six")
+    text, rows = card(logdir), rows_of(logdir.tasks)
+    found = cells(text)
+    names = json.loads(logdir.config.read_text())["env"].split(",")
+    for name in names:
+        its = [row for row in rows if row["task"] == name]
+        last, (best, at) = its[-1], best_of(its)
+        assert found[name] == [
+            f"{int(last['task_frames']):,}",
+            f"{int(last['episodes']):,}",
+            f"{float(last['mean_return_100']):,.2f}",
+            f"{best:,.2f} at {at:,} frames",
+            f"{100 * float(last['human_normalised']):.1f}%",
+        ]
+    assert found["human normalised, median over the tasks"] == ["4.9%"]
+    assert not any(first.startswith("mean return of") for first in found)  # Of all games mixed, it says nothing.
+    assert "It ended at" not in text and "not told which task" in text
+
+
+def test_a_task_without_references_and_the_first_games_do_not_make_the_best(folder):
+    logdir = folder("babyai_go_to_local")
+    rows = rows_of(logdir.progress)
+    lucky = {**rows[0], "episodes": "2", "mean_return_100": "1.0"}
+    with open(logdir.progress, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([lucky, *rows])
+    found = cells(card(logdir))
+    assert "human normalised" not in found
+    best, at = best_of(rows)
+    assert found["its best in the run"] == [f"{best:.2f} at {at:,} frames"]
+
+
+def test_what_the_checkpoint_and_the_newest_evaluation_add(folder):
+    logdir = folder("pong_shallow")
+    for frames in (100, 2000):
+        (logdir.checkpoints / f"{frames:012d}").mkdir(parents=True)
+        write_json(
+            logdir.checkpoints / f"{frames:012d}" / "state.json", {"learner_step": 5 * frames, "parameters": 1_234_567}
+        )
+    logdir.evaluations.write_text(
+        "frames,task,episodes,mean,ci_low,ci_high,median,human_normalised\n"
+        "100,atari/pong,50,-20.5,-20.6,-20.4,-21,0.01\n"
+        "2000,atari/pong,30,11,10,12,11,0.9\n"
+        "2000,atari/pong,200,18.25,17.5,19,20,\n"
+    )
+    text = card(logdir)
+    found = cells(text)
+    assert found["learner steps"] == ["10,000"] and found["parameters"] == ["1,234,567"]
+    assert "the policy at 2,000 frames" in text
+    assert found["atari/pong"] == ["200", "18.25", "17.50 to 19.00", "20.00", "none"]
+    assert "-20.5" not in text and "11.00" not in text
+
+
+def test_its_command_has_the_run_s_settings(tmp_path):
+    if "total_frames" not in absl_flags.FLAGS:
+        flags.define()
+    logdir = LogDir(str(tmp_path / "a run"))
+    values = {
+        "env": "catch",
+        "life_loss_ends_episode": False,
+        "full_action_set": True,
+        "learning_rate": 1.5e-3,
+        "dmlab_dataset_path": "it's here",
+        "seed": 7,
+        "num_actors": 0,
+        "total_frames": 500,
+        "logdir": str(logdir.path),
+    }
+    logdir.check(config_lib.from_values(values))
+    logdir.prepare(config_lib.from_values({**values, "role": "learner", "port": 4000, "address": "x:1"}))
+    logdir.progress.write_text(
+        "frames,seconds,episodes,mean_return_100,learning_rate\n100,2.0,0,nan,0.0012\n500,10.0,7,0.5,0\n"
+    )
+    text = card(logdir)
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("impala-train ")]
+    for command, total_frames in zip(commands, (500, 1000)):  # To do it again, and to go on.
+        absl_flags.FLAGS.unparse_flags()
+        for _, setting in config_lib.settings():
+            absl_flags.FLAGS[setting.name].value = setting.default
+        assert absl_flags.FLAGS(command) == ["impala-train"]
+        assert flags.to_config() == config_lib.from_values({**values, "total_frames": total_frames})
+        assert len(command) == 1 + len(values)
+    assert len(commands) == 2
+    assert f"\nimpala-export '--logdir={logdir.path}' " in text
+    assert cells(text)["mean return of the last 7 episodes"] == ["0.50"]
+
+
+def test_nothing_logged(tmp_path):
+    """As when a run is interrupted before its first update."""
+    logdir = LogDir(str(tmp_path))
+    logdir.prepare(config_lib.from_values({"logdir": str(tmp_path)}))
+    for content in (None, "", "frames,episodes,mean_return_100\n"):
+        if content is not None:
+            logdir.progress.write_text(content)
+        assert not model_card.write(logdir) and not curve.draw(logdir, "nothing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "logs", "progress.csv"]
+
+
+def test_no_episode_yet(folder):
+    logdir = folder("pong_shallow")
+    header, first, *_ = logdir.progress.read_text().splitlines()
+    logdir.progress.write_text(f"{header}\n{first}\n")
+    found = cells(card(logdir))
+    assert found["episodes"] == ["0"] and found["mean return of the last 0 episodes"] == ["none"]
+
+
+def test_it_needs_no_tensorflow(folder):
+    """The program that starts a run's processes has none."""
+    logdir = folder("pong_shallow")
+    code = (
+        "import sys\n"
+        "from impala_tf.runtime import model_card\n"
+        "from impala_tf.runtime.logdir import LogDir\n"
+        "assert model_card.write(LogDir(sys.argv[1]))\n"
+        "assert not {'tensorflow', 'reverb'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(logdir.path)], cwd=ROOT, check=True, timeout=60)
+    assert logdir.model_card.exists()
+
+
+@pytest.fixture
+def small_files():
+    """No file may have more than 100 bytes, which a program meets as it does a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("fault", ["disk", "csv"])
+def test_a_finished_run_stays_one(folder, small_files, capsys, fault):
+    """Where curve and card cannot be made, that is said in a line each, and the old ones stay."""
+    logdir = folder("pong_shallow")
+    curve_before, card_before = logdir.curve.read_bytes(), card(logdir)
+    config = config_lib.from_values({"env": "atari/pong", "logdir": str(logdir.path), "total_frames": 10_539_520})
+    names = {path.name for path in logdir.path.iterdir()}
+    if fault == "disk":
+        small_files()
+    else:
+        logdir.progress.write_text("frames\n1\n1,2\n")
+    assert train._conclude(config, []) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "Traceback" not in out
+    for what in ("The learning curve could not be drawn (", "The model card could not be written ("):
+        assert sum(line.startswith(what) for line in out.splitlines()) == 1, out
+    assert "To train on: " in out and str(logdir.model_card) not in out and str(logdir.curve) not in out
+    assert logdir.curve.read_bytes() == curve_before and logdir.model_card.read_text() == card_before
+    assert {path.name for path in logdir.path.iterdir()} == names
+
+
+def test_curve_and_card_are_listed(folder, capsys):
+    logdir = folder("babyai_go_to_local")
+    config = config_lib.from_values({"env": "catch", "logdir": str(logdir.path)})
+    assert train._conclude(config, [2]) == 130
+    out = capsys.readouterr().out
+    assert f"  curve        {logdir.curve}\n  model card   {logdir.model_card}\n" in out

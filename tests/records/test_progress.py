@@ -1,0 +1,209 @@
+"""What a run reports, recomputed from the batches that it was told of."""
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from impala_tf import suites
+from impala_tf.suites import tasks
+from impala_tf.records import curve
+from impala_tf.records.logdir import LogDir
+from impala_tf.records.progress import Progress
+from impala_tf.structures import Trajectory
+
+T, B = 4, 3
+
+
+def _batch(returns, acted_at=0, task_ids=(0, 0, 0)):
+    """A batch in which games end with these returns; entry 0 holds one that was reported before."""
+    episode_return, episode_length = np.zeros((T + 1, B), np.float32), np.zeros((T + 1, B), np.int32)
+    for i, value in enumerate(returns):
+        episode_return[1 + i // B, i % B], episode_length[1 + i // B, i % B] = value, 10 + i
+    episode_return[0], episode_length[0] = 1000, 1
+    step = tf.fill([T + 1, B], tf.constant(acted_at, tf.int64))
+    fields = dict.fromkeys(Trajectory._fields, ())
+    fields.update(episode_return=tf.constant(episode_return), episode_length=tf.constant(episode_length))
+    return Trajectory(**{**fields, "learner_step": step, "task_id": tf.constant(task_ids)})
+
+
+def _progress(path, state=None, total_frames=1000, env="catch"):
+    logdir, said = LogDir(str(path)), []
+    return Progress(logdir, tasks.names(env), 4, total_frames, state, said.append), logdir, said
+
+
+def test_rows_hold_what_happened(tmp_path):
+    progress, logdir, said = _progress(tmp_path)
+    metrics = {"total_loss": tf.constant(2.0), "learning_rate": tf.constant(0.5)}
+    progress.add(_batch([1, 2, 6], acted_at=3), 5, 100, metrics, waited=0.0)
+    progress.add(_batch([], acted_at=6), 6, 200, {**metrics, "total_loss": tf.constant(4.0)}, waited=0.0)
+    progress.report(refused=1)
+    progress.close()
+    row = pd.read_csv(logdir.progress).iloc[0]
+    assert row["frames"] == 200
+    assert row["episodes"] == 3
+    assert row["mean_return_100"] == pytest.approx(3.0)
+    assert row["mean_length_100"] == pytest.approx(11.0)
+    assert row["policy_lag_mean"] == pytest.approx(1.0)
+    assert row["policy_lag_max"] == 2
+    assert row["total_loss"] == pytest.approx(3.0)
+    assert row["refused_updates"] == 1
+    for part in ("200 frames", "20%", "return 3.00 (3 episodes)", "lag 1.0, max 2", "left", "1 updates refused"):
+        assert part in said[0]
+
+
+def test_the_mean_is_over_the_last_hundred_games(tmp_path):
+    progress, _, _ = _progress(tmp_path)
+    assert np.isnan(progress.mean_return)
+    for value in range(150):
+        progress.add(_batch([value]), 0, value, {"x": tf.constant(0.0)}, waited=0.0)
+    assert progress.mean_return == pytest.approx(np.mean(range(50, 150)))
+    progress.close()
+
+
+def test_a_resumed_run_goes_on_in_the_same_file(tmp_path):
+    """Rows past the checkpoint describe training that was lost, and go."""
+    metrics = {"x": tf.constant(0.0)}
+    progress, logdir, _ = _progress(tmp_path)
+    for frames in (100, 200, 300):
+        progress.add(_batch([frames]), 0, frames, metrics, waited=0.0)
+        progress.report(0)
+        if frames == 200:
+            state = progress.state()
+    progress.close()
+    resumed, _, _ = _progress(tmp_path, state)
+    assert resumed.mean_return == pytest.approx(150.0)
+    resumed.add(_batch([]), 0, 250, metrics, waited=0.0)
+    resumed.report(0)
+    resumed.close()
+    rows = pd.read_csv(logdir.progress)
+    assert list(rows["frames"]) == [100, 200, 250]
+    assert list(rows["episodes"]) == [1, 2, 2]
+    assert rows["seconds"].is_monotonic_increasing
+
+
+def test_a_half_written_last_row_is_dropped(tmp_path):
+    progress, logdir, _ = _progress(tmp_path)
+    progress.add(_batch([]), 0, 100, {"x": tf.constant(0.0)}, waited=0.0)
+    progress.report(0)
+    state = progress.state()
+    progress.close()
+    with open(logdir.progress, "a") as file:
+        file.write("1790000000.0,1")
+    _progress(tmp_path, state)[0].close()
+    assert list(pd.read_csv(logdir.progress)["frames"]) == [100]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    progress, logdir, _ = _progress(tmp_path)
+    progress.add(_batch([7]), 0, 100, {"total_loss": tf.constant(2.0)}, waited=0.0)
+    progress.report(0)
+    progress.close()
+    scalars = {}
+    for file in logdir.tensorboard.iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                scalars[value.tag] = (event.step, float(tf.make_ndarray(value.tensor)))
+    assert scalars["episode/mean_return_100"] == (100, 7.0)
+    assert scalars["loss/total_loss"] == (100, 2.0)
+    assert {"speed/fps_10s", "policy_lag/policy_lag_max"} <= scalars.keys()
+
+
+def test_the_curve_is_drawn_once_a_game_has_ended(tmp_path):
+    progress, logdir, _ = _progress(tmp_path)
+    progress.add(_batch([]), 0, 100, {"x": tf.constant(0.0)}, waited=0.0)
+    progress.report(0)
+    assert not curve.draw(logdir, "nothing yet")
+    assert not logdir.curve.exists()
+    progress.add(_batch([3]), 0, 200, {"x": tf.constant(0.0)}, waited=0.0)
+    progress.report(0)
+    progress.close()
+    assert curve.draw(logdir, "a game")
+    assert logdir.curve.read_bytes().startswith(b"\x89PNG")
+
+
+GAMES = ("atari/pong", "atari/breakout", "catch")
+METRICS = {"x": tf.constant(0.0)}
+
+
+def test_tasks_are_told_apart(tmp_path):
+    progress, logdir, said = _progress(tmp_path, env=",".join(GAMES))
+    # By row of the batch: the first return to the environment of column 0, and so on.
+    progress.add(_batch([-20, 3, 1, -18], task_ids=(0, 1, 1)), 0, 100, METRICS, waited=0.0)
+    progress.report(0)
+    rows = pd.read_csv(logdir.tasks).set_index("task")
+    assert list(rows.index) == list(GAMES)
+    assert list(rows["frames"]) == [100] * 3
+    assert list(rows["task_frames"]) == [T * 4, 2 * T * 4, 0]
+    assert list(rows["episodes"]) == [2, 2, 0]
+    assert list(rows["mean_return_100"])[:2] == [-19, 2] and np.isnan(rows["mean_return_100"]["catch"])
+    scores = [suites.human_normalised(game, mean) for game, mean in zip(GAMES, (-19, 2))]
+    assert list(rows["human_normalised"])[:2] == pytest.approx(scores)
+    # Catch has no reference, so the two games are all that the run's scores are made of.
+    row = pd.read_csv(logdir.progress).iloc[0]
+    assert row["human_normalised_mean"] == pytest.approx(np.mean(scores))
+    assert row["human_normalised_median"] == pytest.approx(np.median(scores))
+    assert "pong -19.0" in said[1] and "breakout 2.0" in said[1] and "catch nan" in said[1]
+    progress.close()
+    scalars = {}
+    for file in logdir.tensorboard.iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                scalars[value.tag] = float(tf.make_ndarray(value.tensor))
+    assert scalars["task_mean_return_100/atari/pong"] == -19
+    assert curve.draw(logdir, "three tasks") and logdir.curve.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_score_is_capped_by_task_and_waits_for_all_of_them(tmp_path):
+    progress, logdir, _ = _progress(tmp_path, env="atari/pong,atari/breakout")
+    progress.add(_batch([-20.7], task_ids=(0, 0, 0)), 0, 100, METRICS, waited=0.0)
+    progress.report(0)
+    progress.add(_batch([400], task_ids=(1, 1, 1)), 0, 200, METRICS, waited=0.0)
+    progress.report(0)
+    progress.close()
+    capped = pd.read_csv(logdir.progress)["human_normalised_mean_capped"]
+    assert np.isnan(capped[0])
+    assert capped[1] == pytest.approx((suites.human_normalised("atari/pong", -20.7) + 1) / 2)
+
+
+def test_tasks_go_on_where_the_checkpoint_was(tmp_path):
+    progress, logdir, _ = _progress(tmp_path, env=",".join(GAMES))
+    for frames, task in ((100, 0), (200, 2), (300, 0)):
+        progress.add(_batch([frames], task_ids=[task] * 3), 0, frames, METRICS, waited=0.0)
+        progress.report(0)
+        if frames == 200:
+            state = json.loads(json.dumps(progress.state()))
+    progress.close()
+    resumed, _, _ = _progress(tmp_path, state, env=",".join(GAMES))
+    resumed.add(_batch([5], task_ids=[2] * 3), 0, 250, METRICS, waited=0.0)
+    resumed.report(0)
+    resumed.close()
+    rows = pd.read_csv(logdir.tasks)
+    assert list(rows["frames"]) == [100] * 3 + [200] * 3 + [250] * 3
+    assert list(rows["episodes"][-3:]) == [1, 0, 2]
+    assert list(rows["mean_return_100"][-3:])[::2] == [100, 102.5]
+
+
+def test_many_tasks_are_shown_once_in_a_while(tmp_path, monkeypatch):
+    progress, _, said = _progress(tmp_path, env="atari57")
+    now = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for _ in range(13):
+        progress.add(_batch([7], task_ids=[5] * 3), 0, 100, METRICS, waited=0.0)
+        progress.report(0)
+        now[0] += 10
+    progress.close()
+    shown = [line for line in said if "atlantis 7.0" in line]
+    assert len(shown) == 3 and all(len(line) <= 120 for text in shown for line in text.splitlines())
+
+
+def test_one_game_with_references_has_a_score(tmp_path):
+    progress, logdir, _ = _progress(tmp_path, env="atari/pong")
+    progress.add(_batch([14.6]), 0, 100, METRICS, waited=0.0)
+    progress.report(0)
+    progress.close()
+    assert pd.read_csv(logdir.progress)["human_normalised"][0] == pytest.approx(1.0, abs=0.01)
+    assert not logdir.tasks.exists()
