@@ -85,6 +85,12 @@ class EnvironmentConfig:
     )
 
 
+    def options(self) -> dict[str, Any]:
+        """What `environments.make` and `environments.spec` take besides the environment's id."""
+        others = ("env", "env_processes", "env_deadline", "env_threads")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in others}
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """The agent's network (Figure 3)."""
@@ -173,11 +179,33 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where and how long, and what runs on which machine."""
+    """What the run writes, how often, and for how long."""
 
     logdir: str = _setting("", "Folder of the run: checkpoints, logs, curve. Starting again with it resumes.")
     total_frames: int = _setting(200_000_000, "Environment frames to train for.", at_least=1)
     seed: int = _setting(1, "Seed of the weights, the environments and the actions.", at_least=0, fixed=True)
+    checkpoint_interval: float = _setting(60.0, "Seconds between checkpoints.", at_least=0.1)
+    checkpoints_kept: int = _setting(3, "Checkpoints kept.", at_least=1)
+    export_every: int = _setting(
+        0,
+        "Environment frames between SavedModels, each written with the next checkpoint to exports/ in the run's folder "
+        "and kept; 1: with every checkpoint; 0: none.",
+        at_least=0,
+    )
+    evaluate_every: int = _setting(
+        0,
+        "Environment frames between evaluations of the newest SavedModel, by a process of its own, which takes a core; "
+        "without --export_every, as many SavedModels are written; 0: none.",
+        at_least=0,
+    )
+    evaluate_episodes: int = _setting(20, "Episodes of each task in an evaluation; 0: the paper's number.", at_least=0)
+    log_interval: float = _setting(10.0, "Seconds between progress lines and log rows.", at_least=0.1)
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """Which processes there are, where they run, and how long they wait for each other."""
+
     role: str = _setting(
         "all",
         "all: learner and actors on this machine. learner, actor: one of them, for runs across machines or by hand.",
@@ -210,22 +238,6 @@ class RunConfig:
     xla: str = _setting("auto", "Compile the learner with XLA: auto goes by the device.", choices=("auto", "on", "off"))
     learner_threads: int = _setting(0, "Intra-op threads of the learner; 0: by the cores.", at_least=0)
     actor_threads: int = _setting(1, "Intra-op threads of each actor's inference.", at_least=1)
-    checkpoint_interval: float = _setting(60.0, "Seconds between checkpoints.", at_least=0.1)
-    checkpoints_kept: int = _setting(3, "Checkpoints kept.", at_least=1)
-    export_every: int = _setting(
-        0,
-        "Environment frames between SavedModels, each written with the next checkpoint to exports/ in the run's folder "
-        "and kept; 1: with every checkpoint; 0: none.",
-        at_least=0,
-    )
-    evaluate_every: int = _setting(
-        0,
-        "Environment frames between evaluations of the newest SavedModel, by a process of its own, which takes a core; "
-        "without --export_every, as many SavedModels are written; 0: none.",
-        at_least=0,
-    )
-    evaluate_episodes: int = _setting(20, "Episodes of each task in an evaluation; 0: the paper's number.", at_least=0)
-    log_interval: float = _setting(10.0, "Seconds between progress lines and log rows.", at_least=0.1)
     connect_timeout: float = _setting(
         45.0, "Seconds that an actor waits for a learner that does not answer before it gives up.", at_least=1
     )
@@ -244,16 +256,12 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     data: DataConfig = DataConfig()
     run: RunConfig = RunConfig()
+    launch: LaunchConfig = LaunchConfig()
 
     @property
     def annealing_frames(self) -> int:
         """Environment frames over which the learning rate falls to 0."""
         return self.optimizer.annealing_frames or self.run.total_frames
-
-    def environment_options(self) -> dict[str, Any]:
-        """What `environments.make` and `environments.spec` take besides the environment's id."""
-        ours = ("env", "env_processes", "env_deadline")
-        return {name: value for name, value in dataclasses.asdict(self.environment).items() if name not in ours}
 
 
 def settings() -> Iterator[tuple[str, dataclasses.Field]]:
@@ -261,6 +269,10 @@ def settings() -> Iterator[tuple[str, dataclasses.Field]]:
     for group in dataclasses.fields(Config):
         for setting in dataclasses.fields(getattr(Config, group.name)):
             yield group.name, setting
+
+
+FIXED = frozenset(setting.name for _, setting in settings() if setting.metadata["fixed"])
+"""Settings that shape what is learned: a resumed run must have the same."""
 
 
 def from_values(values: dict[str, Any]) -> Config:
@@ -286,7 +298,7 @@ def from_values(values: dict[str, Any]) -> Config:
         groups[group][name] = value
     types = {group.name: type(getattr(Config(), group.name)) for group in dataclasses.fields(Config)}
     config = Config(**{name: types[name](**chosen) for name, chosen in groups.items()})
-    if config.run.inference == "central" and (config.run.role != "all" or config.run.num_actors == 0):
+    if config.launch.inference == "central" and (config.launch.role != "all" or config.launch.num_actors == 0):
         raise UserError(
             "--inference=central is for learner and environments on one machine, each in processes of their own: it "
             "goes with neither --role nor --num_actors=0."

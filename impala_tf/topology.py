@@ -1,136 +1,95 @@
-"""How a run is laid out on this machine when the flags leave it open."""
+"""Who there is in a run, and where: resolved once by whoever starts the run, then handed down as a value."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from impala_tf import environments
-from impala_tf.suites import tasks
-from impala_tf.config import Config
-from impala_tf.environments.remote.pool import WorkerPool
-from impala_tf.environments.base import BatchedEnvironment
-from impala_tf.environments.multi_task import MultiTaskEnvironment
+from impala_tf.config import LaunchConfig
 from impala_tf.errors import UserError
-from impala_tf.structures import EnvironmentSpec
+from impala_tf.machine import cores
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """The processes of a run and their shares of the work.
 
-
-def num_actors(config: Config) -> int:
-    """Actor processes: one per core, so that some environments step while other actors wait for inference."""
-    return cores() if config.run.num_actors < 0 else config.run.num_actors
-
-
-def envs_per_actor(config: Config) -> int:
-    """Environments of one actor: 12, and fewer where there are many actors, since all of them are policy lag.
-
-    More would make a policy step cheaper per environment, and the start slower: every instance of an Atari game loads
-    its ROM twice, which costs far more than a step. With many tasks, it is the next number that gives all of them the
-    same share.
+    Attributes:
+      address: of the learner's server, host:port.
+      num_actors: actor processes, on all machines.
+      envs_per_actor: B, environments of each actor.
+      num_tasks: tasks that the environments of all actors share.
+      env_threads: threads that step one actor's environments.
+      actor_threads: intra-op threads of one actor's inference.
+      learner_threads: intra-op threads of the learner.
     """
-    if config.run.envs_per_actor:
-        return config.run.envs_per_actor
-    return -(-max(8, min(12, 512 // max(num_actors(config), 1))) // _even_share(config)) * _even_share(config)
+
+    address: str
+    num_actors: int
+    envs_per_actor: int
+    num_tasks: int
+    env_threads: int
+    actor_threads: int
+    learner_threads: int
+
+    def task_ids(self, actor: int) -> np.ndarray:
+        """The task of each environment of an actor, int32 [B], ascending.
+
+        The environments of all actors are numbered through and take the tasks in turns, so that each task has the same
+        number of them (two differ by one at most), whatever the number of actors.
+        """
+        first = actor * self.envs_per_actor
+        return np.sort(np.arange(first, first + self.envs_per_actor) % self.num_tasks).astype(np.int32)
+
+    def told(self) -> dict[str, int]:
+        """What the learner tells actors that were started by hand; see `resolve`."""
+        return {"num_actors": self.num_actors, "envs_per_actor": self.envs_per_actor}
 
 
-def task_ids(config: Config, actor_id: int | None = None) -> np.ndarray:
-    """int32 [B], ascending: the task of each environment of an actor, by default of the one that `config` is for.
+def resolve(
+    launch: LaunchConfig, num_tasks: int, address: str, *, env_threads: int = 0, told: dict[str, Any] | None = None
+) -> Topology:
+    """Fills in what the flags leave open: from what the learner told, or else from this machine's cores.
 
-    The environments of all actors are numbered through and take the tasks in turns, so that each task has the same
-    number of them (two differ by one at most), whatever the number of actors.
-    """
-    actor_id = config.run.actor_id if actor_id is None else actor_id
-    first = actor_id * envs_per_actor(config)
-    numbers = np.arange(first, first + envs_per_actor(config))
-    return np.sort(numbers % len(tasks.names(config.environment.env))).astype(np.int32)
-
-
-def _even_share(config: Config) -> int:
-    """An actor must have a multiple of these environments if all tasks are to have the same number of them."""
-    num_tasks = len(tasks.names(config.environment.env))
-    return num_tasks // math.gcd(num_tasks, max(num_actors(config), 1))
-
-
-def check(config: Config) -> None:
-    """Tells what is wrong with a run's environments before anything slow is started.
+    Args:
+      launch: the flags.
+      num_tasks: of the run.
+      address: of the learner's server.
+      env_threads: the flag; 0: an actor's share of the cores.
+      told: `Topology.told` of the learner, for an actor that was started by hand: its own machine says nothing about
+        the run. None on the machine that starts the run.
 
     Raises:
-      UserError: as `environments.make`, or the tasks cannot share the environments evenly.
+      UserError: the tasks cannot share the environments evenly, where the whole run is started here.
     """
-    names = tasks.names(config.environment.env)
-    for name in names:
-        environments.check(name, **environment_options(config))
-    environment_spec(config)
-    share = _even_share(config)
-    if config.run.role == "all" and envs_per_actor(config) % share:
+    told = told or {}
+    num_actors = launch.num_actors if launch.num_actors >= 0 else told.get("num_actors", cores())
+    # An actor must have a multiple of `share` environments if all tasks are to have the same number of them.
+    share = num_tasks // math.gcd(num_tasks, max(num_actors, 1))
+    envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or _envs_per_actor(num_actors, share)
+    if launch.role == "all" and envs_per_actor % share:
         raise UserError(
-            f"--envs_per_actor={envs_per_actor(config)}: {len(names)} tasks cannot share the environments of "
-            f"{num_actors(config)} actors evenly; use a multiple of {share}."
+            f"--envs_per_actor={envs_per_actor}: {num_tasks} tasks cannot share the environments of {num_actors} "
+            f"actors evenly; use a multiple of {share}."
         )
-
-
-def environment_spec(config: Config) -> EnvironmentSpec:
-    """What the environments of the run look like to an agent, told from one of the first task; raises as `make`."""
-    return environments.spec(tasks.names(config.environment.env)[0], **environment_options(config))
-
-
-def env_threads(config: Config) -> int:
-    """Threads that step one actor's environments: its share of the cores, at least one."""
-    return config.environment.env_threads or max(1, cores() // max(num_actors(config), 1))
-
-
-def make_environments(config: Config, seed: int, warn: Callable[[str], None]) -> BatchedEnvironment:
-    """The environments of the actor that `config` is for, to be stepped together; raises as `environments.make`.
-
-    `warn` is told of tasks that fail later, and are started again.
-    """
-    names = tasks.names(config.environment.env)
-    options = {**environment_options(config), "env_threads": env_threads(config), "processes": in_processes(config)}
-    options["deadline"] = config.environment.env_deadline
-    if len(names) == 1:
-        return environments.make(names[0], envs_per_actor(config), seed, **options)
-
-    def make_task(task: int, num_envs: int, times_before: int) -> BatchedEnvironment:
-        own_seed = int(np.random.SeedSequence([seed, task, times_before]).generate_state(1)[0] >> 1)
-        threads = min(env_threads(config), num_envs)
-        return environments.make(names[task], num_envs, own_seed, **{**options, "env_threads": threads})
-
-    return MultiTaskEnvironment(environment_spec(config), names, task_ids(config), make_task, warn)
-
-
-def in_processes(config: Config) -> bool:
-    """Whether every environment has a process of its own: where it is slow, or more than one break in a process."""
-    choice = config.environment.env_processes
-    return choice == "on" or (
-        choice == "auto" and any(environments.needs_process(name) for name in tasks.names(config.environment.env))
+    return Topology(
+        address=address,
+        num_actors=num_actors,
+        envs_per_actor=envs_per_actor,
+        num_tasks=num_tasks,
+        env_threads=env_threads or max(1, cores() // max(num_actors, 1)),
+        actor_threads=launch.actor_threads,
+        learner_threads=launch.learner_threads or max(1, cores() // 2),
     )
 
 
-def make_pool(config: Config, spec: EnvironmentSpec, seed: int, warn: Callable[[str], None]) -> WorkerPool:
-    """The environments of the actor that `config` is for, of that `spec`, each in a process of its own.
+def _envs_per_actor(num_actors: int, share: int) -> int:
+    """12 environments, and fewer where there are many actors, since all of them are policy lag.
 
-    `warn` is told of those that fail, and are started again.
+    More would make a policy step cheaper per environment, and the start slower: every instance of an Atari game loads
+    its ROM twice, which costs far more than a step. With many tasks, the next multiple of `share`.
     """
-    names = tasks.names(config.environment.env)
-    env_ids = [names[task] for task in task_ids(config)]
-    return WorkerPool(spec, env_ids, environment_options(config), seed, config.environment.env_deadline, warn)
-
-
-def environment_options(config: Config) -> dict[str, Any]:
-    """The options of `environments.make`. Games share a network by having all actions, used or not (Appendix G)."""
-    options = config.environment_options()
-    several = len(tasks.names(config.environment.env)) > 1
-    return {**options, "full_action_set": options["full_action_set"] or several}
-
-
-def learner_threads(config: Config) -> int:
-    """Intra-op threads of the learner: one for every actor's core left over, at least one."""
-    return config.run.learner_threads or max(1, cores() // 2)
+    return -(-max(8, min(12, 512 // max(num_actors, 1))) // share) * share

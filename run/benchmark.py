@@ -6,27 +6,22 @@ with what all of them cost together.
 
 from __future__ import annotations
 
-from absl import app, flags, logging
+from absl import flags
 
-from impala_tf import flags as impala_flags
-from impala_tf.benchmark import command
-from run.train import parse_flags
-
-flags.DEFINE_integer("repeats", 3, "Rounds; the minimum, median and maximum over them are reported.", lower_bound=1)
+from run import measuring
 
 
-def _measure(config, say):
+def _measure(setup):
     from impala_tf.benchmark import report
 
-    result = report.measure(config, flags.FLAGS.seconds, flags.FLAGS.repeats, say)
+    result = report.measure(setup, flags.FLAGS.seconds, flags.FLAGS.repeats)
     return result, report.table(result)
 
 
 def main() -> None:
     """Entry point of `impala-benchmark`."""
-    impala_flags.define()
-    logging.set_verbosity(logging.WARNING)
-    app.run(lambda argv: command.run(argv, _measure), flags_parser=parse_flags)
+    flags.DEFINE_integer("repeats", 3, "Rounds; the minimum, median and maximum over them are reported.", lower_bound=1)
+    measuring.run(_measure, "benchmark.json")
 
 
 if __name__ == "__main__":

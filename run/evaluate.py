@@ -1,33 +1,30 @@
 """Evaluates a SavedModel: `impala-evaluate --saved_model=models/pong --output=pong.json`, or `python -m run.evaluate`.
 
 By the paper's protocols: Atari 200 full games, begun by 1 to 30 no-ops; DMLab-30's 30 levels for testing, 500 episodes.
-Interrupted, the same command goes on with it.
+If it is interrupted, run the same command again to resume.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import shlex
 import signal
 import sys
 
-from absl import app, flags, logging
+from absl import flags
 
 from impala_tf import quiet
 from impala_tf.config import EnvironmentConfig
 from impala_tf.errors import UserError
 from impala_tf.evaluation.evaluate import MACHINE_OPTIONS
-from run.train import parse_flags
+from run import command
+
+_say = logging.getLogger("impala_tf.run").info
 
 
-def _say(message: str) -> None:
-    print(message, flush=True)
-
-
-def _evaluate(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --name=value (see --help).")
+def _main() -> int:
     values = flags.FLAGS
     for name, example in (("saved_model", "models/pong"), ("output", "pong.json")):
         if not values[name].value:
@@ -45,10 +42,10 @@ def _evaluate(argv: list[str]) -> int:
         deadline=values.env_deadline,
     )
     stop, received = stop_on_signal()
-    result = evaluate.run(evaluation, _say, stop.is_set)
+    result = evaluate.run(evaluation, stop.is_set)
     if result is None:
         _say(f"Ended early by {signal.Signals(received[0]).name}; the episodes that have ended are kept.")
-        _say(f"To go on: {shlex.join(['impala-evaluate', *sys.argv[1:]])}")
+        _say(f"To resume: {shlex.join(['impala-evaluate', *sys.argv[1:]])}")
         return 128 + received[0]
     _conclude(result, values.output, values.video)
     return 0
@@ -73,14 +70,6 @@ def _conclude(result: dict, output: str, video: str) -> None:
         _say(f"  video                        {video}")
 
 
-def _main(argv: list[str]) -> int:
-    try:
-        return _evaluate(argv)
-    except UserError as error:
-        print(f"ERROR: {error}", file=sys.stderr, flush=True)
-        return 2
-
-
 def _define() -> None:
     flags.DEFINE_string("saved_model", "", "Folder of the SavedModel, as impala-export writes it.")
     flags.DEFINE_string("output", "", "JSON file of the result; must not exist.")
@@ -103,8 +92,7 @@ def _define() -> None:
 def main() -> None:
     """Entry point of `impala-evaluate`."""
     _define()
-    logging.set_verbosity(logging.WARNING)
-    app.run(_main, flags_parser=parse_flags)
+    command.run(_main)
 
 
 if __name__ == "__main__":

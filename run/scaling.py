@@ -1,32 +1,27 @@
 """Measures how the system grows: `impala-scaling --env=atari/breakout`, or `python -m run.scaling`.
 
 Actors on this machine (1, 2, 4, 8); up to 256 simulated actors that replay recorded unrolls at a set rate; memory
-against the size of the queue. Takes the flags of `impala-train` that shape the work. docs/performance.md has what it
-says here and what follows from it.
+against the size of the queue. Takes the flags of `impala-train` that shape the work. docs/performance.md has the
+results here and what follows from them.
 """
 
 from __future__ import annotations
 
-from absl import app, flags, logging
+from absl import flags
 
-from impala_tf import flags as impala_flags
-from impala_tf.benchmark import command
-from run.train import parse_flags
+from run import measuring
 
 
-def _measure(config, say):
+def _measure(setup):
     from impala_tf.benchmark import scaling
 
-    result = scaling.measure(config, flags.FLAGS.seconds, say)
+    result = scaling.measure(setup, flags.FLAGS.seconds)
     return result, scaling.table(result)
 
 
 def main() -> None:
     """Entry point of `impala-scaling`."""
-    impala_flags.define()
-    flags.FLAGS.set_default("output", "scaling.json")
-    logging.set_verbosity(logging.WARNING)
-    app.run(lambda argv: command.run(argv, _measure), flags_parser=parse_flags)
+    measuring.run(_measure, "scaling.json")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,16 @@ they go: `impala-train --flagfile=run/flagfiles/dmlab_shallow.flags --flagfile=r
 
 from __future__ import annotations
 
+import logging
 import pathlib
-import sys
 
-from absl import app, flags
+from absl import flags
 
-from impala_tf.experiments import sweep
 from impala_tf.errors import UserError
-from run.train import parse_flags
+from impala_tf.experiments import sweep
+from run import command
+
+_say = logging.getLogger("impala_tf.run").info
 
 
 def _write(folder: pathlib.Path, combinations: list[dict[str, float]], seed: int) -> None:
@@ -34,20 +36,14 @@ def _flags(values: dict[str, float]) -> list[str]:
     return [f"--{name}={value!r}" for name, value in values.items()]
 
 
-def _main(argv: list[str]) -> int:
-    try:
-        if len(argv) > 1:
-            raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --name=value (see --help).")
-        combinations = sweep.draw(flags.FLAGS.seed, flags.FLAGS.combinations)
-        if flags.FLAGS.output:
-            folder = pathlib.Path(flags.FLAGS.output)
-            _write(folder, combinations, flags.FLAGS.seed)
-            print(f"{len(combinations)} flag files are in {folder}: --flagfile={folder / 'sweep_00.flags'} and so on.")
-        else:
-            print("\n".join(" ".join(_flags(values)) for values in combinations))
-    except UserError as error:
-        print(f"ERROR: {error}", file=sys.stderr, flush=True)
-        return 2
+def _main() -> int:
+    combinations = sweep.draw(flags.FLAGS.seed, flags.FLAGS.combinations)
+    if flags.FLAGS.output:
+        folder = pathlib.Path(flags.FLAGS.output)
+        _write(folder, combinations, flags.FLAGS.seed)
+        _say(f"{len(combinations)} flag files are in {folder}: --flagfile={folder / 'sweep_00.flags'} and so on.")
+    else:
+        _say("\n".join(" ".join(_flags(values)) for values in combinations))
     return 0
 
 
@@ -56,7 +52,7 @@ def main() -> None:
     flags.DEFINE_integer("seed", 1, "Seed that the combinations are drawn with.", lower_bound=0)
     flags.DEFINE_integer("combinations", sweep.COMBINATIONS, "How many; the paper has 24.", lower_bound=1)
     flags.DEFINE_string("output", "", "Folder for the flag files; without one the flags are printed.")
-    app.run(_main, flags_parser=parse_flags)
+    command.run(_main)
 
 
 if __name__ == "__main__":

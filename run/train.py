@@ -2,167 +2,169 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable
-
-from absl import app, flags, logging
+from typing import Any
 
 from impala_tf import flags as impala_flags
-from impala_tf import quiet
+from impala_tf import quiet, topology
 from impala_tf.config import Config
+from impala_tf.environments import task_set
+from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError, one_line
-from impala_tf import topology as layout
-from impala_tf.records.logdir import LogDir
+from impala_tf.processes import console
 from impala_tf.processes.signals import stop_on_signal
-from impala_tf.transport import ports, tables as textproto
+from impala_tf.records.logdir import LogDir
+from impala_tf.topology import Topology
+from impala_tf.transport import ports, tables
+from run import command
 
 # TensorFlow and Reverb take seconds to import: each role imports what it needs once its settings are known to be good.
 
-
-def _say(message: str) -> None:
-    print(message, flush=True)
+_LOGGER = logging.getLogger("impala_tf.run")
 
 
-def _check(config: Config) -> LogDir:
-    """Tells what is wrong before anything slow is imported or started, and returns the run's folder."""
-    layout.check(config)
-    textproto.read(config.data.reverb_config)
-    ports.check_free(config.run.port)
+def _resolve(config: Config) -> tuple[TaskSet, Topology, LogDir]:
+    """Resolves what the flags leave open, and reports what is wrong before anything slow is imported or started."""
+    tasks = task_set.resolve(config.environment)
+    launch = config.launch
+    port = launch.port or ports.free_port()
+    resolved = topology.resolve(
+        launch, len(tasks.names), f"localhost:{port}", env_threads=config.environment.env_threads
+    )
+    tables.read(config.data.reverb_config)
+    ports.check_free(port)
     logdir = LogDir(config.run.logdir)
     logdir.check(config)
     logdir.lock().close()
-    return logdir
+    return tasks, resolved, logdir
 
 
 def _run_all(config: Config) -> int:
-    """Learner and actors on this machine."""
-    from impala_tf.launch import local as supervisor
+    """Learner and actors as processes on this machine."""
+    from impala_tf.architectures import impala
+    from impala_tf.launch import local
 
-    logdir = _check(config)
+    tasks, resolved, logdir = _resolve(config)
     received: list[int] = []
     if not _finished(config, logdir):
         stop, received = stop_on_signal()
-        supervisor.run(config, config.run.port or ports.free_port(), stop, _say)
+        local.run(impala.program(config, tasks, resolved), logdir.logs, stop)
     return _conclude(config, received)
+
+
+def _run_learner(config: Config) -> int:
+    """The learner alone or, without actor processes, learner and actor in turns."""
+    stop, received = stop_on_signal()
+    tasks, resolved, logdir = _resolve(config)
+    if not _finished(config, logdir):
+        quiet.native_stderr(logdir.logs / "learner.log")
+        _LOGGER.info("importing TensorFlow and Reverb")
+        if config.launch.role == "learner":
+            from impala_tf.roles import learner
+
+            learner.run(config, tasks, resolved, stop)
+        else:
+            from impala_tf.launch import in_turns
+
+            in_turns.run(config, tasks, resolved, stop)
+    return _conclude(config, received)
+
+
+def _run_actor(config: Config) -> int:
+    """One actor of a learner elsewhere."""
+    launch = config.launch
+    if not launch.address:
+        raise UserError("--role=actor needs --address, the learner's host:port.")
+    ports.check_address(launch.address)
+    console.show(sys.stderr)
+    tasks = task_set.resolve(config.environment)
+    # An actor has nothing to save: any signal ends it, wherever it waits.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    quiet.native_stderr(os.devnull)
+    from impala_tf.roles import actor
+
+    def resolve(told: dict[str, Any]) -> Topology:
+        threads = config.environment.env_threads
+        return topology.resolve(launch, len(tasks.names), launch.address, env_threads=threads, told=told)
+
+    ready = functools.partial(print, "ready: the first unrolls have been taken", flush=True)
+    actor.run(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready)
+    return 0
 
 
 def _finished(config: Config, logdir: LogDir) -> bool:
     """Whether the run has all of its frames already; says so."""
     finished = logdir.frames >= config.run.total_frames
     if finished:
-        _say(f"{logdir.path} has its frames already: {logdir.frames:,} of {config.run.total_frames:,}.")
+        _LOGGER.info(
+            "%s has its frames already: %s of %s.", logdir.path, f"{logdir.frames:,}", f"{config.run.total_frames:,}"
+        )
     return finished
 
 
-def _run_learner(config: Config) -> int:
-    """The learner alone, or, without actor processes, learner and actor in turns."""
-    stop, received = stop_on_signal()
-    logdir = _check(config)
-    if _finished(config, logdir):
-        return _conclude(config, received)
-    quiet.native_stderr(logdir.logs / "learner.log")
-    _say("importing TensorFlow and Reverb")
-    from impala_tf.launch import in_turns as single_process
-    from impala_tf.roles import learner as training
-
-    if config.run.role == "learner":
-        training.run(config, stop, _say)
-    else:
-        single_process.run(config, stop, _say)
-    return _conclude(config, received)
-
-
-def _run_actor(config: Config) -> int:
-    """One actor of a learner elsewhere."""
-    if not config.run.address:
-        raise UserError("--role=actor needs --address, the learner's host:port.")
-    ports.check_address(config.run.address)
-    # An actor has nothing to save: any signal ends it, wherever it waits.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    quiet.native_stderr(os.devnull)
-    from impala_tf.roles import actor as acting
-
-    def say(message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
-    acting.run(config, say, say, lambda: _say("ready: the first unrolls have been taken"))
-    return 0
-
-
 def _conclude(config: Config, received: list[int]) -> int:
-    """Draws the learning curve, writes the model card and says what there is now and what to do next."""
+    """Draws the learning curve, writes the model card, and says what there is now and what to do next."""
     from impala_tf.records import curve, model_card
 
     logdir = LogDir(config.run.logdir)
     title = f"{config.environment.env}, seed {config.run.seed}"
-    drawn = _could("learning curve could not be drawn", lambda: curve.draw(logdir, title))
-    written = _could("model card could not be written", lambda: model_card.write(logdir))
-    arguments = [argument for argument in sys.argv[1:] if received or not argument.startswith("--total_frames=")]
-    command = shlex.join(["impala-train", *arguments])
-    _say("")
+    drawn = _try("learning curve could not be drawn", lambda: curve.draw(logdir, title))
+    written = _try("model card could not be written", lambda: model_card.write(logdir))
+    say = _LOGGER.info
+    say("")
     if received:
-        _say(f"Ended early by {signal.Signals(received[0]).name}; the last checkpoint is at {logdir.frames:,} frames.")
-    _say(f"  logs         {logdir.progress} (one row per {config.run.log_interval:g} s, for pandas)")
+        name = signal.Signals(received[0]).name
+        say("Ended early by %s; the last checkpoint is at %s frames.", name, f"{logdir.frames:,}")
+    say("  logs         %s (one row per %g s, for pandas)", logdir.progress, config.run.log_interval)
     if logdir.tasks.exists():
-        _say(f"  tasks        {logdir.tasks} (one row per task)")
-    _say(f"  TensorBoard  tensorboard --logdir={logdir.tensorboard}")
-    _say(f"  checkpoints  {logdir.checkpoints}")
+        say("  tasks        %s (one row per task)", logdir.tasks)
+    say("  TensorBoard  tensorboard --logdir=%s", logdir.tensorboard)
+    say("  checkpoints  %s", logdir.checkpoints)
     if logdir.exports.exists():
-        _say(f"  SavedModels  {logdir.exports}")
+        say("  SavedModels  %s", logdir.exports)
     if logdir.evaluations.exists():
-        _say(f"  evaluations  {logdir.evaluations} (one row per SavedModel and task)")
+        say("  evaluations  %s (one row per SavedModel and task)", logdir.evaluations)
     if drawn:
-        _say(f"  curve        {logdir.curve}")
+        say("  curve        %s", logdir.curve)
     if written:
-        _say(f"  model card   {logdir.model_card}")
+        say("  model card   %s", logdir.model_card)
+    arguments = [argument for argument in sys.argv[1:] if received or not argument.startswith("--total_frames=")]
+    again = shlex.join(["impala-train", *arguments])
     if received:
-        _say(f"To go on: {command}")
+        say("To resume: %s", again)
     else:
-        _say(f"To train on: {command} --total_frames={2 * config.run.total_frames}")
+        say("To train longer: %s --total_frames=%d", again, 2 * config.run.total_frames)
     return 128 + received[0] if received else 0
 
 
-def _could(otherwise: str, do: Callable[[], bool]) -> bool:
-    """Whether `do` did something; what it fails of is said in a line, and is no failure of the run, which is saved."""
+def _try(problem: str, do: Callable[[], bool]) -> bool:
+    """Whether `do` did something. Its errors are shown as a line and do not fail the run, which has been saved."""
     try:
         return do()
     except Exception as error:  # A full disk, a CSV file that somebody has edited, ...
-        _say(f"The {otherwise} ({one_line(error)}).")
+        _LOGGER.warning("The %s (%s).", problem, one_line(error))
         return False
 
 
-def _main(argv: list[str]) -> int:
-    try:
-        if len(argv) > 1:
-            raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --name=value (see --help).")
-        config = impala_flags.to_config()
-        if config.run.role == "actor":
-            return _run_actor(config)
-        if config.run.role == "learner" or config.run.num_actors == 0:
-            return _run_learner(config)
-        return _run_all(config)
-    except UserError as error:
-        print(f"ERROR: {error}", file=sys.stderr, flush=True)
-        return 2
+def _main() -> int:
+    config = impala_flags.to_config()
+    if config.launch.role == "actor":
+        return _run_actor(config)
+    if config.launch.role == "learner" or config.launch.num_actors == 0:
+        return _run_learner(config)
+    return _run_all(config)
 
 
 def main() -> None:
     """Entry point of `impala-train`."""
     impala_flags.define()
-    logging.set_verbosity(logging.WARNING)
-    app.run(_main, flags_parser=parse_flags)
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the flags; a mistyped one is told in one line, with its near matches."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"ERROR: {error} (--help lists all settings)", file=sys.stderr, flush=True)
-        sys.exit(2)
+    command.run(_main)
 
 
 if __name__ == "__main__":

@@ -1,89 +1,88 @@
-"""The policy for environments in other processes."""
+"""Dynamic batching (IMPALA, Table 1): the policy runs for whichever environments wait for it, in one batch."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import tensorflow as tf
 import tree
 
-from impala_tf.acting.actor import Clock, Policy, shares
-from impala_tf.networks.agent import Agent
-from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, agent_input
-from impala_tf.transport.writer import UnrollWriter
+from impala_tf.acting.policy import Policy
 from impala_tf.acting.unrolls import Unrolls
+from impala_tf.environments.remote.mailbox import Mailbox
+from impala_tf.networks.agent import Agent
+from impala_tf.processes.parent import Spent
+from impala_tf.processes.timings import Timings, shares
+from impala_tf.structures import EnvironmentOutput, Trajectory, agent_input
 
+ACTIVITIES = ("environment", "variables", "inference", "writer", "queue")
+
+_LOGGER = logging.getLogger(__name__)
 _WAIT_SECONDS = 0.2
-# At most so many unrolls may be on their way into a full queue before acting stops; all of them are policy lag.
-_MOST_UNCONFIRMED = 64
+# At most this many unrolls may be on their way into a full queue before acting stops; all of them are policy lag.
+_MAX_UNCONFIRMED = 64
 
 
-class Mailbox(Protocol):
-    """What `PolicyMailbox` and `WorkerPool` have in common."""
+class Writer(Protocol):
+    """Where finished unrolls go; see `impala_tf.transport.writer.UnrollWriter`."""
 
-    environment: EnvironmentSpec
-    num_workers: int
-    num_envs: int
+    def write(self, unroll: Trajectory) -> None:
+        """Takes one unroll, [T + 1, ...] arrays."""
 
-    def open(self) -> None:
-        """Called once, before anything below."""
-
-    def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
-        """(worker, start, output) of all that have answered, after at most `timeout` seconds."""
-
-    def answer(self, worker: int, start: int, action: np.ndarray) -> None:
-        """Sends actions."""
+    def flush(self, timeout: float, unconfirmed: int = 0) -> bool:
+        """Waits until all but `unconfirmed` unrolls have been taken; False after `timeout` seconds."""
 
 
-class _Drawn(NamedTuple):
-    """What a group was told to do, to be recorded with what comes of it."""
+class _PendingAction(NamedTuple):
+    """A group's pending action, recorded together with its outcome."""
 
     action: np.ndarray
     logits: np.ndarray
     learner_step: int
 
 
-class _Group:
-    """The environments of one worker, and their unrolls."""
+class _WorkerUnrolls:
+    """The unrolls of one worker's environments."""
 
     def __init__(self, unrolls: Unrolls, initial_state: Any):
         self.unrolls, self._initial_state = unrolls, initial_state
         self.start, self.core_state = 0, initial_state
-        self.drawn: _Drawn | None = None
+        self.pending: _PendingAction | None = None
 
     def restart(self, start: int) -> None:
-        """Another worker has taken over: what was collected is not continued."""
-        self.start, self.core_state, self.drawn = start, self._initial_state, None
+        """Drops what was collected: another process has taken over."""
+        self.start, self.core_state, self.pending = start, self._initial_state, None
 
     def record(self, output: EnvironmentOutput) -> None:
-        """Adds what the environments answered to the unrolls."""
-        if self.drawn is None:
+        """Adds an output of the environments."""
+        if self.pending is None:
             self.unrolls.begin(output, self.core_state)
         else:
-            self.unrolls.append(output, *self.drawn)
+            self.unrolls.append(output, *self.pending)
 
 
 class DynamicBatching:
-    """Acts in the environments of all workers and collects their unrolls, in `run` or from `start` to `stop`.
+    """Acts in the environments of all workers and collects their unrolls: in `run`, or from `start` to `stop`.
 
-    The policy runs for all groups whose environments have answered when it is free, in one batch: no group waits for
-    another. Parameters may change in the middle of an unroll, as `refresh` brings them; the unroll says where.
+    Whenever the policy is free, it runs for all workers whose environments have answered, so no worker waits for
+    another. Parameters may change in the middle of an unroll, as `refresh` brings them; the unroll records where.
     """
 
     def __init__(
         self,
         mailbox: Mailbox,
         agent: Agent,
-        writer: UnrollWriter,
+        writer: Writer,
         refresh: Callable[[], int],
         unroll_length: int,
         task_ids: Sequence[Any],
         seed: int,
-        say: Callable[[str], None],
+        timings: Timings,
+        report: Callable[[Spent], None],
         log_interval: float,
     ):
         """Allocates the unrolls.
@@ -97,22 +96,23 @@ class DynamicBatching:
           unroll_length: T, in agent steps.
           task_ids: for each worker, the task of each of its environments, int32 [B], or the one of all.
           seed: of the actions.
-          say: told every `log_interval` seconds what the time goes to.
-          log_interval: in seconds.
+          timings: of `ACTIVITIES`.
+          report: takes, every `log_interval` seconds, where the time has gone.
+          log_interval: seconds.
         """
         self._mailbox, self._writer, self._refresh = mailbox, writer, refresh
-        self._say, self._log_interval = say, log_interval
+        self._timings, self._report, self._log_interval = timings, report, log_interval
         self._num_envs = mailbox.num_envs
-        # One of each environment, as where all are stepped together.
-        self._unconfirmed = min(mailbox.num_workers * mailbox.num_envs, _MOST_UNCONFIRMED)
+        # One unroll of each environment, as where all are stepped together.
+        self._unconfirmed = min(mailbox.num_workers * mailbox.num_envs, _MAX_UNCONFIRMED)
         self._policy = Policy(agent, seed)
         initial = tree.map_structure(np.asarray, agent.initial_state(self._num_envs))
-        self._groups = [
-            _Group(Unrolls(mailbox.environment, agent.core_state_spec, self._num_envs, unroll_length, tasks), initial)
+        spec, core_state = mailbox.environment, agent.core_state_spec
+        self._workers = [
+            _WorkerUnrolls(Unrolls(spec, core_state, self._num_envs, unroll_length, tasks), initial)
             for tasks in task_ids
         ]
-        self._seconds = dict.fromkeys(("environment", "variables", "inference", "writer", "queue"), 0.0)
-        self._policy_steps = self._group_steps = 0
+        self._policy_steps = self._worker_steps = 0
         self._stop = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run_and_keep_error, name="dynamic-batching", daemon=True)
@@ -122,7 +122,7 @@ class DynamicBatching:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises what ended the thread, if something did."""
+        """Raises the error that ended the thread, if any."""
         if self._error is not None:
             raise self._error
 
@@ -133,19 +133,20 @@ class DynamicBatching:
             self._thread.join(timeout)
 
     def run(self, ready: Callable[[], None] | None = None) -> None:
-        """Acts until it is stopped; `ready` is called when the first unrolls have been taken."""
+        """Acts until it is stopped; calls `ready` once the first unrolls have been taken."""
         self._mailbox.open()
-        start = reported = time.monotonic()
+        reported = time.monotonic()
         while not self._stop.is_set():
-            wrote = self._serve(Clock(self._seconds))
+            wrote = self._serve()
             if wrote and ready is not None:
                 ready()
                 ready = None
             if time.monotonic() - reported > self._log_interval:
                 reported = time.monotonic()
-                batch = self._num_envs * self._group_steps / max(self._policy_steps, 1)
-                spent = shares(self._seconds, reported - start)
-                self._say(f"{batch:.1f} environments a batch: {spent}")
+                batch = self._num_envs * self._worker_steps / max(self._policy_steps, 1)
+                spent = self._timings.spent
+                self._report(spent)
+                _LOGGER.info("%.1f environments a batch: %s", batch, shares(spent))
 
     def _run_and_keep_error(self) -> None:
         try:
@@ -153,74 +154,51 @@ class DynamicBatching:
         except Exception as error:  # raised again on the training thread
             self._error = error
 
-    def _serve(self, clock: Clock) -> bool:
-        """One policy step for all groups that wait; whether it has finished an unroll."""
+    def _serve(self) -> bool:
+        """Takes one policy step for all workers that wait; returns whether that finished an unroll."""
+        lap = self._timings.lap
+        self._timings.begin()
         waiting = self._mailbox.take(_WAIT_SECONDS)
-        clock.lap("environment")
+        lap("environment")
         if not waiting:
             return False
         learner_step = self._refresh()
-        clock.lap("variables")
-        for worker, start, _ in waiting:
-            if start != self._groups[worker].start:
-                self._groups[worker].restart(start)
-        groups, outputs = [self._groups[worker] for worker, _, _ in waiting], [output for _, _, output in waiting]
+        lap("variables")
+        for number, start, _ in waiting:
+            if start != self._workers[number].start:
+                self._workers[number].restart(start)
+        workers, outputs = [self._workers[number] for number, _, _ in waiting], [output for _, _, output in waiting]
         zeros = np.zeros(self._num_envs, np.int32)
-        last_actions = np.concatenate([zeros if group.drawn is None else group.drawn.action for group in groups])
-        before = [group.core_state for group in groups]
-        action, logits, state = self._policy(agent_input(_joined(outputs), last_actions), _joined(before))
+        last_actions = np.concatenate(
+            [zeros if worker.pending is None else worker.pending.action for worker in workers]
+        )
+        before = [worker.core_state for worker in workers]
+        inputs = agent_input(_concatenate(outputs), last_actions)
+        action, logits, state = self._policy(inputs, _concatenate(before))
         state = tree.map_structure(np.asarray, state)
-        rows = [slice(i * self._num_envs, (i + 1) * self._num_envs) for i in range(len(groups))]
-        for (worker, start, _), its in zip(waiting, rows):
-            self._mailbox.answer(worker, start, action[its])
+        rows = [slice(i * self._num_envs, (i + 1) * self._num_envs) for i in range(len(workers))]
+        for (number, start, _), its in zip(waiting, rows):
+            self._mailbox.answer(number, start, action[its])
         self._policy_steps += 1
-        self._group_steps += len(groups)
-        clock.lap("inference")
+        self._worker_steps += len(workers)
+        lap("inference")
         # The rest is done while the environments step.
         wrote = False
-        for group, output, core_state, its in zip(groups, outputs, before, rows):
-            group.record(output)
-            group.drawn = _Drawn(action[its], logits[its], learner_step)
-            group.core_state = tree.map_structure(lambda x: x[its], state)  # noqa: B023
-            if group.unrolls.finished:
-                for unroll in group.unrolls.take(core_state):
+        for worker, output, core_state, its in zip(workers, outputs, before, rows):
+            worker.record(output)
+            worker.pending = _PendingAction(action[its], logits[its], learner_step)
+            worker.core_state = tree.map_structure(lambda x: x[its], state)  # noqa: B023
+            if worker.unrolls.finished:
+                for unroll in worker.unrolls.take(core_state):
                     self._writer.write(unroll)
                     wrote = True
-        clock.lap("writer")
+        lap("writer")
         while not self._writer.flush(_WAIT_SECONDS, unconfirmed=self._unconfirmed) and not self._stop.is_set():
             pass  # Back-pressure: the queue is full.
-        clock.lap("queue")
+        lap("queue")
         return wrote
 
 
-class LocalVariables:
-    """Parameters on their way from the learner to a policy in the same process: no copy leaves it."""
-
-    def __init__(self, learner: Sequence[tf.Variable], policy: Sequence[tf.Variable]):
-        """Args: the variables to copy from and those to overwrite, in the same order."""
-        self._learner, self._policy = list(learner), list(policy)
-        self._copy = tf.function(lambda: [tf.identity(v) for v in self._learner], autograph=False)
-        self._newest: tuple[int, list[tf.Tensor]] | None = None
-        self._held: tuple[int, list[tf.Tensor]] | None = None
-
-    def publish(self, learner_step: int) -> None:
-        """Takes a copy of the learner's variables, between two updates, as those of `learner_step`."""
-        self._newest = (learner_step, self._copy())
-
-    def refresh(self) -> int:
-        """Overwrites the policy's variables, from its own thread, and returns the learner step that made them."""
-        newest = self._newest
-        assert newest is not None, "publish comes first"
-        if newest is not self._held:
-            for variable, value in zip(self._policy, newest[1]):
-                variable.assign(value)
-            self._held = newest
-        return newest[0]
-
-    def stop(self) -> None:
-        """Nothing to do; a `VariablePublisher` has."""
-
-
-def _joined(nests: Sequence[Any]) -> Any:
-    """Nests of arrays [B, ...], one behind the other."""
+def _concatenate(nests: Sequence[Any]) -> Any:
+    """Concatenates nests of arrays [B, ...] along B."""
     return nests[0] if len(nests) == 1 else tree.map_structure(lambda *arrays: np.concatenate(arrays), *nests)

@@ -1,4 +1,4 @@
-"""Unrolls in the making: what environments answered and what the policy did, side by side."""
+"""Unrolls under construction: outputs of the environments and actions of the policy, side by side."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import tree
 
-from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, Trajectory
-from impala_tf.transport.signatures import trajectory_signature
+from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, Trajectory, map_spec, trajectory_spec
 
 
 class Unrolls:
@@ -32,16 +31,15 @@ class Unrolls:
           unroll_length: T, in agent steps.
           task_ids: int32 [B], the task of each environment.
         """
-        signature = trajectory_signature(environment, core_state_spec, unroll_length)
-        self._unrolls: Trajectory = tree.map_structure(
-            lambda spec: np.zeros((num_envs, *spec.shape), spec.dtype.as_numpy_dtype), signature
-        )
+        spec = trajectory_spec(environment, core_state_spec, unroll_length)
+        arrays = (map_spec(lambda array: np.zeros((num_envs, *array.shape), array.dtype), part) for part in spec)
+        self._unrolls = Trajectory(*arrays)
         self._unrolls.task_id[:] = task_ids
         self._unroll_length = unroll_length
         self._entry = 0
 
     def begin(self, output: EnvironmentOutput, core_state: Any) -> None:
-        """Starts anew with what `reset` returned; what has been collected is forgotten.
+        """Starts over with what `reset` returned; forgets what has been collected.
 
         Nothing led to this first observation, so its action, logits and reward are 0.
 
@@ -59,7 +57,7 @@ class Unrolls:
         """Adds an entry.
 
         Args:
-          output: [B, ...], what the environments answered to `action`.
+          output: [B, ...], of the environments after `action`.
           action: int32 [B].
           logits: float32 [B, A], of the policy that drew the action.
           learner_step: of that policy's parameters.
@@ -72,17 +70,17 @@ class Unrolls:
 
     @property
     def finished(self) -> bool:
-        """Whether they have their T transitions."""
+        """Whether the unrolls have their T transitions."""
         return self._entry == self._unroll_length
 
     def take(self, core_state: Any) -> Iterator[Trajectory]:
-        """Yields the finished unrolls ([T + 1, ...] arrays, valid until the next is asked for), starts the next ones.
+        """Yields the finished unrolls ([T + 1, ...] arrays, valid until the next is asked for) and starts the next.
 
-        They are B, less those in which an environment did not answer (`EnvironmentOutput.episode_length`). The next
-        ones overlap by one: their entry 0 is entry T of these.
+        Unrolls in which an environment did not answer (`EnvironmentOutput.episode_length` is -1) are dropped. The next
+        unrolls overlap with these by one entry: their entry 0 is entry T of these.
 
         Args:
-          core_state: nest [B, ...], before that entry's observation.
+          core_state: nest [B, ...], before entry T's observation.
         """
         for i in np.flatnonzero((self._unrolls.episode_length[:, 1:] >= 0).all(axis=1)):
             yield tree.map_structure(lambda column: column[i], self._unrolls)  # noqa: B023

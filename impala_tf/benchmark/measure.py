@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
+import pathlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
-from impala_tf import quiet
 from impala_tf.errors import UserError
-from impala_tf.processes import forking
+from impala_tf.processes.child import FORK_SERVER, Child, ChildFailed
 
-_END_SECONDS = 5.0
+_DEVNULL = pathlib.Path(os.devnull)
 
 
 class Measurement(NamedTuple):
@@ -62,16 +60,17 @@ class Bench:
     def __init__(self, prepare: Callable[..., Callable[[], int]], *arguments: Any):
         """Starts the process, which calls `prepare(*arguments)` for a step; see `repeat`."""
         self._name = prepare.__name__
-        self._pipe, theirs = forking.context.Pipe()
-        self._process = forking.context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._pipe, theirs = FORK_SERVER.Pipe()
+        try:
+            self._child = _start(self._name, _serve, theirs, prepare, arguments)
+        finally:
+            theirs.close()
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Waits until the step is there.
+        """Waits until the step has been prepared.
 
         Raises:
-          UserError: what `prepare` raised; or the process died or took more than `timeout` seconds.
+          UserError: as `prepare`; or the process died or took more than `timeout` seconds.
         """
         self._answer(timeout)
 
@@ -87,19 +86,15 @@ class Bench:
         if not self._pipe.poll(timeout):
             raise UserError(f"Measuring {self._name} took more than {timeout:g} s.")
         try:
-            answer = self._pipe.recv()
+            return self._pipe.recv()
         except EOFError:
-            raise UserError(f"The process of {self._name} died.") from None
-        if isinstance(answer, UserError):
-            raise answer
-        return answer
+            return _result(self._child, 1.0)  # Raises what ended the process.
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.join(_END_SECONDS)
+        self._child.kill()
 
 
 def together(benches: Sequence[Bench], seconds: float, timeout: float) -> list[Measurement]:
@@ -113,30 +108,32 @@ def once(work: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
     """The result of `work(*arguments)`, in a new process.
 
     Raises:
-      UserError: what `work` raised; or the process died or took more than `timeout` seconds.
+      UserError: as `work`; or the process died or took more than `timeout` seconds.
     """
-    pool = concurrent.futures.ProcessPoolExecutor(1, forking.context, initializer=_quiet)
+    child = _start(work.__name__, work, *arguments)
     try:
-        return pool.submit(work, *arguments).result(timeout)
-    except BrokenProcessPool:
-        raise UserError(f"The process of {work.__name__} died.") from None
-    except concurrent.futures.TimeoutError:
-        for process in list(pool._processes.values()):
-            process.kill()
-        raise UserError(f"{work.__name__} took more than {timeout:g} s.") from None
+        return _result(child, timeout)
     finally:
-        pool.shutdown()
+        child.kill()
+
+
+def _start(name: str, work: Callable[..., Any], *arguments: Any) -> Child:
+    return Child(name, work, *arguments, context=FORK_SERVER, log=_DEVNULL)
+
+
+def _result(child: Child, timeout: float) -> Any:
+    try:
+        return child.answer(timeout)
+    except ChildFailed as error:
+        raise UserError(f"Measuring {child.name} failed: {error}.") from None
 
 
 def _serve(pipe: Any, prepare: Callable[..., Callable[[], int]], arguments: tuple) -> None:
-    _quiet()
+    step = prepare(*arguments)
+    pipe.send(None)
     try:
-        step = prepare(*arguments)
-        pipe.send(None)
         while True:
             pipe.send(repeat(step, pipe.recv()))
-    except UserError as error:
-        pipe.send(error)
     except EOFError:
         pass  # The benchmark has ended.
 
@@ -149,7 +146,3 @@ def _loopback_bytes() -> int:
     except (OSError, StopIteration):
         return 0
     return int(line.split(":")[1].split()[8])
-
-
-def _quiet() -> None:
-    quiet.native_stderr(os.devnull)

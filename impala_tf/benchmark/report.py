@@ -11,29 +11,30 @@ speed of a shared machine changes within minutes by more than what is to be comp
 from __future__ import annotations
 
 import contextlib
+import logging
 import statistics
 from collections.abc import Callable
 from typing import Any
 
 from impala_tf.benchmark import parts
 from impala_tf.benchmark.measure import Bench, Measurement, once, together, total
+from impala_tf.benchmark.setup import Setup
 from impala_tf.benchmark.whole import WholeSystem
-from impala_tf.config import Config
-from impala_tf.topology import cores, envs_per_actor, learner_threads, num_actors
+from impala_tf.machine import cores
 from impala_tf.transport import ports
 
+_LOGGER = logging.getLogger(__name__)
 _START_SECONDS = 300.0
 _TURNS = 5
 
 
-def measure(config: Config, seconds: float, repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(setup: Setup, seconds: float, repeats: int) -> dict[str, Any]:
     """Measures every part and the whole, `repeats` times, each time in new processes, and compares them.
 
     Args:
-      config: environment, network, unroll, batch, and layout of the actors.
+      setup: environment, network, unroll, batch, and layout of the actors.
       seconds: for which each part is measured, in several turns; the whole system runs twice as long.
       repeats: of everything; reported are the minimum, the median and the maximum.
-      say: told what is being measured.
 
     Returns:
       A JSON-able dict; see `table`.
@@ -41,22 +42,23 @@ def measure(config: Config, seconds: float, repeats: int, say: Callable[[str], N
     Raises:
       UserError: as the parts and the whole.
     """
+    config, topology = setup.config, setup.topology
     device = once(_device, timeout=_START_SECONDS)
     rounds = []
     for number in range(1, repeats + 1):
-        say(f"round {number} of {repeats}")
-        rounds.append(_round(config, seconds, device != "CPU", say))
+        _LOGGER.info("round %d of %d", number, repeats)
+        rounds.append(_round(setup, seconds, device != "CPU"))
     return {
         "environment": config.environment.env,
         "torso": config.network.torso,
         "core": config.network.core,
         "precision": config.network.precision,
-        "inference": config.run.inference,
+        "inference": config.launch.inference,
         "unroll_length": config.data.unroll_length,
         "batch_size": config.data.batch_size,
-        "num_actors": num_actors(config),
-        "envs_per_actor": envs_per_actor(config),
-        "learner_threads": learner_threads(config),
+        "num_actors": topology.num_actors,
+        "envs_per_actor": topology.envs_per_actor,
+        "learner_threads": topology.learner_threads,
         "cores": cores(),
         "device": device,
         "seconds": seconds,
@@ -65,12 +67,12 @@ def measure(config: Config, seconds: float, repeats: int, say: Callable[[str], N
     }
 
 
-def _round(config: Config, seconds: float, on_gpu: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    say("  starting the parts")
+def _round(setup: Setup, seconds: float, on_gpu: bool) -> dict[str, Any]:
+    _LOGGER.info("  starting the parts")
     with contextlib.ExitStack() as stack:
 
         def bench(prepare: Callable[..., parts.Step], *arguments: Any) -> Bench:
-            return stack.enter_context(Bench(prepare, config, *arguments))
+            return stack.enter_context(Bench(prepare, setup, *arguments))
 
         port = ports.free_port()
         # Alone on the machine; what can be done with several numbers of threads, with each.
@@ -78,20 +80,20 @@ def _round(config: Config, seconds: float, on_gpu: bool, say: Callable[[str], No
             "environment": [bench(parts.environment, i) for i in range(cores())],
             "inference": [bench(parts.inference, 1)],
             **{f"learner {n}": [bench(parts.learner, n)] for n in sorted({1, cores()})},
-            "transport": [bench(parts.learner_host, port, False), bench(parts.transport, port)],
+            "transport": [bench(parts.learner_host, port, False), bench(parts.transport, f"localhost:{port}")],
         }
         for group in groups.values():
             for one in group:
                 one.wait_until_ready(_START_SECONDS)
-        say("  starting the whole system")
-        system = stack.enter_context(WholeSystem(config))
+        _LOGGER.info("  starting the whole system")
+        system = stack.enter_context(WholeSystem(setup))
         system.wait_until_running()
         system.watch(seconds)
         behaviour = system.watch(2 * seconds)
         mark = system.mark()
         measured: dict[str, list[list[Measurement]]] = {name: [] for name in groups}
         for turn in range(1, _TURNS + 1):
-            say(f"  turn {turn} of {_TURNS}")
+            _LOGGER.info("  turn %d of %d", turn, _TURNS)
             system.watch(2 * seconds / _TURNS)
             system.rest()
             for name, group in groups.items():

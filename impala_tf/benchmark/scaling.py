@@ -9,35 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
+import logging
 import os
 import re
 import time
-from collections.abc import Callable
 from typing import Any
 
 from impala_tf.benchmark import parts
 from impala_tf.benchmark.measure import Bench, once, together
 from impala_tf.benchmark.parts import Step
+from impala_tf.benchmark.setup import Setup
 from impala_tf.benchmark.whole import WholeSystem
-from impala_tf.config import Config
-from impala_tf.topology import environment_spec, envs_per_actor
-from impala_tf.transport import TRAJECTORIES, VARIABLES, ports, server
+from impala_tf.transport import ports, server
 from impala_tf.transport.connection import wait_for_server
-from impala_tf.transport.signatures import unroll_signature, variables_signature
+from impala_tf.transport.signatures import unroll_signature
 from impala_tf.transport.variables import VariableClient
 from impala_tf.transport.writer import UnrollWriter
 
+_LOGGER = logging.getLogger(__name__)
 _START_SECONDS = 300.0
 
 
-def measure(config: Config, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(setup: Setup, seconds: float) -> dict[str, Any]:
     """Measures everything once.
 
     Args:
-      config: environment, network, unroll, batch.
+      setup: environment, network, unroll, batch.
       seconds: of each measurement.
-      say: told what is being measured.
 
     Returns:
       {"real": rows by number of actors, "connections": rows by number of simulated actors at the same total rate,
@@ -48,25 +46,25 @@ def measure(config: Config, seconds: float, say: Callable[[str], None]) -> dict[
     """
     result: dict[str, Any] = {"real": [], "connections": [], "rates": [], "queue": []}
     for num_actors in (1, 2, 4, 8):
-        say(f"{num_actors} real actors")
-        result["real"].append(real(config, num_actors, seconds))
+        _LOGGER.info("%d real actors", num_actors)
+        result["real"].append(real(setup, num_actors, seconds))
     for num_actors in (1, 4, 16, 64, 256):
-        say(f"{num_actors} simulated actors, 100 unrolls/s in all")
-        result["connections"].append(simulated(config, num_actors, 100.0, False, seconds))
+        _LOGGER.info("%d simulated actors, 100 unrolls/s in all", num_actors)
+        result["connections"].append(simulated(setup, num_actors, 100.0, False, seconds))
     for updates in (False, True):
         for rate in (50.0, 100.0, 200.0, 400.0, 800.0):
-            say(f"64 simulated actors, {rate:g} unrolls/s in all, {'with' if updates else 'without'} updates")
-            result["rates"].append(simulated(config, 64, rate, updates, seconds))
+            with_updates = "with" if updates else "without"
+            _LOGGER.info("64 simulated actors, %g unrolls/s in all, %s updates", rate, with_updates)
+            result["rates"].append(simulated(setup, 64, rate, updates, seconds))
     for queue_size in (64, 512, 4096):
-        say(f"a full queue of {queue_size} unrolls")
-        result["queue"].append(queue_memory(config, queue_size))
+        _LOGGER.info("a full queue of %d unrolls", queue_size)
+        result["queue"].append(queue_memory(setup, queue_size))
     return result
 
 
-def real(config: Config, num_actors: int, seconds: float) -> dict[str, Any]:
+def real(setup: Setup, num_actors: int, seconds: float) -> dict[str, Any]:
     """The whole system with that many actors."""
-    run = dataclasses.replace(config.run, num_actors=num_actors, envs_per_actor=envs_per_actor(config))
-    with WholeSystem(dataclasses.replace(config, run=run)) as system:
+    with WholeSystem(setup.with_actors(num_actors)) as system:
         system.wait_until_running()
         system.watch(seconds / 2)
         mark = system.mark()
@@ -81,17 +79,17 @@ def real(config: Config, num_actors: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def simulated(config: Config, num_actors: int, rate: float, updates: bool, seconds: float) -> dict[str, Any]:
+def simulated(setup: Setup, num_actors: int, rate: float, updates: bool, seconds: float) -> dict[str, Any]:
     """Actors that send `rate` unrolls per second in all, to a learner's host with or without updates."""
     port = ports.free_port()
     with contextlib.ExitStack() as stack:
-        host = stack.enter_context(Bench(parts.learner_host, config, port, updates))
-        actors = stack.enter_context(Bench(simulated_actors, config, port, num_actors, rate))
+        host = stack.enter_context(Bench(parts.learner_host, setup, port, updates))
+        actors = stack.enter_context(Bench(simulated_actors, setup, f"localhost:{port}", num_actors, rate))
         for bench in (host, actors):
             bench.wait_until_ready(_START_SECONDS)
         together([host, actors], seconds / 2, _START_SECONDS)
         taken, sent = together([host, actors], seconds, _START_SECONDS)
-    frames = _frames_per_unroll(config)
+    frames = setup.frames_per_unroll
     return {
         "num_actors": num_actors,
         "updates": updates,
@@ -104,25 +102,19 @@ def simulated(config: Config, num_actors: int, rate: float, updates: bool, secon
     }
 
 
-def queue_memory(config: Config, queue_size: int) -> dict[str, Any]:
+def queue_memory(setup: Setup, queue_size: int) -> dict[str, Any]:
     """By how much the learner's host grows with a queue of that many unrolls, when it is full."""
-    grown = once(fill_queue, config, queue_size, timeout=_START_SECONDS)
+    grown = once(fill_queue, setup, queue_size, timeout=_START_SECONDS)
     return {"queue_size": queue_size, "mib": grown / 2**20, "bytes_per_unroll": grown / queue_size}
 
 
-@functools.cache  # To ask an environment, one has to be made.
-def _frames_per_unroll(config: Config) -> int:
-    return config.data.unroll_length * environment_spec(config).frames_per_step
-
-
-def simulated_actors(config: Config, port: int, num_actors: int, rate: float) -> Step:
+def simulated_actors(setup: Setup, address: str, num_actors: int, rate: float) -> Step:
     """Actors that together send `rate` unrolls per second, recorded from a random policy."""
-    address = f"localhost:{port}"
-    unrolls, spec, agent = parts.recorded(config)
-    wait_for_server(address, _START_SECONDS, lambda _: None)
-    variables = VariableClient(address, agent.trainable_variables, _START_SECONDS, lambda _: None)
-    writers = [UnrollWriter(address, spec.frame_stack) for _ in range(num_actors)]
-    num_envs = envs_per_actor(config)
+    unrolls, agent = parts.recorded(setup)
+    wait_for_server(address, _START_SECONDS)
+    variables = VariableClient(address, agent.trainable_variables, _START_SECONDS)
+    writers = [UnrollWriter(address, setup.tasks.spec.frame_stack) for _ in range(num_actors)]
+    num_envs = setup.topology.envs_per_actor
     turns = iter(range(10**9))
     due = time.monotonic()
 
@@ -137,19 +129,18 @@ def simulated_actors(config: Config, port: int, num_actors: int, rate: float) ->
         for i in range(num_envs):
             writer.write(unrolls[(turn + i) % len(unrolls)])
         taken = writer.flush(timeout=0.5)  # A real actor would wait for ever; this one is measured.
-        return num_envs * config.data.unroll_length * spec.frames_per_step if taken else 0
+        return num_envs * setup.frames_per_unroll if taken else 0
 
     return step
 
 
-def fill_queue(config: Config, queue_size: int) -> int:
+def fill_queue(setup: Setup, queue_size: int) -> int:
     """Fills the queue of a server; returns by how many bytes the process that holds it has grown."""
-    unrolls, spec, agent = parts.recorded(config)
-    tables = server.load_config(config.data.reverb_config)
-    server.set_queue_size(tables, queue_size, config.data.batch_size)
-    signature = unroll_signature(spec, agent.core_state_spec, config.data.unroll_length)
-    signatures = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
-    running = server.Server(tables, signatures, 0)
+    unrolls, agent = parts.recorded(setup)
+    spec, data = setup.tasks.spec, setup.config.data
+    tables = server.load_config(dataclasses.replace(data, queue_size=queue_size))
+    unroll = unroll_signature(spec, agent.core_state_spec, data.unroll_length)
+    running = server.Server(tables, unroll, agent.trainable_variables)
     writer = UnrollWriter(running.address, spec.frame_stack)
     for unroll in unrolls[:8]:
         writer.write(unroll)

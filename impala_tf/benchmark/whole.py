@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import logging
 import os
 import pathlib
 import re
@@ -12,14 +13,15 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from impala_tf.config import Config
+from impala_tf.architectures import impala
+from impala_tf.benchmark.setup import Setup
 from impala_tf.errors import UserError
-from impala_tf.launch import local as supervisor
+from impala_tf.launch import local
+from impala_tf.processes.parent import Spent
 from impala_tf.records.logdir import LogDir
-from impala_tf.transport import ports
 
 _START_SECONDS = 180.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,32 +40,31 @@ class WholeSystem:
     of the same run. If this process dies meanwhile, they are continued, and so learn of it and end.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, setup: Setup):
         """Starts it."""
         self._folder = tempfile.TemporaryDirectory(prefix="impala_tf_benchmark_")
-        chosen = dataclasses.replace(
-            config.run,
-            logdir=self._folder.name,
-            total_frames=10**12,
-            log_interval=0.5,
-            checkpoint_interval=3600.0,
-            connect_timeout=3600.0,
-            stall_timeout=3600.0,
+        setup = setup.with_run(
+            logdir=self._folder.name, total_frames=10**12, log_interval=0.5, checkpoint_interval=3600.0
         )
-        config = dataclasses.replace(config, run=chosen)
+        patient = dataclasses.replace(setup.config.launch, connect_timeout=3600.0, stall_timeout=3600.0)
+        setup = dataclasses.replace(setup, config=dataclasses.replace(setup.config, launch=patient))
         self._logdir = LogDir(self._folder.name)
-        self._logdir.check(config)
+        self._logdir.check(setup.config)
         self._rests: list[tuple[float, float]] = []
         self._resting_since = 0.0
         self._guard: subprocess.Popen | None = None
         self._error: UserError | None = None
+        self._spent: dict[str, Spent] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(config,), name="whole-system")
+        # Progress lines of this run would be in the way of the benchmark's own.
+        logging.getLogger(local.__name__).setLevel(logging.ERROR)
+        self._thread = threading.Thread(target=self._run, args=(setup,), name="whole-system")
         self._thread.start()
 
-    def _run(self, config: Config) -> None:
+    def _run(self, setup: Setup) -> None:
+        program = impala.program(setup.config, setup.tasks, setup.topology)
         try:
-            supervisor.run(config, ports.free_port(), self._stop, lambda _: None, silent_learner=True)
+            local.run(program, self._logdir.logs, self._stop, self._spent.__setitem__)
         except UserError as error:
             self._error = error
 
@@ -71,7 +72,7 @@ class WholeSystem:
         """Waits for the first updates.
 
         Raises:
-          UserError: as `supervisor.run`; or nothing moves.
+          UserError: as `local.run`; or nothing moves.
         """
         deadline = time.monotonic() + _START_SECONDS
         while len(self._rows()) < 2:
@@ -99,8 +100,8 @@ class WholeSystem:
             "policy_lag_mean": sum(float(row["policy_lag_mean"]) for row in rows) / len(rows),
             "policy_lag_max": max(float(row["policy_lag_max"]) for row in rows),
             "learner_waiting": sum(float(row["learner_waiting"]) for row in rows) / len(rows),
-            "actor_shares": _shares(self._logdir.logs.glob("actor_*.log")),
-            "central_inference_shares": _shares([self._logdir.logs / "learner.log"]),
+            "actor_shares": _shares([spent for name, spent in self._spent.items() if name != "learner"]),
+            "central_inference_shares": _shares([spent for name, spent in self._spent.items() if name == "learner"]),
         }
 
     def rest(self) -> None:
@@ -205,11 +206,10 @@ class _Mark(NamedTuple):
     processes: dict[str, _Process]
 
 
-def _shares(logs: Iterable[pathlib.Path]) -> dict[str, float]:
-    """{what: share of its time that a process has spent in it}, the mean over processes; by the last such log line."""
+def _shares(processes: Sequence[Spent]) -> dict[str, float]:
+    """{activity: share of the time that processes have spent on it since their start}, the mean over processes."""
     shares: dict[str, list[float]] = {}
-    for log in logs:
-        lines = re.findall(r": (\w+ \d+%(?:, \w+ \d+%)*)$", log.read_text(), re.MULTILINE)
-        for what, percent in re.findall(r"(\w+) (\d+)%", lines[-1] if lines else ""):
-            shares.setdefault(what, []).append(int(percent) / 100)
-    return {what: sum(values) / len(values) for what, values in shares.items()}
+    for spent in processes:
+        for activity, seconds in spent.seconds.items():
+            shares.setdefault(activity, []).append(seconds / spent.elapsed)
+    return {activity: sum(values) / len(values) for activity, values in shares.items()}

@@ -36,8 +36,6 @@ def make(
     num_envs: int,
     seed: int,
     *,
-    processes: bool = False,
-    deadline: float = 300.0,
     autoreset: bool = True,
     render: bool = False,
     **options: Any,
@@ -48,24 +46,20 @@ def make(
       env_id: see above.
       num_envs: instances.
       seed: non-negative; what it determines is documented at each environment.
-      processes: each instance in a process of its own. The built-in environments and Atari games never are.
-      deadline: seconds in which those in processes of their own must answer.
       autoreset: without it, only the first episode of each instance is asked for: what an instance shows after its end
         is not to be looked at, and environments that are slow to start an episode do not start another. Games start
         as the paper's evaluation wants it; see `AtariEnvironment`.
-      render: `BatchedEnvironment.render` will be called; only in this process.
+      render: `BatchedEnvironment.render` will be called.
       **options: those that begin with dmlab_ are `LabEnv`'s, without it, and the others `AtariEnvironment`'s; other
         environments have none, and take no notice.
 
     Raises:
-      UserError: unknown id (names the nearest), missing package, number out of range, `render` with `processes`.
+      UserError: unknown id (names the nearest), missing package, number out of range.
     """
     if num_envs < 1:
         raise UserError(f"the number of environments must be at least 1, got {num_envs}")
     if seed < 0:
         raise UserError(f"the seed must not be negative, got {seed}")
-    if render and processes:
-        raise UserError("instances in processes of their own cannot be drawn: make them with processes=False")
     family, _, name = env_id.partition("/")
     if env_id in _BUILT_IN:
         return _of(env_id, _BUILT_IN[env_id])(num_envs, seed)
@@ -74,16 +68,16 @@ def make(
     if family == "atari":
         own = {key: value for key, value in options.items() if not key.startswith("dmlab_")}
         return _of("atari", "AtariEnvironment")(name, num_envs, seed, autoreset=autoreset, render=render, **own)
-    hosting = {"processes": processes, "deadline": deadline, "autoreset": autoreset, "render": render}
+    episodes = {"autoreset": autoreset, "render": render}
     if family == "gymnasium":
-        return _of("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed, **hosting)
+        return _of("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed, **episodes)
     if family == "minigrid":
-        return _of("minigrid", "MiniGridEnvironment")(name, num_envs, seed, **hosting)
+        return _of("minigrid", "MiniGridEnvironment")(name, num_envs, seed, **episodes)
     if family == "vizdoom":
-        return _of("vizdoom", "VizDoomEnvironment")(name, num_envs, seed, **hosting)
+        return _of("vizdoom", "VizDoomEnvironment")(name, num_envs, seed, **episodes)
     if family == "dmlab":
         own = {key.removeprefix("dmlab_"): value for key, value in options.items() if key.startswith("dmlab_")}
-        return _of("dmlab", "LabEnvironment")(name, num_envs, seed, **own, **hosting)
+        return _of("dmlab", "LabEnvironment")(name, num_envs, seed, **own, **episodes)
     raise _unknown(env_id)
 
 

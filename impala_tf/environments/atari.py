@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games, instance_seeds
+from impala_tf.environments.base import BatchedEnvironment, EpisodeTracker, instance_seeds
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
@@ -109,7 +109,7 @@ class AtariEnvironment(BatchedEnvironment):
         self._noop_needed = not autoreset
         self._start = game, full_action_set, fire_on_reset
         self._seeds = instance_seeds(seed, num_envs)
-        self._games = Games(num_envs)
+        self._episodes = EpisodeTracker(num_envs)
         # The last four frames of each pixel as the bytes of one number, oldest in the lowest.
         self._stack = np.zeros((num_envs, 84, 84), "<u4")
         self._frame_number = np.zeros(num_envs, np.int32)
@@ -124,7 +124,7 @@ class AtariEnvironment(BatchedEnvironment):
         if self._screen is not None:
             self._shown = self._screen.reset(seed=self._seeds[:1])[0][0, 0]
         self._frame_number = info["episode_frame_number"]
-        return self._games.first_output(self._push(frames, new_game=np.ones(self.num_envs, bool)))
+        return self._episodes.first_output(self._push(frames, new_game=np.ones(self.num_envs, bool)))
 
     def send(self, actions: np.ndarray) -> None:
         # ALE's threads would wait for ever after an action out of range, hence the check.
@@ -143,7 +143,7 @@ class AtariEnvironment(BatchedEnvironment):
         goes_on = info["episode_frame_number"] == self._frame_number + FRAMES_PER_STEP
         new_game = truncated | (terminated & ~goes_on)
         self._frame_number = info["episode_frame_number"]
-        return self._games.output(self._push(frames, new_game), reward, terminated, truncated, new_game)
+        return self._episodes.output(self._push(frames, new_game), reward, terminated, truncated, new_game)
 
     def render(self) -> np.ndarray:
         return self._shown.copy()

@@ -1,4 +1,4 @@
-"""What an actor knows of an environment: a batch of B instances that are stepped together and reset themselves."""
+"""The interface of environments: a batch of B instances that are stepped together and reset themselves."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import abc
 
 import numpy as np
 
+from impala_tf.errors import UserError
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, map_spec
 
 
 class EnvironmentFailed(RuntimeError):
-    """An instance died, raised or did not answer; the message names the environment and says which of these."""
+    """An instance died, raised, or did not answer in time; the message names the environment and the cause."""
 
 
 class BatchedEnvironment(abc.ABC):
     """B instances of one environment, stepped together.
 
-    Automatic reset in the same step: where a step ends an episode, the observation that it returns is already the first
+    Automatic reset in the same step: if a step ends an episode, the observation that it returns is already the first
     one of the next episode; the last observation of the ended episode is never shown.
 
-    The arrays that `reset` and `step` return are fresh: later calls do not write into them, so they may be kept.
+    `reset` and `step` return fresh arrays: later calls do not write into them, so callers may keep them.
 
     Attributes:
-      spec: what one instance looks like to an agent.
+      spec: what an agent needs to know about one instance.
       num_envs: B.
     """
 
@@ -31,25 +32,25 @@ class BatchedEnvironment(abc.ABC):
 
     @abc.abstractmethod
     def reset(self) -> EnvironmentOutput:
-        """Starts a new episode in every instance. Called once, before the first `step`; rewards and flags are 0."""
+        """Starts an episode in every instance; rewards and flags are 0. Called once, before the first `step`."""
 
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
         """Takes one agent step in every instance.
 
-        A subclass overrides either this or `send` and `receive`.
+        Subclasses override either this or both `send` and `receive`.
 
         Args:
           actions: int32 [B], each in [0, `spec.num_actions`).
 
         Raises:
-          ValueError: the actions have another shape or lie outside that range.
-          EnvironmentFailed: an instance cannot go on.
+          ValueError: the actions have another shape or are out of range.
+          EnvironmentFailed: an instance cannot continue.
         """
         self.send(actions)
         return self.receive()
 
     def send(self, actions: np.ndarray) -> None:
-        """The first half of `step`: several environments step at once if all are sent to before any is received from.
+        """The first half of `step`: sending to several environments before receiving lets them step in parallel.
 
         Takes and raises what `step` does. By default the instances step in `receive`.
         """
@@ -60,21 +61,25 @@ class BatchedEnvironment(abc.ABC):
         return self.step(self._sent)
 
     def render(self) -> np.ndarray:
-        """What instance 0 shows now, uint8 [height, width, 3], RGB, in the engine's own resolution where it has one.
+        """Returns the current picture of instance 0, uint8 [height, width, 3], RGB, at the engine's own resolution.
 
-        After a step that ended an episode, that is the first moment of the next one. Called after `reset`, and only
-        where `environments.make` was told that it would be.
+        Environments without an engine show the observation. After a step that ended an episode, this is the first
+        picture of the next one. Call it only after `reset`, and only if `environments.make` got `render=True`.
 
         Raises:
           UserError: drawing needs a package that is not installed.
         """
-        raise NotImplementedError(f"{type(self).__name__} shows nothing")
+        raise NotImplementedError(f"{type(self).__name__} cannot render")
 
     def close(self) -> None:  # noqa: B027 - most have nothing to release.
-        """Releases what the environment holds; nothing may be called after it."""
+        """Releases all resources; no other method may be called afterwards."""
 
     def _check(self, actions: np.ndarray) -> np.ndarray:
-        """The actions as an int32 array [B]; ValueError where they are not B numbers in range."""
+        """Returns the actions as an int32 array [B].
+
+        Raises:
+          ValueError: they are not B numbers in range.
+        """
         actions = np.asarray(actions, np.int32)
         if actions.shape != (self.num_envs,):
             raise ValueError(f"expected actions of shape ({self.num_envs},), got {actions.shape}")
@@ -84,7 +89,7 @@ class BatchedEnvironment(abc.ABC):
 
 
 def empty_output(spec: EnvironmentSpec, num_envs: int) -> EnvironmentOutput:
-    """An output [B, ...] of zeros, as environments of `spec` give it."""
+    """Returns an output [B, ...] of zeros, with the shapes and dtypes of `spec`."""
     return EnvironmentOutput(
         observation=map_spec(lambda s: np.zeros((num_envs, *s.shape), s.dtype), spec.observation),
         reward=np.zeros(num_envs, np.float32),
@@ -95,11 +100,18 @@ def empty_output(spec: EnvironmentSpec, num_envs: int) -> EnvironmentOutput:
     )
 
 
-def as_image(observation: np.ndarray) -> np.ndarray:
-    """One observation of any spec as uint8 [height, width, 3].
+def mark_failed(output: EnvironmentOutput) -> EnvironmentOutput:
+    """Marks every entry of an output as no answer to the action; see `EnvironmentOutput.episode_length`."""
+    return output._replace(
+        truncated=np.ones_like(output.truncated), episode_length=np.full_like(output.episode_length, -1)
+    )
 
-    Of successive frames in channels it is the newest, in grey; numbers other than uint8 are cut to [0, 1]; a vector is
-    one row.
+
+def as_image(observation: np.ndarray) -> np.ndarray:
+    """Returns one observation of any spec as an image, uint8 [height, width, 3].
+
+    Of channels that hold successive frames, only the newest is shown, in gray. Numbers other than uint8 are clipped to
+    [0, 1]. A vector becomes one row.
     """
     if observation.dtype != np.uint8:
         observation = np.rint(np.clip(observation.astype(np.float64), 0, 1) * 255).astype(np.uint8)
@@ -111,15 +123,15 @@ def as_image(observation: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rgb)
 
 
-class Games:
-    """Accumulates return and length of the full games (all lives) that B instances are in the middle of."""
+class EpisodeTracker:
+    """Tracks return and length of the unfinished game (all lives) of each of B instances."""
 
     def __init__(self, num_envs: int):
-        self._return = np.zeros(num_envs, np.float64)  # Long games with large scores lose points in float32.
+        self._return = np.zeros(num_envs, np.float64)  # In float32, long games with large scores lose points.
         self._length = np.zeros(num_envs, np.int32)
 
     def first_output(self, observation: np.ndarray) -> EnvironmentOutput:
-        """The output of `reset`: the first observations, no rewards, nothing ended; forgets unfinished games."""
+        """Returns the output of `reset`: first observations, rewards and flags 0. Forgets unfinished games."""
         self._return[:], self._length[:] = 0, 0
         no = np.zeros(len(self._length), bool)
         return EnvironmentOutput(
@@ -134,13 +146,13 @@ class Games:
         truncated: np.ndarray,
         game_over: np.ndarray,
     ) -> EnvironmentOutput:
-        """The output of `step`, completed by return and length of the games that ended in it.
+        """Returns the output of `step`, with return and length of the games that ended in it.
 
         Args:
           observation: [B, ...].
           reward: [B], raw.
           terminated, truncated: bool [B], as in `EnvironmentOutput`.
-          game_over: bool [B], a full game ended, in whichever way; the loss of a life is not enough.
+          game_over: bool [B], whether a full game ended, either way; the loss of a life is not enough.
         """
         self._return += reward
         self._length += 1
@@ -153,5 +165,32 @@ class Games:
 
 
 def instance_seeds(seed: int, num_envs: int) -> np.ndarray:
-    """One seed for each instance, int32 [B] in [0, 2^31), spread so that actors with seeds 0, 1, 2, ... share none."""
+    """Returns a seed for each instance, int32 [B] in [0, 2^31); the environment seeds 0, 1, 2, ... share none."""
     return (np.random.SeedSequence(seed).generate_state(num_envs) >> 1).astype(np.int32)
+
+
+def check_same_spec(name: str, spec: EnvironmentSpec, expected: EnvironmentSpec) -> None:
+    """Checks that a task can share a network with the others. The names of the actions may differ.
+
+    Args:
+      name: environment id of the task, for the message.
+      spec: of the task.
+      expected: of the other tasks.
+
+    Raises:
+      UserError: an agent would see a difference.
+    """
+    for field, its, theirs in zip(spec._fields, spec, expected):
+        if its != theirs and field != "action_names":
+            raise UserError(
+                f"{name} cannot share one network with the other tasks: its {field.replace('_', ' ')} is "
+                f"{_short(its)}, theirs {_short(theirs)}."
+            )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(part)}" for key, part in value.items())
+    if hasattr(value, "shape"):
+        return f"{value.dtype} {list(value.shape)}"  # type: ignore[attr-defined]
+    return str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games, as_image
+from impala_tf.environments.base import BatchedEnvironment, EpisodeTracker, as_image
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 ROWS, COLUMNS = 10, 5
@@ -32,12 +32,12 @@ class CatchEnvironment(BatchedEnvironment):
     def __init__(self, num_envs: int, seed: int):
         self.num_envs = num_envs
         self._random = np.random.default_rng(seed)
-        self._games = Games(num_envs)
+        self._episodes = EpisodeTracker(num_envs)
         self._row, self._ball, self._paddle = np.zeros((3, num_envs), np.int32)
 
     def reset(self) -> EnvironmentOutput:
         self._start(np.ones(self.num_envs, bool))
-        return self._games.first_output(self._observe())
+        return self._episodes.first_output(self._observe())
 
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
         self._paddle = np.clip(self._paddle + self._check(actions) - 1, 0, COLUMNS - 1)
@@ -45,7 +45,7 @@ class CatchEnvironment(BatchedEnvironment):
         ended = self._row == ROWS - 1
         reward = np.where(ended, np.where(self._ball == self._paddle, 1, -1), 0)
         self._start(ended)
-        return self._games.output(self._observe(), reward, ended, np.zeros_like(ended), ended)
+        return self._episodes.output(self._observe(), reward, ended, np.zeros_like(ended), ended)
 
     def render(self) -> np.ndarray:
         return as_image(self._observe()[0])

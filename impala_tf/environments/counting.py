@@ -11,7 +11,7 @@ import secrets
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games, as_image
+from impala_tf.environments.base import BatchedEnvironment, EpisodeTracker, as_image
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 
@@ -37,30 +37,30 @@ class CountingEnvironment(BatchedEnvironment):
         entropy = [seed, secrets.randbits(31) if tag is None else tag]
         first = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         self._id = (first + np.arange(num_envs)) % 2**31
-        self._games = Games(num_envs)
-        self._counter, self._episode, self._step = np.zeros((3, num_envs), np.int32)
+        self._episodes = EpisodeTracker(num_envs)
+        self._counter, self._episode_index, self._step = np.zeros((3, num_envs), np.int32)
 
     def reset(self) -> EnvironmentOutput:
-        for count in (self._counter, self._episode, self._step):
+        for count in (self._counter, self._episode_index, self._step):
             count[:] = 0
-        return self._games.first_output(self._observe())
+        return self._episodes.first_output(self._observe())
 
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
         actions = self._check(actions)
         self._counter += 1
         self._step += 1
-        ended = self._step == episode_lengths(self._id, self._episode)
-        terminated = ended & (self._episode % 2 == 0)
+        ended = self._step == episode_lengths(self._id, self._episode_index)
+        terminated = ended & (self._episode_index % 2 == 0)
         self._step[ended] = 0
-        self._episode += ended
+        self._episode_index += ended
         reward = reward_of(self._counter, actions)
-        return self._games.output(self._observe(), reward, terminated, ended & ~terminated, ended)
+        return self._episodes.output(self._observe(), reward, terminated, ended & ~terminated, ended)
 
     def render(self) -> np.ndarray:
         return as_image(self._observe()[0])
 
     def _observe(self) -> np.ndarray:
-        return np.stack([self._id, self._counter, self._episode, self._step], axis=-1).astype(np.int32)
+        return np.stack([self._id, self._counter, self._episode_index, self._step], axis=-1).astype(np.int32)
 
 
 def episode_lengths(instance: np.ndarray, episode: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ _DMLAB30_FOLDER = "contributed/dmlab30/"
 # Two of the 30 have one level for training and one for testing.
 DMLAB30 = tuple(
     dict.fromkeys(
-        env_id.removeprefix("dmlab/") for test in (False, True) for env_id in suites.tasks("dmlab30", test=test)
+        env_id.removeprefix("dmlab/") for test in (False, True) for env_id in suites.env_ids("dmlab30", test=test)
     )
 )
 
@@ -187,11 +187,10 @@ class LabEnvironment(GymnasiumEnvironment):
       level, renderer, level_cache, dataset_path, test: as in `LabEnv`.
       num_envs: instances.
       seed: each instance derives its own from it.
-      **hosting: as in `GymnasiumEnvironment`; more than one instance must have processes of their own.
+      **episodes: `autoreset` and `render` of `GymnasiumEnvironment`.
 
     Raises:
       UserError: as `LabEnv`.
-      EnvironmentFailed: as `GymnasiumEnvironment`.
     """
 
     def __init__(
@@ -204,13 +203,13 @@ class LabEnvironment(GymnasiumEnvironment):
         level_cache: str = "",
         dataset_path: str = "",
         test: bool = False,
-        **hosting: Any,
+        **episodes: Any,
     ):
         make_one = functools.partial(
             LabEnv, level, renderer=renderer, level_cache=level_cache, dataset_path=dataset_path, test=test
         )
         super().__init__(
-            f"dmlab/{level}", num_envs, seed, make_one=make_one, frames_per_step=FRAMES_PER_STEP, **hosting
+            f"dmlab/{level}", num_envs, seed, make_one=make_one, frames_per_step=FRAMES_PER_STEP, **episodes
         )
 
 

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment with discrete actions, in this process or in processes of its own."""
+"""Any Gymnasium environment with discrete actions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games, as_image, instance_seeds
+from impala_tf.environments.base import BatchedEnvironment, EpisodeTracker, as_image, instance_seeds
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
@@ -25,20 +25,15 @@ class GymnasiumEnvironment(BatchedEnvironment):
         imported to register it. With `make_one`, any id: it is for messages.
       num_envs: instances.
       seed: each instance derives its own from it.
-      make_one: makes one instance, a `gymnasium.Env`; with `processes`, a function of a module or a
-        `functools.partial` of one. Where its metadata says that it draws in "rgb_array", it takes that as
-        `render_mode`.
+      make_one: makes one instance, a `gymnasium.Env`. Where its metadata says that it draws in "rgb_array", it takes
+        that as `render_mode`.
       frames_per_step: environment frames of an agent step, where the environment repeats actions. A Gymnasium id does
         not tell of that.
-      processes: each instance in a process of its own instead of one after the other in this one. The processes start
-        with `reset`. As with all of `multiprocessing`, a script that does this needs `if __name__ == "__main__":`.
-      deadline: seconds in which the instances in processes must have answered, be it to `reset` or to `step`.
       autoreset: without it, an instance whose episode has ended is left alone until the next `reset`; see `OneEpisode`.
-      render: `render` will be called; not with `processes`.
+      render: `render` will be called.
 
     Raises:
       UserError: unknown id, missing package, actions that are not discrete, observations that an agent cannot read.
-      EnvironmentFailed: an instance in a process of its own died, raised or did not answer.
     """
 
     def __init__(
@@ -49,55 +44,35 @@ class GymnasiumEnvironment(BatchedEnvironment):
         *,
         make_one: Callable[..., Any] | None = None,
         frames_per_step: int = 1,
-        processes: bool = False,
-        deadline: float = 300.0,
         autoreset: bool = True,
         render: bool = False,
     ):
+        from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
         make = functools.partial(_make, env_id, make_one, autoreset, render)
-        self._env: Any = None
-        observations: Any
-        actions: Any
-        if processes:
-            from impala_tf.environments.processes import Instances, describe
-
-            observations, actions, names = describe(env_id, make, deadline)
-            self._start = functools.partial(Instances, env_id, make, (observations, actions), num_envs, deadline)
-        else:
-            from gymnasium.vector import AutoresetMode, SyncVectorEnv
-
-            self._env = SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-            observations, actions = self._env.single_observation_space, self._env.single_action_space
-            names = action_names(self._env.envs[0])
-        self._in_processes = processes
-        self.spec = EnvironmentSpec(_spec(observations), int(actions.n), frames_per_step, action_names=names)
+        self._env: Any = SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        actions: Any = self._env.single_action_space
+        self.spec = EnvironmentSpec(
+            _spec(self._env.single_observation_space),
+            int(actions.n),
+            frames_per_step,
+            action_names=action_names(self._env.envs[0]),
+        )
         self.num_envs = num_envs
         self._env_id = env_id
         self._first_action = int(actions.start)
         self._seeds = instance_seeds(seed, num_envs).tolist()
-        self._games = Games(num_envs)
+        self._episodes = EpisodeTracker(num_envs)
 
     def reset(self) -> EnvironmentOutput:
-        if self._in_processes:
-            self._env = self._env or self._start()
-            self._env.reset_async(seed=self._seeds)
-            observation, _ = self._env.answer()
-        else:
-            observation, _ = self._env.reset(seed=self._seeds)
-        self._seen = observation
-        return self._games.first_output(observation)
+        self._seen, _ = self._env.reset(seed=self._seeds)
+        return self._episodes.first_output(self._seen)
 
-    def send(self, actions: np.ndarray) -> None:
-        self._actions = self._check(actions) + self._first_action
-        if self._in_processes:
-            self._env.step_async(self._actions)
-
-    def receive(self) -> EnvironmentOutput:
-        answer = self._env.answer() if self._in_processes else self._env.step(self._actions)
-        observation, reward, terminated, truncated, _ = answer
-        self._seen = observation
+    def step(self, actions: np.ndarray) -> EnvironmentOutput:
+        answer = self._env.step(self._check(actions) + self._first_action)
+        self._seen, reward, terminated, truncated, _ = answer
         truncated &= ~terminated  # An end is an end, even when the clock ran out with it.
-        return self._games.output(observation, reward, terminated, truncated, terminated | truncated)
+        return self._episodes.output(self._seen, reward, terminated, truncated, terminated | truncated)
 
     def render(self) -> np.ndarray:
         import gymnasium
@@ -111,8 +86,7 @@ class GymnasiumEnvironment(BatchedEnvironment):
             raise UserError(f"to draw {self._env_id}, a package is needed that is not installed: {error}") from error
 
     def close(self) -> None:
-        if self._env is not None:
-            self._env.close()
+        self._env.close()
 
 
 def _make(env_id: str, make_one: Callable[..., Any] | None, autoreset: bool, render: bool) -> Any:

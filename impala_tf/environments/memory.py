@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, Games, as_image
+from impala_tf.environments.base import BatchedEnvironment, EpisodeTracker, as_image
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 CUES = 4
@@ -34,12 +34,12 @@ class MemoryEnvironment(BatchedEnvironment):
     def __init__(self, num_envs: int, seed: int):
         self.num_envs = num_envs
         self._random = np.random.default_rng(seed)
-        self._games = Games(num_envs)
+        self._episodes = EpisodeTracker(num_envs)
         self._cue, self._length, self._step = np.zeros((3, num_envs), np.int32)
 
     def reset(self) -> EnvironmentOutput:
         self._start(np.ones(self.num_envs, bool))
-        return self._games.first_output(self._observe())
+        return self._episodes.first_output(self._observe())
 
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
         actions = self._check(actions)
@@ -47,7 +47,7 @@ class MemoryEnvironment(BatchedEnvironment):
         ended = self._step == self._length
         reward = ended & (actions == self._cue)
         self._start(ended)
-        return self._games.output(self._observe(), reward, ended, np.zeros_like(ended), ended)
+        return self._episodes.output(self._observe(), reward, ended, np.zeros_like(ended), ended)
 
     def render(self) -> np.ndarray:
         return as_image(self._observe()[0])

@@ -28,14 +28,13 @@ class MiniGridEnvironment(GymnasiumEnvironment):
       level: Gymnasium's id, "BabyAI-GoToRedBall-v0", "MiniGrid-MemoryS7-v0", ...
       num_envs: instances.
       seed: each instance derives its own from it.
-      **hosting: as in `GymnasiumEnvironment`.
+      **episodes: `autoreset` and `render` of `GymnasiumEnvironment`.
 
     Raises:
       UserError: unknown level, missing package.
-      EnvironmentFailed: as `GymnasiumEnvironment`.
     """
 
-    def __init__(self, level: str, num_envs: int, seed: int, **hosting: Any):
+    def __init__(self, level: str, num_envs: int, seed: int, **episodes: Any):
         if level not in levels():
             near = difflib.get_close_matches(level, levels())
             hint = f"did you mean {' or '.join(f'minigrid/{n}' for n in near)}?" if near else ""
@@ -43,7 +42,7 @@ class MiniGridEnvironment(GymnasiumEnvironment):
                 f"unknown MiniGrid level {level!r}: {hint or 'for example minigrid/BabyAI-GoToRedBall-v0.'}"
             )
         make_one = functools.partial(_make, level)
-        super().__init__(f"minigrid/{level}", num_envs, seed, make_one=make_one, **hosting)
+        super().__init__(f"minigrid/{level}", num_envs, seed, make_one=make_one, **episodes)
 
 
 def levels() -> list[str]:

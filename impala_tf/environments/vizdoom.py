@@ -33,22 +33,21 @@ class VizDoomEnvironment(GymnasiumEnvironment):
       scenario: "Basic", "DefendTheCenter", ...: a name in `scenarios`, or as Gymnasium spells it, "DefendCenter".
       num_envs: instances.
       seed: each instance derives its own from it.
-      **hosting: as in `GymnasiumEnvironment`. An engine, itself another program, survives a process that is killed if
-        that is not one of those that `processes` asks for.
+      **episodes: `autoreset` and `render` of `GymnasiumEnvironment`. An engine, itself another program, survives its
+        process if that is killed, unless that is a `Child`.
 
     Raises:
       UserError: unknown scenario, or one with other actions than buttons; missing package.
-      EnvironmentFailed: as `GymnasiumEnvironment`.
     """
 
-    def __init__(self, scenario: str, num_envs: int, seed: int, **hosting: Any):
+    def __init__(self, scenario: str, num_envs: int, seed: int, **episodes: Any):
         super().__init__(
             f"vizdoom/{scenario}",
             num_envs,
             seed,
             make_one=functools.partial(_make, _gymnasium_id(scenario)),
             frames_per_step=FRAMES_PER_STEP,
-            **hosting,
+            **episodes,
         )
 
 

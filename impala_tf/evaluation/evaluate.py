@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import pathlib
 import time
 from collections.abc import Callable
@@ -13,17 +14,22 @@ from typing import Any
 import numpy as np
 
 from impala_tf import __version__, environments, suites
-from impala_tf.export import saved_model
-from impala_tf.suites import tasks
 from impala_tf.environments.base import BatchedEnvironment
+from impala_tf.environments.remote.lockstep import Lockstep
+from impala_tf.environments.remote.pool import WorkerPool
 from impala_tf.errors import UserError
-from impala_tf.evaluation import episodes, scores as statistics, video
+from impala_tf.evaluation import episodes, scores, video
 from impala_tf.evaluation.episodes import Episode, Moment
-from impala_tf.evaluation.protocols import Protocol, protocol
+from impala_tf.evaluation.protocols import EvaluationProtocol, evaluation_protocol
 from impala_tf.evaluation.record import Record, as_json
-from impala_tf.topology import cores
-from impala_tf.records.logdir import write_json
+from impala_tf.export import saved_model
 from impala_tf.export.saved_model import SavedPolicy
+from impala_tf.files import write_json
+from impala_tf.machine import cores
+from impala_tf.structures import EnvironmentSpec
+from impala_tf.suites import tasks
+
+_LOGGER = logging.getLogger(__name__)
 
 MACHINE_OPTIONS = ("dmlab_renderer", "dmlab_level_cache", "dmlab_dataset_path")
 """Options of `environments.make` that are of this machine: where files are, what draws."""
@@ -61,7 +67,7 @@ class Evaluation:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     deadline: float = 300.0
 
-    def protocols(self) -> list[Protocol]:
+    def protocols(self) -> list[EvaluationProtocol]:
         """Its tasks, and how each is evaluated. Needs no TensorFlow.
 
         Raises:
@@ -70,7 +76,7 @@ class Evaluation:
         """
         metadata = saved_model.read_metadata(pathlib.Path(self.saved_model))
         names = tasks.names(self.env or metadata["settings"]["env"], test=True)
-        found = [protocol(name, metadata["environment_options"]) for name in names]
+        found = [evaluation_protocol(name, metadata["environment_options"]) for name in names]
         if self.episodes:
             found = [task._replace(episodes=self.episodes) for task in found]
         for task in found:
@@ -82,13 +88,13 @@ class Evaluation:
         return found
 
 
-def run(evaluation: Evaluation, say: Callable[[str], None], stopped: Callable[[], bool]) -> dict[str, Any] | None:
-    """Evaluates and writes the result. Goes on with an evaluation that was interrupted.
+def run(evaluation: Evaluation, stopped: Callable[[], bool]) -> dict[str, Any] | None:
+    """Evaluates and writes the result; resumes an evaluation that was interrupted.
 
     Args:
       evaluation: what and how.
-      say: prints a line of progress.
-      stopped: asked all the time; where it says yes, the episodes that have ended are kept for the next call.
+      stopped: called many times a second; once it returns true, the episodes that have ended are kept for the next
+        call.
 
     Returns:
       What the output holds, or None if it was stopped.
@@ -102,18 +108,19 @@ def run(evaluation: Evaluation, say: Callable[[str], None], stopped: Callable[[]
     metadata = saved_model.read_metadata(path)
     evaluation = dataclasses.replace(evaluation, env=evaluation.env or metadata["settings"]["env"])
     if len(protocols) > 1:
-        say(f"looking at an environment of each of the {len(protocols)} tasks")
+        _LOGGER.info("checking an environment of each of the %d tasks", len(protocols))
+    specs = {}
     for task in protocols:
-        spec = environments.spec(task.env_id, **task.options, **evaluation.options)
-        saved_model.check(path, metadata, task.env_id, spec)
-    say("importing TensorFlow")
+        specs[task.env_id] = environments.spec(task.env_id, **task.options, **evaluation.options)
+        saved_model.check(path, metadata, task.env_id, specs[task.env_id])
+    _LOGGER.info("importing TensorFlow")
     policy = SavedPolicy(evaluation.saved_model)
     output = pathlib.Path(evaluation.output)
     header = _header(evaluation, metadata, protocols)
     with Record(output, header) as record:
         for i, task in enumerate(protocols):
             label = task.env_id + (f" ({i + 1} of {len(protocols)})" if len(protocols) > 1 else "")
-            _play(evaluation, policy, task, record, functools.partial(_say, say, label), stopped)
+            _play(evaluation, policy, task, specs[task.env_id], record, label, stopped)
             if stopped():
                 return None
         result = {**header, **_results(evaluation.env, protocols, record)}
@@ -125,11 +132,7 @@ def run(evaluation: Evaluation, say: Callable[[str], None], stopped: Callable[[]
     return result
 
 
-def _say(say: Callable[[str], None], label: str, line: str) -> None:
-    say(f"{label}: {line}")
-
-
-def _header(evaluation: Evaluation, metadata: dict[str, Any], protocols: list[Protocol]) -> dict[str, Any]:
+def _header(evaluation: Evaluation, metadata: dict[str, Any], protocols: list[EvaluationProtocol]) -> dict[str, Any]:
     """What is evaluated, and how: the first part of the result."""
     return {
         "saved_model": evaluation.saved_model,
@@ -142,25 +145,26 @@ def _header(evaluation: Evaluation, metadata: dict[str, Any], protocols: list[Pr
     }
 
 
-def _results(env: str, protocols: list[Protocol], record: Record) -> dict[str, Any]:
+def _results(env: str, protocols: list[EvaluationProtocol], record: Record) -> dict[str, Any]:
     """Statistics and episodes by task and, of a suite, its scores."""
     by_task, returns = {}, {}
     for task in protocols:
         played = [record.episodes[task.env_id][number] for number in range(task.episodes)]
         returns[task.env_id] = [episode.episode_return for episode in played]
-        found = statistics.of_task(task.env_id, returns[task.env_id], [episode.length for episode in played])
+        found = scores.of_task(task.env_id, returns[task.env_id], [episode.length for episode in played])
         by_task[task.env_id] = {**found, "episodes": [as_json(episode) for episode in played]}
     if env in suites.SUITES:
-        return {"suite": statistics.of_suite(env, returns), "tasks": by_task}
+        return {"suite": scores.of_suite(env, returns), "tasks": by_task}
     return {"tasks": by_task}
 
 
 def _play(
     evaluation: Evaluation,
     policy: SavedPolicy,
-    task: Protocol,
+    task: EvaluationProtocol,
+    spec: EnvironmentSpec,
     record: Record,
-    say: Callable[[str], None],
+    label: str,
     stopped: Callable[[], bool],
 ) -> None:
     """Plays the episodes of a task that the record does not have yet."""
@@ -168,7 +172,7 @@ def _play(
     numbers = [number for number in range(task.episodes) if number not in played]
     processes = environments.needs_process(task.env_id)
     num_envs = evaluation.num_envs or (2 * cores() if processes else _EPISODES_AT_ONCE)
-    progress = _Progress(task, record, say)
+    progress = _Progress(task, record, label)
 
     def go_on(steps: int) -> bool:
         progress.tick(steps)
@@ -180,16 +184,11 @@ def _play(
 
         def make(number: int, seed: int) -> BatchedEnvironment:
             filmed = film is not None and number == 0
-            return environments.make(
-                task.env_id,
-                1,
-                seed,
-                processes=processes and not filmed,
-                deadline=evaluation.deadline,
-                autoreset=False,
-                render=filmed,
-                **{**task.options, **evaluation.options, "env_threads": 1},
-            )
+            options = {**task.options, **evaluation.options, "env_threads": 1, "autoreset": False}
+            if processes and not filmed:
+                pool = WorkerPool(spec, [task.env_id], options, seed, evaluation.deadline, restart=False)
+                return Lockstep(pool, evaluation.deadline, pool.close)
+            return environments.make(task.env_id, 1, seed, render=filmed, **options)
 
         def add(episode: Episode) -> None:
             if episode.number == 0:
@@ -205,7 +204,7 @@ def _play(
             greedy=evaluation.greedy,
             add=add,
             go_on=go_on,
-            warn=say,
+            warn=lambda line: _LOGGER.warning("%s: %s", label, line),
             watch=functools.partial(_watch, film) if film else None,
         )
         if film and stopped():
@@ -216,9 +215,9 @@ def _play(
 class _Progress:
     """Lines of progress on a task."""
 
-    def __init__(self, task: Protocol, record: Record, say: Callable[[str], None]):
-        self._task, self._record, self._say = task, record, say
-        self._start = self._said = time.monotonic()
+    def __init__(self, task: EvaluationProtocol, record: Record, label: str):
+        self._task, self._record, self._label = task, record, label
+        self._start = self._reported = time.monotonic()
         self._before, self._steps = self._num_played(), 0
 
     def _num_played(self) -> int:
@@ -227,13 +226,13 @@ class _Progress:
     def tick(self, steps: int) -> None:
         """Reports if it is time to; `steps`: agent steps so far."""
         self._steps = steps
-        if time.monotonic() - self._said > _REPORT_SECONDS:
+        if time.monotonic() - self._reported > _REPORT_SECONDS:
             self.report()
 
     def report(self) -> None:
         """Says how far it is and what the mean return is so far."""
-        self._said = time.monotonic()
-        played, seconds = self._num_played(), self._said - self._start
+        self._reported = time.monotonic()
+        played, seconds = self._num_played(), self._reported - self._start
         line = f"{played} of {self._task.episodes} episodes"
         if played:
             returns = [episode.episode_return for episode in self._record.episodes[self._task.env_id].values()]
@@ -242,10 +241,10 @@ class _Progress:
         if self._before < played < self._task.episodes:
             left = seconds / (played - self._before) * (self._task.episodes - played)
             line += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
-        self._say(line)
+        _LOGGER.info("%s: %s", self._label, line)
 
 
-def _video(evaluation: Evaluation, policy: SavedPolicy, task: Protocol) -> video.Video:
+def _video(evaluation: Evaluation, policy: SavedPolicy, task: EvaluationProtocol) -> video.Video:
     metadata = policy.metadata
     title = f"{task.env_id}, {metadata['frames'] / 1e6:.3g}M frames"
     return video.Video(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 
-class Protocol(NamedTuple):
+class EvaluationProtocol(NamedTuple):
     """How a task is evaluated.
 
     Attributes:
@@ -29,11 +29,11 @@ class Protocol(NamedTuple):
     options: dict[str, Any]
 
 
-def protocol(env_id: str, trained_with: dict[str, Any]) -> Protocol:
+def evaluation_protocol(env_id: str, trained_with: dict[str, Any]) -> EvaluationProtocol:
     """The protocol of a task, for a policy that was trained with these options of its environment."""
     family = env_id.partition("/")[0]
     if family == "atari":
-        return Protocol(env_id, 200, {**trained_with, "max_frames_per_episode": 108_000})
+        return EvaluationProtocol(env_id, 200, {**trained_with, "max_frames_per_episode": 108_000})
     if family == "dmlab":
-        return Protocol(env_id, 500, {"dmlab_test": True})
-    return Protocol(env_id, 100, {})
+        return EvaluationProtocol(env_id, 500, {"dmlab_test": True})
+    return EvaluationProtocol(env_id, 100, {})

@@ -1,7 +1,7 @@
-"""The hyperparameters that the paper sweeps on DeepMind Lab, and that its populations start from (Table D.1).
+"""The hyperparameters that the paper sweeps on DeepMind Lab and from which its populations start (Table D.1).
 
-Every experiment of the paper uses the same 24 combinations, drawn beforehand (section 5.2). They are not published; a
-seed stands for them here.
+Every experiment of the paper uses the same 24 combinations, drawn beforehand (section 5.2). They are not published, so
+a seed determines them here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ CATEGORICAL = {"rmsprop_epsilon": (1e-1, 1e-3, 1e-5, 1e-7)}
 
 
 def draw(seed: int, combinations: int = COMBINATIONS) -> list[dict[str, float]]:
-    """Draws combinations of hyperparameters, {setting: value} each, independently of each other.
+    """Draws independent combinations of hyperparameters.
 
-    The same seed gives the same ones on every machine and in every Python; more of them begin with the fewer. Drawn
-    values have six significant digits, so that they are the same as text.
+    A seed gives the same combinations on every machine and Python version, and drawing more of them does not change the
+    first ones. Values are rounded to six significant digits, so that their text is exact.
+
+    Args:
+      seed: seed of the draws.
+      combinations: number of combinations.
+
+    Returns:
+      {setting: value} for each combination.
     """
-    # Of Python's generator, only random() is promised to stay as it is from version to version.
+    # Python guarantees only the sequence of random() across versions.
     generator = random.Random(seed)
     drawn = []
     for _ in range(combinations):

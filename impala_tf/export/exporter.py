@@ -1,4 +1,4 @@
-"""Writes agents as SavedModels; `impala_tf.saved_model` says what is in one.
+"""Writes agents as SavedModels; `saved_model` documents what is in one.
 
 The exported policy computes in float32 and without cuDNN's LSTM, whatever the run does.
 """
@@ -9,21 +9,21 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from impala_tf import __version__
-from impala_tf.suites import tasks
 from impala_tf import config as config_lib
 from impala_tf.config import Config
+from impala_tf.environments import task_set
+from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError
-from impala_tf.networks.agent import Agent, make_agent
-from impala_tf import topology as layout
-from impala_tf.records.checkpoint import read_newest
-from impala_tf.records.logdir import LogDir, write_json
 from impala_tf.export.saved_model import METADATA, core_state_names, describe, observation_names
+from impala_tf.files import write_json
+from impala_tf.networks.agent import Agent, make_agent
+from impala_tf.records.checkpoint import read_newest
+from impala_tf.records.logdir import LogDir
 from impala_tf.structures import AgentInput, EnvironmentSpec
 
 _PREPROCESSING = {
@@ -36,20 +36,16 @@ _PREPROCESSING = {
 }
 
 
-# Options of environments that shape what is seen and done there; the others are the machine's.
-_FIXED = {setting.name for _, setting in config_lib.settings() if setting.metadata["fixed"]}
-
-
 class Exporter:
     """Writes SavedModels of a run's agents; builds the graph once."""
 
-    def __init__(self, spec: EnvironmentSpec, config: Config):
+    def __init__(self, tasks: TaskSet, config: Config):
         """
         Args:
-          spec: of the run's environments.
-          config: of the run.
+          tasks, config: of the run.
         """
-        self._spec, self._config = spec, config
+        self._tasks, self._config = tasks, config
+        spec = tasks.spec
         portable = dataclasses.replace(config.network, precision="float32", lstm_kernel="loop")
         self._agent = make_agent(spec, dataclasses.replace(config, network=portable))
         self._module = tf.Module()
@@ -78,7 +74,7 @@ class Exporter:
             partial.parent.mkdir(parents=True, exist_ok=True)
             tf.saved_model.save(self._module, str(partial), signatures=self._signatures)
             (partial / METADATA).parent.mkdir()
-            write_json(partial / METADATA, metadata(self._spec, self._config, frames, learner_step))
+            write_json(partial / METADATA, metadata(self._tasks, self._config, frames, learner_step))
             for file in partial.rglob("*"):
                 if file.is_file():
                     with open(file, "rb") as opened:
@@ -88,13 +84,12 @@ class Exporter:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def export(logdir: LogDir, output: pathlib.Path, say: Callable[[str], None]) -> pathlib.Path:
-    """Exports the newest checkpoint of a run that can be read. The run may be going on.
+def export(logdir: LogDir, output: pathlib.Path) -> pathlib.Path:
+    """Exports the newest readable checkpoint of a run, which may still be in progress.
 
     Args:
       logdir: of the run.
       output: folder to write; must not exist.
-      say: told of checkpoints that are damaged and passed over.
 
     Returns:
       The checkpoint.
@@ -104,8 +99,8 @@ def export(logdir: LogDir, output: pathlib.Path, say: Callable[[str], None]) -> 
     """
     check_output(output)
     config = logdir.read_config()
-    spec = layout.environment_spec(config)
-    agent = make_agent(spec, config)
+    tasks = task_set.resolve(config.environment)
+    agent = make_agent(tasks.spec, config)
     step_count = tf.Variable(0, dtype=tf.int64)
     found = tf.train.Checkpoint(agent=agent, step_count=step_count)
 
@@ -113,11 +108,11 @@ def export(logdir: LogDir, output: pathlib.Path, say: Callable[[str], None]) -> 
         status = tf.train.Checkpoint(learner=found).read(str(path / "variables"))
         status.assert_existing_objects_matched().expect_partial()
 
-    path, _ = read_newest(logdir.checkpoints, read, say)
+    path, _ = read_newest(logdir.checkpoints, read)
     if path is None:
         raise UserError(f"{logdir.path} has no checkpoint yet: there is nothing to export.")
     try:
-        Exporter(spec, config).write(output, agent, int(path.name), int(step_count))
+        Exporter(tasks, config).write(output, agent, int(path.name), int(step_count))
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"--output={output} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
     return path
@@ -170,23 +165,22 @@ def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:
     }
 
 
-def metadata(spec: EnvironmentSpec, config: Config, frames: int, learner_step: int) -> dict[str, Any]:
-    """What `METADATA` holds."""
-    names = tasks.names(config.environment.env)
+def metadata(tasks: TaskSet, config: Config, frames: int, learner_step: int) -> dict[str, Any]:
+    """What `METADATA` holds: tasks, spec, settings and versions, JSON-able."""
+    spec = tasks.spec
     return {
         "format": 1,
-        "tasks": list(names),
+        "tasks": list(tasks.names),
         "observation": describe(spec.observation),
         "num_actions": spec.num_actions,
         "action_names": list(spec.action_names),
         "preprocessing": {
-            "description": _PREPROCESSING.get(names[0].partition("/")[0], "The environment's own observation."),
+            "description": _PREPROCESSING.get(tasks.names[0].partition("/")[0], "The environment's own observation."),
             "frames_per_step": spec.frames_per_step,
             "frame_stack": spec.frame_stack,
         },
-        "environment_options": {
-            name: value for name, value in layout.environment_options(config).items() if name in _FIXED
-        },
+        # Only what shapes observations and actions; the other options are the machine's.
+        "environment_options": {name: value for name, value in tasks.options.items() if name in config_lib.FIXED},
         "learner_step": learner_step,
         "frames": frames,
         "settings": config_lib.to_values(config),

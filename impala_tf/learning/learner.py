@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from impala_tf.learning import losses
 from impala_tf.config import Config
-from impala_tf.networks.agent import Agent
+from impala_tf.learning.gradients import Gradients, LossGradients
 from impala_tf.learning.optimizer import Optimizer, linear_schedule
-from impala_tf.structures import AgentInput, Trajectory
+from impala_tf.networks.agent import Agent
+from impala_tf.structures import Batch, Trajectory
 
 
 class Learner(tf.Module):
-    """Holds what training changes and changes it.
+    """Owns the training state and updates it.
+
+    An update is `gradients` followed by `apply`; `step` does both in one compiled function.
 
     Attributes:
       agent: the network; its variables are the parameters.
       optimizer: RMSProp and its slots.
-      step_count: int64 variable, batches consumed, refused updates included.
-      frames: int64 variable, environment frames in those batches; the position in the learning rate's schedule.
-      refused: int64 variable, updates refused because the loss or the gradient was not finite.
-      refused_in_a_row: int64 variable, how many of them were the last ones.
+      step_count: int64 variable, number of updates, refused ones included.
+      frames: int64 variable, environment frames in fresh unrolls so far; the position in the learning rate's schedule.
+      refused: int64 variable, number of updates refused because the loss or the gradient was not finite.
+      refused_in_a_row: int64 variable, number of refused updates since the last accepted one.
+      xla: whether the parts of the update are compiled with XLA.
     """
 
     def __init__(self, agent: Agent, config: Config, frames_per_step: int):
-        """Builds the optimiser and compiles the update at its first call.
+        """Creates the optimizer; the update is compiled by `trace` or the first call.
 
         Args:
-          agent: to be trained.
-          config: loss, optimiser and compilation settings.
+          agent: the network to train.
+          config: settings of the run; loss, optimizer and compilation are used.
           frames_per_step: environment frames per agent step.
         """
         super().__init__()
@@ -46,18 +49,20 @@ class Learner(tf.Module):
         self.refused_in_a_row = tf.Variable(0, dtype=tf.int64, trainable=False, name="refused_in_a_row")
         self._config = config
         self._frames_per_step = frames_per_step
-        self.xla = use_xla(config.run.xla)
-        # The update is compiled in parts, so that each can be inside or outside an XLA cluster: the convolutions;
-        # heads, loss and their gradients; and the optimiser. What is between the first two, instruction and core, is
-        # never inside: cuDNN cannot be, and shapes there depend on the data. Without AutoGraph, which nothing here
-        # needs and which would take most of the time that tracing takes.
-        self._features = tf.function(agent.features, jit_compile=self.xla, autograph=False)
-        self._loss_gradients = tf.function(self._loss_gradients_from_outputs, jit_compile=self.xla, autograph=False)
-        self._apply = tf.function(self._apply_if_finite, jit_compile=self.xla, autograph=False)
-        self.step = tf.function(self._step, autograph=False)
+        self.xla = use_xla(config.launch.xla)
+        self._loss_gradients = LossGradients(agent, config.loss, self.xla)
+        # Without AutoGraph, as in `LossGradients`. The optimizer is an XLA cluster of its own.
+        self._update_if_finite = tf.function(self._optimize_if_finite, jit_compile=self.xla, autograph=False)
+        self._compiled_apply = tf.function(self._apply, autograph=False)
+        self._compiled_step = tf.function(self._step, autograph=False)
 
     def trace(self, signature: Trajectory, batch_size: int) -> None:
-        """Builds the update's graph ahead of its first call, for unrolls of `signature` in batches of `batch_size`."""
+        """Builds the graph of `step` ahead of its first call.
+
+        Args:
+          signature: `tf.TensorSpec`s of one unroll, without batch dimension.
+          batch_size: B.
+        """
 
         def batched(spec: tf.TensorSpec, time_major: bool) -> tf.TensorSpec:
             shape = list(spec.shape)
@@ -65,63 +70,54 @@ class Learner(tf.Module):
 
         specs = tf.nest.map_structure(lambda spec: batched(spec, True), signature._replace(core_state=(), task_id=()))
         core_state = tf.nest.map_structure(lambda spec: batched(spec, False), signature.core_state)
-        self.step.get_concrete_function(
-            specs._replace(core_state=core_state, task_id=batched(signature.task_id, False))
-        )
+        unrolls = specs._replace(core_state=core_state, task_id=batched(signature.task_id, False))
+        self._compiled_step.get_concrete_function(Batch(unrolls, fresh=tf.TensorSpec([batch_size], tf.bool)))
 
-    def _step(self, batch: Trajectory) -> dict[str, tf.Tensor]:
-        """One update.
+    def gradients(self, unrolls: Trajectory) -> Gradients:
+        """Returns the gradients of the loss over `unrolls`, time-major [T + 1, B, ...], and changes nothing."""
+        return self._loss_gradients(unrolls)
+
+    def apply(self, gradients: Gradients, frames) -> dict[str, tf.Tensor]:
+        """Updates the parameters with `gradients` and counts the update.
+
+        If the loss or the gradient is not finite, the whole update is refused: a single NaN would spread to every
+        parameter and slot. Refused updates still count as steps, and their frames count too.
 
         Args:
-          batch: time-major [T + 1, B, ...].
+          gradients: from `gradients`, of this learner or of another one with the same parameters.
+          frames: integer scalar, environment frames to count.
 
         Returns:
-          float32 scalars by name: those of `impala_loss`, `gradient_norm` (before clipping) and `learning_rate`.
+          float32 scalars by name: `gradient_norm` (before clipping), `learning_rate` and the metrics in `gradients`.
         """
-        config = self._config.optimizer
-        learning_rate = linear_schedule(config.learning_rate, self.frames, self._config.annealing_frames)
-        inputs = AgentInput(
-            observation=batch.observation,
-            last_reward=batch.reward,
-            last_action=batch.action,
-            episode_start=tf.logical_or(batch.terminated, batch.truncated),
-        )
-        with tf.GradientTape() as tape:
-            outputs, _ = self.agent.remember(self._features(batch.observation), inputs, batch.core_state)
-        outputs_gradient, gradients, metrics = self._loss_gradients(outputs, batch)
-        gradients = [*gradients, *tape.gradient(outputs, self.agent.other_variables, outputs_gradient)]
-        # The embedding's gradient is sparse and repeats rows, which a norm would take for different ones.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        gradient_norm = self._apply(metrics["total_loss"], gradients, learning_rate)
-        unroll_length, batch_size = batch.action.shape[0] - 1, batch.action.shape[1]
+        return self._compiled_apply(gradients, tf.cast(frames, tf.int64))
+
+    def step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Does one update; the environment frames of the batch's fresh unrolls are counted.
+
+        Args:
+          batch: unrolls time-major [T + 1, B, ...].
+
+        Returns:
+          The metrics of `apply`.
+        """
+        return self._compiled_step(batch)
+
+    def _step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        unroll_length = batch.unrolls.action.shape[0] - 1
+        frames = tf.math.count_nonzero(batch.fresh, dtype=tf.int64) * (unroll_length * self._frames_per_step)
+        return self._apply(self._loss_gradients(batch.unrolls), frames)
+
+    def _apply(self, gradients: Gradients, frames: tf.Tensor) -> dict[str, tf.Tensor]:
+        initial = self._config.optimizer.learning_rate
+        learning_rate = linear_schedule(initial, self.frames, self._config.annealing_frames)
+        gradient_norm = self._update_if_finite(gradients.loss, gradients.gradients, learning_rate)
         self.step_count.assign_add(1)
-        self.frames.assign_add(unroll_length * batch_size * self._frames_per_step)
-        return {"gradient_norm": gradient_norm, "learning_rate": learning_rate, **metrics}
+        self.frames.assign_add(frames)
+        return {"gradient_norm": gradient_norm, "learning_rate": learning_rate, **gradients.metrics}
 
-    def _loss_gradients_from_outputs(
-        self, outputs: tf.Tensor, batch: Trajectory
-    ) -> tuple[tf.Tensor, list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Gradients of the loss by the core's outputs, float32 [T + 1, B, D], and by the heads' variables; metrics."""
-        config = self._config.loss
-        with tf.GradientTape() as tape:
-            tape.watch(outputs)
-            loss, metrics = losses.impala_loss(
-                self.agent.heads(outputs),
-                batch,
-                discount=config.discount,
-                baseline_cost=config.baseline_cost,
-                entropy_cost=config.entropy_cost,
-                reward_clipping=config.reward_clipping,
-                rho_bar=config.rho_bar,
-                c_bar=config.c_bar,
-                pg_rho_bar=config.pg_rho_bar,
-                lambda_=config.vtrace_lambda,
-            )
-        outputs_gradient, *gradients = tape.gradient(loss, [outputs, *self.agent.head_variables])
-        return outputs_gradient, gradients, metrics
-
-    def _apply_if_finite(self, loss: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
-        """Applies the gradients, or refuses the whole update: one NaN would spread to every parameter and slot."""
+    def _optimize_if_finite(self, loss: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
+        """Applies the gradients if they and the loss are finite; returns the gradients' global norm."""
         gradient_norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(gradient_norm)
 
@@ -135,8 +131,11 @@ class Learner(tf.Module):
 
 
 def use_xla(setting: str) -> bool:
-    """Whether to compile with XLA: "on", "off", or "auto", which says yes on a GPU.
+    """Returns whether to compile with XLA.
 
-    XLA's convolutions on a CPU are much slower than oneDNN's, which TensorFlow calls without it.
+    XLA's convolutions on a CPU are much slower than oneDNN's, which TensorFlow uses without XLA.
+
+    Args:
+      setting: "on", "off", or "auto" (on if there is a GPU).
     """
     return setting == "on" or (setting == "auto" and bool(tf.config.list_physical_devices("GPU")))

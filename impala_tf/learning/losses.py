@@ -7,12 +7,13 @@ from typing import Any
 import tensorflow as tf
 
 from impala_tf.learning import vtrace
+from impala_tf.learning.corrections import CORRECTIONS
 from impala_tf.structures import AgentOutput, Trajectory
 
 _REWARD_CLIPPING = {
     "abs_one": lambda reward: tf.clip_by_value(reward, -1.0, 1.0),  # Tables D.3 and G.1.
     "none": lambda reward: reward,
-    # Figure D.1's formula, and what the authors' code (scalable_agent, soft_asymmetric) has in its place.
+    # The formula of Figure D.1, and the one in the authors' code (scalable_agent, soft_asymmetric).
     "optimistic_asymmetric": lambda r: 0.3 * tf.minimum(tf.tanh(r), 0.0) + 5.0 * tf.maximum(tf.tanh(r), 0.0),
     "soft_asymmetric": lambda r: 5.0 * tf.tanh(r / 5.0) * tf.where(r < 0.0, 0.3, 1.0),
 }
@@ -20,11 +21,14 @@ REWARD_CLIPPING = tuple(_REWARD_CLIPPING)
 
 
 def clip_reward(reward, clipping: str) -> tf.Tensor:
-    """What becomes of rewards in the loss; float32, any shape.
+    """Clips rewards as the loss does.
 
     Args:
-      reward: of any shape and type.
+      reward: any shape and numeric type.
       clipping: one of `REWARD_CLIPPING`.
+
+    Returns:
+      float32, of the same shape.
 
     Raises:
       ValueError: the clipping is unknown.
@@ -42,36 +46,40 @@ def impala_loss(
     baseline_cost: float,
     entropy_cost: float,
     reward_clipping: str = "abs_one",
+    correction: str = "v_trace",
     rho_bar: float | None = 1.0,
     c_bar: float | None = 1.0,
     pg_rho_bar: float | None = 1.0,
     lambda_: float = 1.0,
 ) -> tuple[tf.Tensor, dict[str, Any]]:
-    """The loss of a batch of unrolls, and what to log about it.
+    """Computes the loss of a batch of unrolls and its metrics.
 
         - sum A_s log pi(a_s | x_s) + baseline_cost 1/2 sum (v_s - V(x_s))^2 - entropy_cost sum H(pi(. | x_s))
 
-    with constants v_s and A_s from V-trace. The sums run over the T transitions of every unroll.
+    where v_s and A_s are constants that the correction computes. The sums run over the T transitions of every unroll.
 
     Args:
-      agent_output: of the learner's policy, time-major [T + 1, B, ...], over the trajectory's observations.
+      agent_output: the learner's answers to the trajectory's observations, time-major [T + 1, B, ...].
       trajectory: time-major [T + 1, B, ...].
       discount: gamma per agent step.
       baseline_cost: weight of the value loss.
       entropy_cost: weight of the entropy bonus.
       reward_clipping: one of `REWARD_CLIPPING`.
-      rho_bar, c_bar, pg_rho_bar, lambda_: see `vtrace.from_importance_weights`.
+      correction: off-policy correction, one of `corrections.CORRECTIONS`.
+      rho_bar, c_bar, pg_rho_bar, lambda_: see `corrections.Correction`.
 
     Returns:
-      The loss, a float32 scalar, and float32 scalars by name: `total_loss` and its three addends `policy_loss`,
-      `baseline_loss`, `entropy_loss` (costs included); per-transition means `entropy` (nats), `value`, `rho` (the
+      The loss, a float32 scalar, and float32 scalars by name: `total_loss` and its three terms `policy_loss`,
+      `baseline_loss`, `entropy_loss` (costs included); means per transition of `entropy` (nats), `value`, `rho` (the
       importance weight clipped at 1) and `rho_clipped` (the fraction of weights above rho_bar).
 
     Raises:
-      ValueError: the reward clipping is unknown, or shapes do not fit each other.
+      ValueError: the reward clipping or the correction is unknown, or the shapes do not match.
     """
-    # Transition s goes from observation s to observation s + 1. What the agent said about observation s is in entry s
-    # of its output; the action that was taken there, and what it led to, is in entry s + 1 of the trajectory.
+    if correction not in CORRECTIONS:
+        raise ValueError(f"Unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}.")
+    # Transition s goes from observation s to observation s + 1. The agent's answer to observation s is entry s of its
+    # output; the action taken there and its outcome are entry s + 1 of the trajectory.
     logits = tf.cast(agent_output.logits[:-1], tf.float32)
     values = tf.cast(agent_output.value, tf.float32)
     values, bootstrap_value = values[:-1], values[-1]
@@ -80,25 +88,24 @@ def impala_loss(
     rewards = clip_reward(trajectory.reward[1:], reward_clipping)
     discounts = discount * (1.0 - tf.cast(terminated, tf.float32))
 
-    # Behind a time limit the return is unknown, not 0, and the next observation belongs to another episode. V(x_s) is
-    # then the best estimate of the return from x_s: with it as reward and no future, the temporal difference, the
-    # advantage and the baseline's error of this transition are exactly 0, the trace ends here, and the transitions
-    # before it bootstrap from V(x_s). Where the episode also terminated, the return is known and nothing is replaced.
+    # After a time limit the return is unknown, not 0, and the next observation belongs to another episode. The best
+    # estimate of the return from x_s is then V(x_s). With V(x_s) as reward and discount 0, the temporal difference, the
+    # advantage and the baseline's error of this transition are exactly 0, the trace ends here, and earlier transitions
+    # bootstrap from V(x_s). If the episode also terminated, the return is known and nothing is replaced.
     unknown = tf.logical_and(truncated, tf.logical_not(terminated))
     rewards = tf.where(unknown, tf.stop_gradient(values), rewards)
     discounts = tf.where(unknown, 0.0, discounts)
 
-    targets = vtrace.from_logits(
-        behaviour_logits,
-        logits,
-        action,
+    log_rhos = vtrace.log_importance_weights(behaviour_logits, logits, action)
+    targets = CORRECTIONS[correction](
+        log_rhos,
         discounts,
         rewards,
         values,
         bootstrap_value,
-        clip_rho_threshold=rho_bar,
-        clip_c_threshold=c_bar,
-        clip_pg_rho_threshold=pg_rho_bar,
+        rho_bar=rho_bar,
+        c_bar=c_bar,
+        pg_rho_bar=pg_rho_bar,
         lambda_=lambda_,
     )
 
@@ -109,7 +116,7 @@ def impala_loss(
     entropy_loss = -entropy_cost * tf.reduce_sum(entropy)
     total_loss = policy_loss + baseline_loss + entropy_loss
 
-    rhos = tf.exp(targets.log_rhos)
+    rhos = tf.exp(log_rhos)
     clipped = tf.zeros_like(rhos) if rho_bar is None else tf.cast(rhos > rho_bar, tf.float32)
     metrics = {
         "total_loss": total_loss,
@@ -125,6 +132,6 @@ def impala_loss(
 
 
 def _entropy(logits: tf.Tensor) -> tf.Tensor:
-    """H of the softmax policy, nats [...], of logits [..., num_actions]."""
+    """Returns the entropy of the softmax policy in nats, [...], for logits [..., num_actions]."""
     log_pi = tf.nn.log_softmax(logits)
     return -tf.reduce_sum(tf.exp(log_pi) * log_pi, axis=-1)

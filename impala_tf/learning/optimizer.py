@@ -1,4 +1,4 @@
-"""RMSProp as in TensorFlow 1, gradient clipping by global norm, and a learning rate annealed by frames (Table G.1)."""
+"""RMSProp as in TensorFlow 1 with clipping by global norm, and a linearly annealed learning rate (Table G.1)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import tensorflow as tf
 
 
 class Optimizer(tf.Module):
-    """RMSProp with epsilon inside the square root and mean squares that start at one (the paper's, TensorFlow 1's).
+    """RMSProp with epsilon inside the square root and mean squares that start at one, as in TensorFlow 1 and the paper.
 
         mean_square <- decay mean_square + (1 - decay) g^2
         step        <- momentum step + learning_rate g / sqrt(mean_square + epsilon)
         variable    <- variable - step
 
-    Keras's and torch's RMSProp put epsilon outside the root and start at zero, which makes the first steps far larger.
-    TensorFlow 1's optimizer creates its slots during the first update; here they exist from the start, so that a
-    checkpoint can be restored, and an update can stand under `tf.cond` and `jit_compile`.
+    The RMSProp of Keras and PyTorch puts epsilon outside the root and starts at zero, which makes the first steps far
+    larger. TensorFlow 1's optimizer creates its slots during the first update; here they exist from the start, so that
+    checkpoints can be restored and updates can run under `tf.cond` and `jit_compile`.
     """
 
     def __init__(
@@ -27,13 +27,14 @@ class Optimizer(tf.Module):
         epsilon: float = 0.01,
         clip_norm: float | None = 40.0,
     ):
-        """
+        """Creates the slots of every variable.
+
         Args:
-          variables: what `apply` will update, in that order.
-          decay: of the mean square. The paper does not state it; 0.99 is that of the authors' scalable_agent.
+          variables: the variables that `apply` updates, in order.
+          decay: decay of the mean square. Not in the paper; 0.99 is the value in the authors' scalable_agent.
           momentum: 0 in the paper (Tables D.3, G.1).
           epsilon: 0.01 for Atari (Table G.1), swept from 1e-7 to 0.1 for DMLab (Table D.1).
-          clip_norm: gradients of a larger global norm are scaled down to it (40 in Table G.1); 0 or None: they are not.
+          clip_norm: global norm to which larger gradients are scaled down (40 in Table G.1); 0 or None does not clip.
         """
         super().__init__()
         self._hyperparameters = {"rho": decay, "momentum": momentum, "epsilon": epsilon}
@@ -45,24 +46,25 @@ class Optimizer(tf.Module):
         """Updates `variables` in place.
 
         Args:
-          gradients: of the loss, one for each variable.
-          variables: those of the constructor.
+          gradients: one for each variable.
+          variables: the constructor's variables.
           learning_rate: scalar, a number or a tensor; may differ from call to call.
 
         Returns:
           The global norm of the gradients before clipping, float32 scalar.
 
         Raises:
-          ValueError: a gradient is missing, or there are more or fewer of them or of variables than in the constructor.
+          ValueError: a gradient is None, or the number of gradients or variables differs from the constructor's.
         """
         if not len(gradients) == len(variables) == len(self._steps):
             raise ValueError(
-                f"There are {len(gradients)} gradients and {len(variables)} variables, slots for {len(self._steps)}."
+                f"There are {len(gradients)} gradients and {len(variables)} variables, but slots for "
+                f"{len(self._steps)} variables."
             )
         without = [v.name for v, gradient in zip(variables, gradients) if gradient is None]
         if without:
             raise ValueError(f"The loss does not depend on {', '.join(without)}.")
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # Repeated sparse rows add up.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # Sums repeated sparse rows.
         norm = tf.linalg.global_norm(gradients)
         if self._clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
@@ -80,12 +82,12 @@ class Optimizer(tf.Module):
 
 
 def linear_schedule(initial: float, frames, horizon: float) -> tf.Tensor:
-    """Learning rate falling linearly from `initial` at 0 to 0 at `horizon`, and 0 from there on (Table G.1).
+    """Returns the learning rate, annealed linearly from `initial` at frame 0 to 0 at `horizon` (Table G.1).
 
     Args:
-      initial: learning rate at the start.
-      frames: environment frames that the learner has consumed; scalar, a number or a tensor of any type.
-      horizon: environment frames of the whole run, more than 0.
+      initial: learning rate at frame 0.
+      frames: environment frames consumed so far; scalar, a number or a tensor of any numeric type.
+      horizon: environment frame at which the learning rate reaches 0, and stays there; greater than 0.
 
     Returns:
       float32 scalar.

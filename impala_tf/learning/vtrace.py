@@ -1,8 +1,8 @@
-"""V-trace: value targets and policy-gradient advantages from off-policy trajectories (IMPALA, section 4.1 and 4.2).
+"""V-trace: value targets and policy-gradient advantages from off-policy trajectories (IMPALA, sections 4.1 and 4.2).
 
-Everything is time-major: T is the length of the unroll, B the batch; `[T, B, ...]` may have any number of dimensions
-after T, none included. Index t of every argument belongs to one transition: in x_t the behaviour policy mu drew a_t,
-the environment answered with r_t, and the future is discounted by discount_t (0 where the episode ended there).
+Everything is time-major: T is the unroll length and B the batch size; `[T, B, ...]` stands for any number of dimensions
+after T, including none. Index t of every argument refers to one transition: in x_t the behavior policy mu drew a_t, the
+environment answered with r_t, and the future is discounted by discount_t (0 if the episode ended there).
 
     v_s = V(x_s) + sum_{t=s}^{T-1} (prod_{i=s}^{t-1} discount_i c_i) delta_t                          (equation 1)
     delta_t = rho_t (r_t + discount_t V(x_{t+1}) - V(x_t))
@@ -19,11 +19,11 @@ import tensorflow as tf
 
 
 class VTraceReturns(NamedTuple):
-    """Constants of the loss: no gradient flows through them.
+    """V-trace targets, which are constants of the loss: no gradient flows through them.
 
     Attributes:
       vs: float32 [T, B, ...], the value targets v_s.
-      pg_advantages: float32 [T, B, ...], what grad log pi(a_s | x_s) is multiplied by.
+      pg_advantages: float32 [T, B, ...], the advantages that weight grad log pi(a_s | x_s).
     """
 
     vs: Any
@@ -31,7 +31,12 @@ class VTraceReturns(NamedTuple):
 
 
 class VTraceFromLogitsReturns(NamedTuple):
-    """`VTraceReturns`, and log_rhos: float32 [T, B, ...], log w_t, unclipped and without gradient."""
+    """`VTraceReturns` and the log importance weights.
+
+    Attributes:
+      vs, pg_advantages: as in `VTraceReturns`.
+      log_rhos: float32 [T, B, ...], log w_t, unclipped and without gradient.
+    """
 
     vs: Any
     pg_advantages: Any
@@ -39,22 +44,42 @@ class VTraceFromLogitsReturns(NamedTuple):
 
 
 def log_probs_from_logits_and_actions(logits, actions) -> tf.Tensor:
-    """Log-probability of each action under the softmax policy.
+    """Returns the log-probability of each action under the softmax policy.
 
     Args:
-      logits: floating [..., num_actions], unnormalised log-probabilities.
+      logits: floating [..., num_actions], unnormalized log-probabilities.
       actions: integer [...].
 
     Returns:
-      float32 [...]; float32 under any precision policy, since ratios of probabilities do not survive bfloat16.
+      float32 [...] under any precision policy, because bfloat16 is too coarse for ratios of probabilities.
 
     Raises:
-      ValueError: the shapes do not fit each other.
+      ValueError: the shapes do not match.
     """
     logits = tf.cast(logits, tf.float32)
     actions = tf.convert_to_tensor(actions)
     _require_same_shape("actions", actions.shape, logits.shape[:-1])
     return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=actions, logits=logits)
+
+
+def log_importance_weights(behaviour_logits, target_logits, actions) -> tf.Tensor:
+    """Returns log w_t = log pi(a_t | x_t) - log mu(a_t | x_t) for softmax policies, without gradient.
+
+    Args:
+      behaviour_logits: floating [T, B, ..., num_actions], logits of the behavior policy mu.
+      target_logits: floating [T, B, ..., num_actions], logits of the learner's policy pi.
+      actions: integer [T, B, ...], drawn from mu.
+
+    Returns:
+      float32 [T, B, ...].
+
+    Raises:
+      ValueError: the shapes do not match.
+    """
+    return tf.stop_gradient(
+        log_probs_from_logits_and_actions(target_logits, actions)
+        - log_probs_from_logits_and_actions(behaviour_logits, actions)
+    )
 
 
 def from_logits(
@@ -70,20 +95,16 @@ def from_logits(
     clip_pg_rho_threshold: float | None = 1.0,
     lambda_: float = 1.0,
 ) -> VTraceFromLogitsReturns:
-    """V-trace for softmax policies.
+    """Computes V-trace for softmax policies.
 
     Args:
-      behaviour_logits: floating [T, B, ..., num_actions], of the policy mu that acted.
-      target_logits: floating [T, B, ..., num_actions], of the policy pi that learns.
-      actions: integer [T, B, ...], drawn from mu.
+      behaviour_logits, target_logits, actions: as in `log_importance_weights`.
+      discounts, rewards, values, bootstrap_value: as in `from_importance_weights`, and so are the thresholds.
 
-    The other arguments, and what is raised, are those of `from_importance_weights`.
+    Raises:
+      ValueError: the shapes do not match.
     """
-    # The ratio is a constant of the loss: its gradient is dropped here once, for the targets and for the metrics.
-    log_rhos = tf.stop_gradient(
-        log_probs_from_logits_and_actions(target_logits, actions)
-        - log_probs_from_logits_and_actions(behaviour_logits, actions)
-    )
+    log_rhos = log_importance_weights(behaviour_logits, target_logits, actions)
     returns = from_importance_weights(
         log_rhos,
         discounts,
@@ -109,23 +130,23 @@ def from_importance_weights(
     clip_pg_rho_threshold: float | None = 1.0,
     lambda_: float = 1.0,
 ) -> VTraceReturns:
-    """V-trace from log importance weights, by the backward recursion of remark 1.
+    """Computes V-trace from log importance weights, by the backward recursion of remark 1.
+
+    Everything is computed in float32, whatever the floating type of the arguments.
 
     Args:
       log_rhos: [T, B, ...], log w_t.
-      discounts: [T, B, ...], the discount after each transition; 0 where it ended the episode.
+      discounts: [T, B, ...], the discount after each transition; 0 if it ended the episode.
       rewards: [T, B, ...], r_t.
       values: [T, B, ...], V(x_t).
       bootstrap_value: [B, ...], V(x_T).
-      clip_rho_threshold: rho_bar, which decides the value function that is learnt; None does not clip.
-      clip_c_threshold: c_bar, which holds down the variance of the trace; None does not clip.
+      clip_rho_threshold: rho_bar, which determines the value function that is learned; None does not clip.
+      clip_c_threshold: c_bar, which limits the variance of the trace; None does not clip.
       clip_pg_rho_threshold: rho_bar of the advantages; None does not clip.
       lambda_: factor of c_t in [0, 1] (remark 2).
 
-    All are computed in float32, whatever floating type comes in.
-
     Raises:
-      ValueError: the arguments' shapes do not fit each other.
+      ValueError: the shapes do not match.
     """
     log_rhos, discounts, rewards, values, bootstrap_value = (
         tf.cast(x, tf.float32) for x in (log_rhos, discounts, rewards, values, bootstrap_value)
@@ -139,18 +160,18 @@ def from_importance_weights(
     next_values = tf.concat([values[1:], bootstrap_value[tf.newaxis]], axis=0)  # V(x_{t+1})
     deltas = rhos * (rewards + discounts * next_values - values)
 
-    # v_s - V(x_s) = delta_s + discount_s c_s (v_{s+1} - V(x_{s+1})), from 0 behind the end of the unroll.
+    # v_s - V(x_s) = delta_s + discount_s c_s (v_{s+1} - V(x_{s+1})), starting from 0 at the end of the unroll.
     vs_minus_values = _backward_recursion(deltas, discounts * cs)
     vs = values + vs_minus_values
 
-    # q_s = r_s + discount_s v_{s+1}, not v_s: its expectation is Q even while V is wrong (section 4.2).
+    # q_s = r_s + discount_s v_{s+1}: unlike v_s, its expectation is Q where V is exact (section 4.2).
     next_vs = tf.concat([vs[1:], bootstrap_value[tf.newaxis]], axis=0)
     pg_advantages = _clip(weights, clip_pg_rho_threshold) * (rewards + discounts * next_vs - values)
     return VTraceReturns(vs=tf.stop_gradient(vs), pg_advantages=tf.stop_gradient(pg_advantages))
 
 
 def _backward_recursion(addends: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """y_t = addends_t + factors_t y_{t+1} with y_T = 0; all [T, ...]."""
+    """Solves y_t = addends_t + factors_t y_{t+1} with y_T = 0; all [T, ...]."""
     return tf.scan(
         lambda later, now: now[0] + now[1] * later,
         (addends, factors),
@@ -172,6 +193,6 @@ def _check_shapes(log_rhos, discounts, rewards, values, bootstrap_value) -> None
 
 
 def _require_same_shape(name: str, shape: tf.TensorShape, expected: tf.TensorShape) -> None:
-    # Compared explicitly because broadcasting would accept, and silently mix up, many wrong shapes.
+    # Broadcasting would silently accept many wrong shapes.
     if not shape.is_compatible_with(expected):
         raise ValueError(f"{name} must have shape {expected}; it has {shape}.")

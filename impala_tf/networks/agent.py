@@ -34,7 +34,7 @@ class Agent(tf.Module):
     Every variable exists once the constructor returns, its value determined by the seed, and `trainable_variables` has
     the same order in every process: learner and actors can exchange plain lists of arrays.
 
-    `unroll` is `features` (the convolutions, frame by frame), `remember` (instruction and memory) and `heads`, one
+    `unroll` is `features` (the convolutions, frame by frame), `unroll_core` (instruction and memory) and `heads`, one
     after the other, so that a learner can compile them in different ways.
     """
 
@@ -100,7 +100,7 @@ class Agent(tf.Module):
         image = tf.convert_to_tensor(observation["image"] if self._reads else observation)
         return _fold(self.torso, image)
 
-    def remember(self, features, inputs: AgentInput, core_state) -> tuple[tf.Tensor, Any]:
+    def unroll_core(self, features, inputs: AgentInput, core_state) -> tuple[tf.Tensor, Any]:
         """The core over `features`, float32 [T, B, F], joined by what the instruction says, where there is one.
 
         Of `inputs.observation` only the instruction is looked at.
@@ -119,7 +119,7 @@ class Agent(tf.Module):
 
     def unroll(self, inputs: AgentInput, core_state) -> tuple[AgentOutput, Any]:
         """The agent's answers to inputs [T, B, ...], time-major, and the core state behind the last of them."""
-        outputs, core_state = self.remember(self.features(inputs.observation), inputs, core_state)
+        outputs, core_state = self.unroll_core(self.features(inputs.observation), inputs, core_state)
         return self.heads(outputs), core_state
 
     def step(self, inputs: AgentInput, core_state) -> tuple[AgentOutput, Any]:

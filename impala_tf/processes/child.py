@@ -1,133 +1,257 @@
-"""Processes that host environments, and end.
+"""A function at work in a child process that never outlives its parent.
 
-None is left over: each leads a process group of its own, so that engines that are programs of their own end with it,
-and the kernel kills the group when the process that started it has ended, in whichever way (on Linux).
+Each child leads a session and process group of its own: the terminal's signals do not reach it, and programs that it
+starts are ended with it. When the parent ends, however it ends, the kernel signals the child (on Linux).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import logging
 import multiprocessing
+import multiprocessing.connection
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
+import pathlib
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from impala_tf.environments.base import EnvironmentFailed
-from impala_tf.errors import UserError, one_line
+from impala_tf.errors import UserError
+from impala_tf.processes import child_main
+from impala_tf.processes.line import Reader
+from impala_tf.processes.parent import ChildFailed, LogLine, Outcome, Ready, Spent
 
-# Not fork: neither TensorFlow nor some engines survive it.
-context = multiprocessing.get_context("spawn")
+__all__ = ["FORK_SERVER", "SPAWN", "Child", "ChildFailed", "end_all", "preload"]
 
+FORK_SERVER = multiprocessing.get_context("forkserver")
+"""Forks children from a server process that has imported what `preload` names. TensorFlow may be forked after it has
+been imported, but not after it has computed anything."""
+SPAWN = multiprocessing.get_context("spawn")
+"""Starts a new interpreter. Some engines (DeepMind Lab) do not survive a fork."""
+
+_LOGGER = logging.getLogger(__name__)
+_POLL_SECONDS = 0.1
 _TERMINATE_SECONDS = 1.0
-_KILL_SECONDS = 5.0
+_KILL_SECONDS = 5.0  # Not forever: a process inside a hung file system does not die.
 
 
-class Hosted:
-    """A function at work in a process of its own."""
+def preload(modules: Sequence[str]) -> None:
+    """Names the modules that the fork server imports, once for all children. Call it before the first child starts."""
+    FORK_SERVER.set_forkserver_preload(list(modules))
 
-    def __init__(self, work: Callable[..., Any], *args: Any):
-        """Starts it. `work`, a function of a module, `args` and what it returns are pickled."""
-        self._outcome, writer = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(writer, work, *args), daemon=True)
-        with without_interrupts():
-            self.process.start()
-        writer.close()
 
-    def answer(self, seconds: float) -> Any:
-        """What its work returns.
+class Child:
+    """A child process.
+
+    It is ended when this process ends, and when the `Child` is garbage-collected.
+
+    Attributes:
+      name: for messages, and what `top` shows (its first 15 bytes).
+      process: the `multiprocessing.Process`.
+      ready: whether the child had sent `Ready` by the last `poll`.
+      spent: the last `Spent` received by the last `poll`; None before the first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        *args: Any,
+        context: Any = SPAWN,
+        log: pathlib.Path | None = None,
+        forward: int = logging.WARNING,
+        orderly: bool = False,
+        on_line: Callable[[int, str], None] | None = None,
+    ):
+        """Starts the process. May be called from any thread.
+
+        Args:
+          name: of the process.
+          work: the function to run, importable by name, or a `functools.partial` of one. It is pickled, and so are
+            `args` and the result.
+          *args: arguments of `work`.
+          context: `FORK_SERVER` or `SPAWN`.
+          log: file to which its standard error and log lines are appended; None: its standard error is the parent's.
+          forward: level (as in `logging`) from which its log lines are also sent to the parent.
+          orderly: when the parent ends, the child gets SIGTERM and is left to finish; otherwise it and the programs
+            that it started get SIGKILL.
+          on_line: takes level and text of each line sent to the parent; by default it is logged with the child's name.
 
         Raises:
-          UserError: as its work does.
-          EnvironmentFailed: anything else ended it, or nothing came within `seconds`.
+          UserError: the process cannot be started.
         """
-        if not self._outcome.poll(seconds):
-            raise EnvironmentFailed(f"there was no answer within {seconds:g} s")
+        self.name, self.ready = name, False
+        self.spent: Spent | None = None
+        self._log = log
+        self._outcome: Outcome | None = None
+        self._on_line = on_line or (lambda level, text: _LOGGER.log(level, "%s: %s", name, text))
+        connection, its_line = context.Pipe(duplex=False)
+        # Nothing is ever written to this one: its hang-up tells the child that this process has ended.
+        its_lifeline, self._lifeline = context.Pipe(duplex=False)
+        self._line = Reader(connection)
+        arguments = (its_line, its_lifeline, name, log, forward, orderly, work, args)
+        # multiprocessing ends daemons when this process exits; `child_main` lifts what it forbids them.
+        self.process = context.Process(target=child_main.run, args=arguments, name=name, daemon=True)
         try:
-            answer, error = self._outcome.recv()
-        except EOFError:
-            error = EnvironmentFailed(f"its process {end_of(self.process)}")
-        if error is not None:
-            raise error
-        return answer
+            with _interrupts_blocked():
+                if context is FORK_SERVER:
+                    multiprocessing.forkserver.ensure_running()
+                self.process.start()
+                # Priority 1: runs before multiprocessing ends its daemons, which would spare the programs they started.
+                self._at_exit = multiprocessing.util.Finalize(self, _end, ([self.process],), exitpriority=1)
+        except BaseException as error:
+            self._line.close()
+            self._lifeline.close()
+            if isinstance(error, (OSError, EOFError)):
+                raise UserError(f"The {name} could not be started ({type(error).__name__}: {error}).") from None
+            raise
+        finally:
+            its_line.close()
+            its_lifeline.close()
+
+    @property
+    def status(self) -> int | None:
+        """Exit status; the negative number of the signal that ended the process; None while it runs."""
+        return self.process.exitcode
+
+    def poll(self) -> None:
+        """Handles the records that have arrived: passes log lines on, updates the attributes. Does not wait."""
+        if self._line.closed:
+            return
+        ended = self.status is not None  # Asked before reading: if it has ended, there is nothing left to arrive.
+        for record in self._line.read():
+            if isinstance(record, Ready):
+                self.ready = True
+            elif isinstance(record, LogLine):
+                self._on_line(record.level, record.text)
+            elif isinstance(record, Spent):
+                self.spent = record
+            else:
+                self._outcome = record
+        if ended:
+            self._line.close()
+
+    def answer(self, seconds: float) -> Any:
+        """Waits for the work's return value.
+
+        Raises:
+          UserError: as the work did.
+          ChildFailed: the work raised anything else, the process ended, or there was no answer within `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        self.poll()
+        while self._outcome is None and not self._line.closed:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ChildFailed(f"there was no answer within {seconds:g} s")
+            multiprocessing.connection.wait([self._line, self.process.sentinel], left)  # type: ignore[list-item]
+            self.poll()
+        if self._outcome is not None and self._outcome.error is None:
+            return self._outcome.answer
+        raise self._failure()
 
     @property
     def error(self) -> Exception | None:
-        """What ended work that is for ever, None while it runs: a `UserError` of it, or an `EnvironmentFailed`."""
-        if self.process.is_alive():
-            return None
-        try:
-            self.answer(0.0)
-        except (UserError, EnvironmentFailed) as error:
-            return error
-        return EnvironmentFailed(f"its process {end_of(self.process)}")
+        """Why work that should run until it is ended has ended: a `UserError` or `ChildFailed`; None while it runs."""
+        self.poll()
+        return self._failure() if self._outcome is not None or self._line.closed else None
 
-    def end(self) -> None:
-        """Ends it and what it has started."""
-        end([self.process], 0.0)
-        self._outcome.close()
+    def describe_error(self) -> str:
+        """The error as one line, with the log file that has the details."""
+        text = str(self.error or "it is still running")
+        return f"{text} (see {self._log})" if self._log else text
+
+    def ends_within(self, seconds: float) -> bool:
+        """Waits for the process to end and handles its records meanwhile; False if it still runs after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while self.status is None and (left := deadline - time.monotonic()) > 0:
+            self.poll()
+            self.process.join(min(_POLL_SECONDS, left))
+        self.poll()
+        return self.status is not None
+
+    def terminate(self) -> None:
+        """Asks the process to end (SIGTERM); does not wait."""
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """Kills the process and the programs that it started, and waits until it is gone, at most 5 s."""
+        if self._at_exit.still_active():
+            _signal_groups([self.process], signal.SIGKILL)
+            self.process.join(_KILL_SECONDS)
+        self._close()
+
+    def end(self, seconds: float = 0.0) -> None:
+        """Gives the process `seconds` to end by itself, then ends it and the programs that it started.
+
+        They get SIGTERM and, 1 s later, SIGKILL.
+        """
+        end_all([self], seconds)
+
+    def _close(self) -> None:
+        self.poll()
+        self._line.close()
+        self._lifeline.close()
+        self._at_exit.cancel()
+
+    def _failure(self) -> Exception:
+        if self._outcome is not None and self._outcome.error is not None:
+            return self._outcome.error
+        return ChildFailed(f"its process {_how_ended(self.process)}")
 
 
-def end(processes: Sequence[Any], seconds: float) -> None:
-    """Waits for the processes to end, then ends them, and their own children that are left."""
-    for sig, patience in ((None, seconds), (signal.SIGTERM, _TERMINATE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+def end_all(children: Sequence[Child], seconds: float = 0.0) -> None:
+    """Does `Child.end` for several children at once, which takes no longer than for one."""
+    deadline = time.monotonic() + seconds
+    for child in children:
+        child.ends_within(max(0.0, deadline - time.monotonic()))
+    # Each only once: the numbers of processes long gone may belong to others by now.
+    _end([child.process for child in children if child._at_exit.still_active()])
+    for child in children:
+        child._close()
+
+
+def _end(processes: Sequence[Any]) -> None:
+    for sig, patience in ((signal.SIGTERM, _TERMINATE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+        _signal_groups(processes, sig)
+        deadline = time.monotonic() + patience
         for process in processes:
-            if sig is not None:
-                with contextlib.suppress(OSError):
-                    os.killpg(process.pid, sig)
-                if process.is_alive():
-                    os.kill(process.pid, sig)  # It may not have come to lead a group yet.
-        end = time.monotonic() + patience
-        for process in processes:
-            process.join(max(0.0, end - time.monotonic()))
+            process.join(max(0.0, deadline - time.monotonic()))
 
 
-def end_of(process: Any) -> str:
-    """How it ended, for a message."""
+def _signal_groups(processes: Sequence[Any], sig: signal.Signals) -> None:
+    """Signals the processes and the programs that they started; those also where the process itself is gone."""
+    for process in processes:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, sig)
+        if process.is_alive():
+            with contextlib.suppress(OSError):
+                os.kill(process.pid, sig)  # It may not lead its group yet.
+
+
+def _how_ended(process: Any) -> str:
+    """How a process ended, for a message: "was ended by SIGSEGV"."""
     process.join(_TERMINATE_SECONDS)
     status = process.exitcode
     if status is None:
         return "closed its connection"
-    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+    if status >= 0:
+        return f"ended with exit status {status}"
+    names = {each.value: each.name for each in signal.Signals}
+    return f"was ended by {names.get(-status, f'signal {-status}')}"
 
 
 @contextlib.contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Processes that are started here do not see Ctrl-C, which is for this one to handle."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Blocks SIGINT in processes started meanwhile, the fork server among them: Ctrl-C is for the parent to handle."""
+    # Started by the first child, and its start unblocks SIGINT whatever the mask was.
+    multiprocessing.resource_tracker.ensure_running()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
-
-
-def end_with_parent() -> None:
-    """Lets the kernel kill this process and all that it starts when the parent has ended; Linux only.
-
-    By the hang-up of a pipe whose other end only the parent has. Unlike a thread that watches it, that needs no
-    interpreter, which an environment may hold for ever; unlike PR_SET_PDEATHSIG, it reaches engines that environments
-    start as programs of their own.
-    """
-    os.setpgid(0, 0)
-    parent = multiprocessing.parent_process()
-    if parent is None or not hasattr(fcntl, "F_SETOWN") or sys.platform != "linux":
-        return
-    f_setsig = 10
-    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpid())
-    fcntl.fcntl(parent.sentinel, f_setsig, signal.SIGKILL)
-    flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
-    fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
-
-
-def _work(writer: Any, work: Callable[..., Any], *args: Any) -> None:
-    end_with_parent()
-    answer, failure = None, None
-    try:
-        answer = work(*args)
-    except Exception as error:
-        failure = error if isinstance(error, UserError) else EnvironmentFailed(one_line(error))
-    with contextlib.suppress(BrokenPipeError):  # The parent is gone.
-        writer.send((answer, failure))

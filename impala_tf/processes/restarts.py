@@ -1,43 +1,58 @@
-"""When to start again what has failed: soon at first, then less and less often."""
+"""Restarts something that keeps failing: soon at first, then less and less often."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-_SHORTEST_SECONDS = 0.5
-_LONGEST_SECONDS = 30.0
+_FIRST_WAIT = 0.5  # Seconds.
+_LONGEST_WAIT = 30.0
 _HEALTHY_SECONDS = 60.0
 
+T = TypeVar("T")
 
-class Backoff:
-    """Schedules restarts 0.5, 1, 2, ... 30 s after a failure; 0.5 s again after a minute without one."""
 
-    def __init__(self) -> None:
-        """Counts from now, the first start."""
-        self._wait, self._restart_at = _SHORTEST_SECONDS, 0.0
-        self._last = time.monotonic()  # Start, or attempt at one.
+class Restarted(Generic[T]):
+    """A process or an environment over all of its lives.
+
+    After a failure, the next start is due in 0.5, 1, 2, ... 30 s; in 0.5 s again after a minute without a failure.
+
+    Attributes:
+      current: what `start` returned last; None before the first start, and from a failure to the next start.
+      restarts: failures so far.
+    """
+
+    def __init__(self, start: Callable[[int], T]):
+        """Starts nothing yet.
+
+        Args:
+          start: starts it and returns it; takes `restarts`.
+        """
+        self._start = start
+        self.current: T | None = None
         self.restarts = 0
+        self._wait, self._due = _FIRST_WAIT, 0.0
+        self._last = time.monotonic()  # The last start or failure.
+
+    def start(self) -> T:
+        """Starts it. If that raises, it is still due; call `failed` to put off the next attempt."""
+        self.current = self._start(self.restarts)
+        self._last = time.monotonic()
+        return self.current
 
     def failed(self) -> float:
-        """Takes note of a failure and schedules the next start; returns the seconds until then."""
-        if time.monotonic() - self._last > _HEALTHY_SECONDS:
-            self._wait = _SHORTEST_SECONDS
-        self._last = time.monotonic()
-        wait, self._wait = self._wait, min(2 * self._wait, _LONGEST_SECONDS)
-        self._restart_at = time.monotonic() + wait
+        """Records a failure and drops `current`, without closing it; returns the seconds until the next start."""
+        self.current = None
+        now = time.monotonic()
+        if now - self._last > _HEALTHY_SECONDS:
+            self._wait = _FIRST_WAIT
+        wait, self._wait = self._wait, min(2 * self._wait, _LONGEST_WAIT)
+        self._last, self._due = now, now + wait
         self.restarts += 1
         return wait
 
     @property
-    def waiting(self) -> bool:
-        """Whether it has failed and not been started since."""
-        return bool(self._restart_at)
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the scheduled start; 0 where it is due or none is scheduled."""
-        return max(0.0, self._restart_at - time.monotonic()) if self._restart_at else 0.0
-
-    def started(self) -> None:
-        """Takes note of the start."""
-        self._last, self._restart_at = time.monotonic(), 0.0
+    def due(self) -> bool:
+        """Whether it is down and the time to start it has come."""
+        return self.current is None and time.monotonic() >= self._due

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an event that loops look at."""
+"""Turns Ctrl-C and SIGTERM into an event that loops check."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import threading
 
 
 def stop_on_signal(second: signal.Handlers = signal.SIG_DFL) -> tuple[threading.Event, list[int]]:
-    """An event that Ctrl-C and SIGTERM set, and the signals that came. A second one ends the process at once.
+    """Installs handlers for SIGINT and SIGTERM; main thread only.
 
     Args:
-      second: SIG_IGN to take no notice of a second one.
+      second: what a second signal of the same kind does: SIG_DFL ends the process, SIG_IGN ignores it.
+
+    Returns:
+      An event that either signal sets, and the list of the signals received so far.
     """
     stop, received = threading.Event(), []
 

@@ -1,12 +1,13 @@
-"""Checkpoints of a learner: parameters, optimiser slots, learner step, frames and what else continues a run.
+"""Checkpoints of a learner: parameters, optimizer slots, learner step, frames, and a small dict of further state.
 
-The position in the learning rate's schedule is the frame count. Randomness needs no state of its own: the actors' seeds
-are derived from the run's seed, the actor's number and the learner step at which the actor started.
+The frame count is also the position in the learning rate's schedule. Random number generators need no saved state: an
+actor's seed is derived from the run's seed, the actor's number and the learner step at which the actor started.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -16,21 +17,26 @@ from typing import Any
 import tensorflow as tf
 
 from impala_tf.errors import UserError
-from impala_tf.records.logdir import saved, write_json
+from impala_tf.files import write_json
+from impala_tf.records.logdir import saved
+
+_logger = logging.getLogger(__name__)
 
 
 class Checkpointer:
-    """Saves and restores a `tf.Module`'s or trackable's variables together with a small dict.
+    """Saves and restores trackables, such as a `tf.Module`, together with a small dict.
 
-    A checkpoint is a folder `checkpoints/<frames>`. It is written under another name and renamed when it is complete
-    and on disk, so that a folder with a number for a name is a whole checkpoint.
+    A checkpoint is a folder named by its frame count. It is written under a temporary name and renamed once it is
+    complete and on disk, so every folder whose name is a number holds a complete checkpoint.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int, **trackables: Any):
-        """Args:
-        folder: of the checkpoints; made if it is missing.
-        keep: how many checkpoints to keep; older ones are removed.
-        **trackables: what is saved, by name.
+        """Creates the folder if it is missing.
+
+        Args:
+          folder: folder of the checkpoints.
+          keep: number of checkpoints to keep; older ones are removed.
+          **trackables: the objects to save, by name.
         """
         self._folder, self._keep = folder, keep
         self._checkpoint = tf.train.Checkpoint(**trackables)
@@ -40,11 +46,11 @@ class Checkpointer:
         """Writes a checkpoint.
 
         Args:
-          frames: environment frames so far; the checkpoint's name.
-          state: JSON-able dict that `restore` gives back.
+          frames: environment frames so far, which name the checkpoint.
+          state: dict that can be written as JSON; `restore` returns it.
 
         Raises:
-          OSError, tf.errors.OpError: it could not be written; earlier checkpoints are untouched.
+          OSError, tf.errors.OpError: the checkpoint could not be written; earlier ones are untouched.
         """
         partial = self._folder / f".partial-{frames:012d}"
         shutil.rmtree(partial, ignore_errors=True)
@@ -64,23 +70,22 @@ class Checkpointer:
         for old in saved(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def restore(self, say: Callable[[str], None]) -> dict[str, Any] | None:
-        """Restores the newest checkpoint that can be read; newer ones are then out of the way, as damaged-<frames>.
+    def restore(self) -> dict[str, Any] | None:
+        """Restores the newest readable checkpoint and renames newer, damaged ones to damaged-<frames>.
 
-        Args:
-          say: told of every checkpoint that is damaged and passed over.
+        Logs a warning for every damaged checkpoint.
 
         Returns:
-          The state that was saved with it, or None if there is no checkpoint.
+          The state saved with the checkpoint, or None if there is no checkpoint.
 
         Raises:
-          UserError: there are checkpoints and none can be read.
+          UserError: there are checkpoints, but none can be read.
         """
 
         def read(path: pathlib.Path) -> None:
             self._checkpoint.read(str(path / "variables")).assert_consumed()
 
-        path, state = read_newest(self._folder, read, say)
+        path, state = read_newest(self._folder, read)
         if path is not None:
             for damaged in saved(self._folder):
                 if damaged == path:
@@ -90,31 +95,32 @@ class Checkpointer:
 
 
 def read_newest(
-    folder: pathlib.Path, read: Callable[[pathlib.Path], None], say: Callable[[str], None]
+    folder: pathlib.Path, read: Callable[[pathlib.Path], None]
 ) -> tuple[pathlib.Path | None, dict[str, Any] | None]:
-    """Reads the newest checkpoint that can be read.
+    """Reads the newest readable checkpoint, and logs a warning for every damaged one that it skips.
 
     Args:
-      folder: of the checkpoints.
-      read: reads the variables of one, and raises whatever it likes where that cannot be done.
-      say: told of every checkpoint that is damaged and passed over.
+      folder: folder of the checkpoints.
+      read: reads the variables of a checkpoint; any exception it raises means that the checkpoint is damaged.
 
     Returns:
-      The checkpoint and the state that was saved with it; None and None if there is no checkpoint.
+      The checkpoint's path and the state saved with it; (None, None) if there is no checkpoint.
 
     Raises:
-      UserError: there are checkpoints and none can be read.
+      UserError: there are checkpoints, but none can be read.
     """
     paths = saved(folder)
     for path in paths:
         try:
             state = json.loads((path / "state.json").read_text())
             read(path)
-        except Exception as error:  # Damage has many faces: TensorFlow raises at least six types for it.
+        except Exception as error:  # TensorFlow raises many types for damage.
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            say(f"checkpoint {path} is damaged ({reason}); trying the one before")
+            _logger.warning("checkpoint %s is damaged (%s); trying the one before it", path, reason)
             continue
         return path, state
     if paths:
-        raise UserError(f"None of the {len(paths)} checkpoints in {folder} can be read. Move it away to start afresh.")
+        raise UserError(
+            f"None of the {len(paths)} checkpoints in {folder} can be read. Move the folder away to start from scratch."
+        )
     return None, None

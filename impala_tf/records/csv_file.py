@@ -1,4 +1,4 @@
-"""A CSV file that grows with a run and that a resumed run goes on with."""
+"""CSV files that grow with a run; a resumed run appends to them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class CSVFile:
-    """Rows with a column `frames`, in order of time. What is written is in the file when the call returns."""
+    """Appends rows, which have a column `frames`, to a CSV file; every write is flushed before it returns."""
 
     def __init__(self, path: pathlib.Path, keep_up_to: int):
-        """Opens the file; rows past the frame count `keep_up_to` describe training that was lost, and are dropped."""
+        """Opens the file and drops rows past the frame count `keep_up_to`: they describe training that was lost."""
         self._fields: list[str] | None = None
         if path.exists():
             with open(path, newline="") as file:
@@ -28,7 +28,7 @@ class CSVFile:
         self._file = open(path, "a", newline="")  # noqa: SIM115 - open until close()
 
     def write(self, *rows: dict[str, Any]) -> None:
-        """Appends rows; the first one ever names the columns."""
+        """Appends rows; the keys of the file's first row become its columns."""
         for row in rows:
             if self._fields is None:
                 self._fields = list(row)
@@ -42,8 +42,8 @@ class CSVFile:
 
 
 def read(path: pathlib.Path) -> Any:
-    """The file's rows as a pandas.DataFrame; None where there is no file yet, or no row in it."""
-    import pandas as pd  # Takes a second; only needed at the end of a run.
+    """Returns the file's rows as a pandas.DataFrame, or None if the file is missing or has no rows."""
+    import pandas as pd  # Takes a second to import; only needed at the end of a run.
 
     if not path.exists() or not path.stat().st_size:
         return None

@@ -1,4 +1,4 @@
-"""The page that a run leaves about what it has trained: how, with what result, and what can be done with it."""
+"""The model card of a run: what was trained, how, with what results, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from typing import Any
 
 import impala_tf
 from impala_tf import config as config_lib
-from impala_tf import suites
-from impala_tf.suites import tasks
+from impala_tf import suites, topology
+from impala_tf.files import replacing
 from impala_tf.records import csv_file
-from impala_tf import topology as layout
-from impala_tf.records.logdir import LogDir, replacing, saved
+from impala_tf.records.logdir import LogDir, saved
+from impala_tf.suites import tasks
 
-# They say where a process ran, not what was trained; --logdir is named by itself.
+# Settings of a single process, which do not affect training. --logdir is appended separately.
 _OF_ONE_PROCESS = ("logdir", "role", "address", "port", "actor_id")
 _WINDOW = 100
 _NONE = "none"
 
 
 def write(logdir: LogDir) -> bool:
-    """Writes the card from the run's settings, CSV files and newest checkpoint; imports no TensorFlow.
+    """Writes the card from the run's settings, CSV files and newest checkpoint, without importing TensorFlow.
 
     Args:
-      logdir: of the run; the page becomes its `model_card`.
+      logdir: folder of the run; the card is written to `logdir.model_card`.
 
     Returns:
-      False, and nothing is written, if nothing had been logged yet.
+      False if nothing has been logged yet; nothing is written then.
 
     Raises:
-      OSError: it cannot be written; an earlier card is untouched.
+      OSError: the card cannot be written; an earlier card is untouched.
     """
     run = csv_file.read(logdir.progress)
     if run is None:
@@ -58,7 +58,7 @@ def write(logdir: LogDir) -> bool:
 
 def _heading(settings: dict[str, Any], logdir: LogDir) -> str:
     names = tasks.names(settings["env"])
-    what = f"the environment `{names[0]}`" if len(names) == 1 else f"{len(names)} tasks, which one network has learnt"
+    what = f"the environment `{names[0]}`" if len(names) == 1 else f"{len(names)} tasks, learned by one network"
     lines = [
         f"# {settings['env']}, IMPALA, seed {settings['seed']}",
         f"Policy and value function for {what}, trained with IMPALA (Espeholt et al., 2018) by impala_tf.",
@@ -71,32 +71,39 @@ def _heading(settings: dict[str, Any], logdir: LogDir) -> str:
 def _results(settings: dict[str, Any], logdir: LogDir, run: Any) -> str:
     names, last = tasks.names(settings["env"]), run.iloc[-1]
     state = _state(logdir.checkpoints)
-    of_all: list[tuple[Any, ...]] = [("environment frames", f"{int(last['frames']):,}")]
+    overall: list[tuple[Any, ...]] = [("environment frames", f"{int(last['frames']):,}")]
     if "learner_step" in state:
-        of_all.append(("learner steps", f"{state['learner_step']:,}"))
-    of_all.append(("episodes", f"{int(last['episodes']):,}"))
+        overall.append(("learner steps", f"{state['learner_step']:,}"))
+    overall.append(("episodes", f"{int(last['episodes']):,}"))
     if len(names) == 1:
         mean, best, score = _returns(names[0], run)
         window = min(_WINDOW, int(last["episodes"]))
-        of_all += [(f"mean return of the last {window} episodes", mean), ("its best in the run", best)]
+        overall += [(f"mean return of the last {window} episodes", mean), ("best mean return in the run", best)]
         if score != _NONE:
-            of_all.append(("human normalised", score))
+            overall.append(("human-normalized score", score))
     for what in ("median", "mean", "mean_capped"):
         if not math.isnan(score := last.get(f"human_normalised_{what}", math.nan)):
-            of_all.append((f"human normalised, {what.replace('_', ' ')} over the tasks", f"{score:.1%}"))
-    of_all.append(("wall-clock time", f"{last['seconds'] / 3600:.2f} hours"))
-    of_all.append(("mean speed", f"{last['frames'] / max(last['seconds'], 1e-9):,.0f} frames/s"))
-    parts = ["## Results", _table(("", ""), of_all)]
+            overall.append((f"human-normalized score, {what.replace('_', ' ')} over the tasks", f"{score:.1%}"))
+    overall.append(("wall-clock time", f"{last['seconds'] / 3600:.2f} hours"))
+    overall.append(("mean speed", f"{last['frames'] / max(last['seconds'], 1e-9):,.0f} frames/s"))
+    parts = ["## Results", _table(("", ""), overall)]
 
     by_task = csv_file.read(logdir.tasks)
     if by_task is not None:
         rows = []
         for name in names:
-            its = by_task[by_task["task"] == name]
-            if len(its):
-                counts = (f"{int(its[column].iloc[-1]):,}" for column in ("task_frames", "episodes"))
-                rows.append((name, *counts, *_returns(name, its)))
-        header = ("task", "frames", "episodes", f"mean return, last {_WINDOW}", "its best", "human normalised")
+            task_rows = by_task[by_task["task"] == name]
+            if len(task_rows):
+                counts = (f"{int(task_rows[column].iloc[-1]):,}" for column in ("task_frames", "episodes"))
+                rows.append((name, *counts, *_returns(name, task_rows)))
+        header = (
+            "task",
+            "frames",
+            "episodes",
+            f"mean return, last {_WINDOW}",
+            "best mean return",
+            "human-normalized score",
+        )
         parts.append(_table(header, rows))
 
     evaluations = csv_file.read(logdir.evaluations)
@@ -114,18 +121,25 @@ def _results(settings: dict[str, Any], logdir: LogDir, run: Any) -> str:
             )
             for _, row in newest.iterrows()
         ]
-        header = ("task", "episodes", "mean return", "95% confidence interval", "median return", "human normalised")
-        parts += [f"The newest evaluation, of the policy at {frames:,} frames:", _table(header, rows)]
+        header = (
+            "task",
+            "episodes",
+            "mean return",
+            "95% confidence interval",
+            "median return",
+            "human-normalized score",
+        )
+        parts += [f"The newest evaluation is of the policy at {frames:,} frames:", _table(header, rows)]
     return "\n\n".join(parts)
 
 
 def _returns(name: str, rows: Any) -> tuple[str, str, str]:
-    """A task's last mean return, its best one, and the human normalised score of the last."""
+    """Returns a task's last mean return, its best one and the human-normalized score of the last one, as text."""
     rows = rows[rows["mean_return_100"].notna()]
     if not len(rows):
         return (_NONE,) * 3
     last = float(rows["mean_return_100"].iloc[-1])
-    full = rows[rows["episodes"] >= _WINDOW]  # The mean of a few early games is mostly luck.
+    full = rows[rows["episodes"] >= _WINDOW]  # A mean over a few early games is mostly noise.
     best = (full if len(full) else rows).sort_values("mean_return_100", kind="stable").iloc[-1]
     score = suites.human_normalised(name, last)
     best_text = f"{_number(best['mean_return_100'])} at {int(best['frames']):,} frames"
@@ -138,27 +152,27 @@ def _training(settings: dict[str, Any], logdir: LogDir) -> str:
     rows = [("torso", torso), ("core", settings["core"]), ("precision of the torso", settings["precision"])]
     if "parameters" in state:
         rows.append(("parameters", f"{state['parameters']:,}"))
-    rows += [("seed", settings["seed"]), ("machine that this was written on", _machine()), ("versions", _versions())]
-    said = "The settings that are not the defaults (`config.json` has all):"
-    return "\n\n".join(["## Training", _table(("", ""), rows), said, _shell(_command(settings, logdir))])
+    rows += [("seed", settings["seed"]), ("machine that wrote this card", _machine()), ("versions", _versions())]
+    intro = "Settings that differ from the defaults (`config.json` has all of them):"
+    return "\n\n".join(["## Training", _table(("", ""), rows), intro, _shell(_command(settings, logdir))])
 
 
 def _meaning(settings: dict[str, Any]) -> str:
     names = tasks.names(settings["env"])
     lines = [
         "*Frames* are environment frames: agent steps times the action repeat.",
-        "*Returns* are undiscounted sums of unclipped rewards over full games, however training cuts them into "
-        "episodes.",
-        "The returns of training are those of the policy as it learns: its actions are sampled, and its parameters "
-        "are some learner steps older than the newest. The best one is the highest of many noisy means.",
-        "*Wall-clock time* is that of the learner over all starts of the run, from the moment that its logs are open.",
+        "*Returns* are undiscounted sums of unclipped rewards over full games, even if training splits games into "
+        "several episodes.",
+        "Training returns are those of the policy while it learns: its actions are sampled, and its parameters lag the "
+        "newest ones by some learner steps. The best mean return is the highest of many noisy means.",
+        "*Wall-clock time* is the learner's, summed over all starts of the run and measured from opening its logs.",
     ]
     if len(names) > 1:
-        lines.append("The curve of each task is drawn against the frames of all tasks together.")
+        lines.append("The learning curve of each task is drawn against the frames of all tasks together.")
     for suite in suites.SUITES:
-        if set(names) & {*suites.tasks(suite), *suites.tasks(suite, test=True)}:
+        if set(names) & {*suites.env_ids(suite), *suites.env_ids(suite, test=True)}:
             lines.append(
-                "*Human normalised*: 0% is a random player's score and 100% a human's, by the reference scores "
+                "*Human-normalized scores* are 0% for a random player and 100% for a human, with the reference scores "
                 f"{suites.references(suite)[0]!r} of `impala_tf/suites/{suite}.json`."
             )
     return "## What the numbers mean\n\n" + _list(lines)
@@ -166,18 +180,18 @@ def _meaning(settings: dict[str, Any]) -> str:
 
 def _limits(settings: dict[str, Any], run: Any) -> str:
     last = run.iloc[-1]
-    lines = ["This is one run with one seed; another seed may learn faster, slower, or something else."]
+    lines = ["This is a single run with a single seed; other seeds may give different results."]
     if last["frames"] < settings["total_frames"]:
         lines.append(
             f"It ended at {last['frames'] / settings['total_frames']:.0%} of its {settings['total_frames']:,} frames, "
             f"with the learning rate at {last['learning_rate']:.2g} of {settings['learning_rate']:.2g}."
         )
     lines.append(
-        "The policy was trained and measured in the simulation that `--env` names, with the settings above. What it "
-        "does elsewhere, or with other settings of the same environment, has not been measured."
+        "The policy was trained and measured only in the simulation named by `--env`, with the settings above. Its "
+        "behavior elsewhere, or with other settings of the same environment, has not been measured."
     )
     if len(tasks.names(settings["env"])) > 1:
-        lines.append("The network is not told which task it plays, and knows none but these.")
+        lines.append("The network is not told which task it plays, and it was trained on these tasks only.")
     return "## Limits\n\n" + _list(lines)
 
 
@@ -197,12 +211,12 @@ def _next(settings: dict[str, Any], logdir: LogDir, run: Any) -> str:
             f"--output={output}",
         ],
     )
-    what = "Train on, from the newest checkpoint; export the policy as a SavedModel; evaluate that:"
-    return f"## To go on\n\n{what}\n\n{_shell(*commands)}"
+    what = "Resume training from the newest checkpoint, export the policy as a SavedModel, and evaluate it:"
+    return f"## Next steps\n\n{what}\n\n{_shell(*commands)}"
 
 
 def _command(settings: dict[str, Any], logdir: LogDir) -> list[str]:
-    """impala-train with all settings that are not the defaults."""
+    """Returns an impala-train command with all settings that differ from the defaults."""
     flags = [f"--env={settings['env']}"]
     for _, setting in config_lib.settings():
         name, value = setting.name, settings[setting.name]
@@ -213,19 +227,19 @@ def _command(settings: dict[str, Any], logdir: LogDir) -> list[str]:
 
 
 def _state(checkpoints: pathlib.Path) -> dict[str, Any]:
-    """What the newest checkpoint keeps besides its variables."""
+    """Returns the state saved with the newest checkpoint; {} if there is none."""
     newest = saved(checkpoints)[:1]
     return json.loads((newest[0] / "state.json").read_text()) if newest else {}
 
 
 def _machine() -> str:
-    """Processor, cores that may be used, and memory."""
+    """Describes the processor, the usable cores and the memory of this machine."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = named[0] if named else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{processor}, {layout.cores()} cores, {memory:.0f} GiB"
+    return f"{processor}, {topology.cores()} cores, {memory:.0f} GiB"
 
 
 def _versions() -> str:

@@ -1,10 +1,11 @@
-"""What a run reports: the console's progress line, TensorBoard's scalars and progress.csv."""
+"""The progress of a run: a log line, TensorBoard scalars and a row of progress.csv at every interval."""
 
 from __future__ import annotations
 
 import collections
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,19 @@ from impala_tf import suites
 from impala_tf.records.csv_file import CSVFile
 from impala_tf.records.logdir import LogDir
 from impala_tf.records.task_log import TaskLog, summary
-from impala_tf.structures import Trajectory
+from impala_tf.structures import Batch
+
+_logger = logging.getLogger(__name__)
 
 _WINDOW_SECONDS = 10
 
 
 class Progress:
-    """Collects what the learner sees and reports it at intervals.
+    """Collects statistics of the learner's updates and reports them at intervals.
 
-    Frames are environment frames; lengths are agent steps; policy lag is counted in learner steps, from the parameters
-    that acted to the parameters that are about to be updated.
+    Frames are environment frames and lengths are agent steps. Policy lag is the number of learner steps between the
+    parameters that acted and the parameters being updated. Episodes, returns, lengths and policy lag are those of fresh
+    unrolls; replayed ones have been counted before.
     """
 
     def __init__(
@@ -33,20 +37,18 @@ class Progress:
         frames_per_step: int,
         total_frames: int,
         state: dict[str, Any] | None,
-        say: Callable[[str], None],
     ):
-        """Opens the logs; a resumed run goes on in the same files.
+        """Opens the log files; a resumed run appends to them.
 
         Args:
-          logdir: where they are.
-          tasks: environment ids.
+          logdir: folder of the run.
+          tasks: environment ids of the run's tasks; a task's index is its id in the trajectories.
           frames_per_step: environment frames per agent step.
-          total_frames: of the run, for the time left.
-          state: what `state` returned for the checkpoint that the run resumes from; None for a new run.
-          say: prints a line on the console.
+          total_frames: environment frames of the whole run, for the time left.
+          state: the result of `state` saved with the checkpoint that the run resumes from; None for a new run.
         """
         state = state or {"seconds": 0.0, "frames": 0, "episodes": 0, "returns": [], "lengths": []}
-        self._say, self._total_frames = say, total_frames
+        self._total_frames = total_frames
         self._seconds_before, self._frames_before = state["seconds"], state["frames"]
         self._frames, self._episodes = state["frames"], state["episodes"]
         self._returns = collections.deque(state["returns"], maxlen=100)
@@ -67,11 +69,11 @@ class Progress:
 
     @property
     def mean_return(self) -> float:
-        """Mean undiscounted return of the last 100 full episodes; NaN before the first."""
+        """Mean undiscounted return of the last 100 full episodes; NaN before the first one ends."""
         return float(np.mean(self._returns)) if self._returns else float("nan")
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, so that a resumed run goes on counting where this one was."""
+        """Returns the counts to save with a checkpoint, from which a resumed run continues."""
         return {
             "seconds": self._seconds_before + time.monotonic() - self._start,
             "frames": self._frames,
@@ -81,26 +83,26 @@ class Progress:
             **({"tasks": self._task_log.state()} if self._task_log else {}),
         }
 
-    def add(
-        self, batch: Trajectory, learner_step: int, frames: int, metrics: dict[str, tf.Tensor], waited: float
-    ) -> None:
-        """Takes note of one learner step.
+    def add(self, batch: Batch, learner_step: int, frames: int, metrics: dict[str, tf.Tensor], waited: float) -> None:
+        """Records one learner step.
 
         Args:
-          batch: time-major; entry 0 of each unroll was seen as the last entry of the one before, so it does not count.
-          learner_step: before the update.
-          frames: after the update.
-          metrics: of the update.
+          batch: the batch of the update. Entry 0 of an unroll repeats the last entry of the unroll before it, so it is
+            not counted.
+          learner_step: learner step before the update.
+          frames: environment frames after the update.
+          metrics: metrics of the update.
           waited: seconds that the learner waited for the batch.
         """
-        lengths = batch.episode_length[1:].numpy()
+        unrolls, fresh = batch.unrolls, batch.fresh.numpy()
+        lengths = unrolls.episode_length[1:].numpy()[:, fresh]
         ended = lengths > 0
         self._episodes += int(ended.sum())
-        self._returns.extend(float(r) for r in batch.episode_return[1:].numpy()[ended])
+        self._returns.extend(float(r) for r in unrolls.episode_return[1:].numpy()[:, fresh][ended])
         self._lengths.extend(int(n) for n in lengths[ended])
         if self._task_log:
             self._task_log.add(batch)
-        self._lags.append(learner_step - batch.learner_step[1:].numpy())
+        self._lags.append(learner_step - unrolls.learner_step[1:].numpy()[:, fresh])
         self._metrics.append(metrics)
         self._frames = frames
         self._steps_here += 1
@@ -111,10 +113,13 @@ class Progress:
             self._window.popleft()
 
     def report(self, refused: int) -> None:
-        """Prints the progress line and writes one row and one TensorBoard point.
+        """Logs the progress line and writes a row of progress.csv and the TensorBoard scalars.
 
         Args:
-          refused: updates refused so far.
+          refused: number of updates refused so far.
+
+        Raises:
+          OSError, tf.errors.OpError: a file could not be written.
         """
         if not self._metrics:
             return
@@ -135,8 +140,9 @@ class Progress:
             "fps_10s": fps,
             "fps_run": (self._frames - self._frames_before) / max(seconds, 1e-9),
             "learner_steps_per_second": (self._steps_here - steps_then) / span,
-            "policy_lag_mean": float(lags.mean()),
-            "policy_lag_max": int(lags.max()),
+            # NaN if nothing was fresh since the last report.
+            "policy_lag_mean": float(lags.mean()) if lags.size else float("nan"),
+            "policy_lag_max": int(lags.max()) if lags.size else float("nan"),
             "learner_waiting": self._waiting / max(now - self._interval_start, 1e-9),
             "refused_updates": refused,
             **self._scores(tasks),
@@ -146,7 +152,7 @@ class Progress:
         self._lags, self._metrics = [], []
         self._waiting, self._interval_start = 0.0, now
         left = (self._total_frames - self._frames) / max(row["fps_10s"], 1e-9)
-        self._say(
+        _logger.info(
             f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s "
             f"({row['fps_run']:,.0f} over the run)  return {row['mean_return_100']:.2f} "
             f"({len(self._returns)} episodes)  "
@@ -155,8 +161,8 @@ class Progress:
             + (f"  {refused} updates refused" if refused else "")
         )
         if self._task_log and (lines := self._task_log.lines(tasks)):
-            self._say(lines)
-        # Last, since a full disk makes it fail.
+            _logger.info(lines)
+        # Files last: a full disk makes writing fail.
         self._csv.write(row)
         if self._task_log:
             self._task_log.write(tasks, self._frames, self._tensorboard)
@@ -167,14 +173,14 @@ class Progress:
         self._tensorboard.flush()
 
     def _scores(self, tasks: list[dict[str, Any]]) -> dict[str, float]:
-        """Human-normalised scores, where the tasks have references."""
+        """Returns human-normalized scores, if the tasks have reference scores."""
         if self._task_log:
             return summary(tasks)
         own = suites.human_normalised(self._tasks[0], self.mean_return)
         return {} if own is None else {"human_normalised": own}
 
     def close(self) -> None:
-        """Closes the logs."""
+        """Closes the log files."""
         self._csv.close()
         if self._task_log:
             self._task_log.close()
@@ -193,7 +199,7 @@ _TENSORBOARD_GROUPS = {
 
 
 def _duration(seconds: float) -> str:
-    """Hours, minutes and seconds for people."""
+    """Formats a duration: "2h05m", or "3m07s" below an hour."""
     seconds = int(min(max(seconds, 0), 999 * 3600))
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds % 60:02d}s"

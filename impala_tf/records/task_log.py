@@ -1,4 +1,4 @@
-"""What a run of several tasks reports about each of them: tasks.csv, TensorBoard's scalars, lines on the console."""
+"""The progress of each task in a run of several tasks: tasks.csv, TensorBoard scalars and log lines."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import tensorflow as tf
 from impala_tf import suites
 from impala_tf.records.csv_file import CSVFile
 from impala_tf.records.logdir import LogDir
-from impala_tf.structures import Trajectory
+from impala_tf.structures import Batch
 
-# The console shows this many tasks with every progress line, and more of them only once in a while.
+# Up to this many tasks are shown with every progress line; more than that only at a longer interval.
 _FEW_TASKS = 8
 _MANY_TASKS_SECONDS = 60.0
 _CONSOLE_WIDTH = 118
 
 
 class TaskLog:
-    """Frames, episodes, returns and human-normalised scores by task.
+    """Tracks frames, episodes, returns and human-normalized scores by task, all of them over fresh unrolls.
 
     Frames are environment frames that the learner has consumed; returns are means over a task's last 100 full episodes,
-    undiscounted and unclipped. Scores are fractions: 0 a random policy, 1 the human of the paper's references.
+    undiscounted and unclipped. Scores are fractions: 0 for a random policy, 1 for a human.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class TaskLog:
         total_frames: int,
         state: dict[str, Any] | None,
     ):
-        """Opens the log.
+        """Opens tasks.csv; a resumed run appends to it.
 
         Args:
-          logdir: where it is.
-          names: the run's tasks; their place is the task id in the trajectories.
+          logdir: folder of the run.
+          names: environment ids of the run's tasks; a task's index is its id in the trajectories.
           frames_per_step: environment frames per agent step.
-          total_frames: consumed so far, to go on with the log from.
-          state: what `state` returned for the checkpoint that the run resumes from; None for a new run.
+          total_frames: environment frames consumed so far; later rows of tasks.csv are dropped.
+          state: the result of `state` saved with the checkpoint that the run resumes from; None for a new run.
         """
         empty = {"frames": 0, "episodes": 0, "returns": []}
         self._names, self._frames_per_step = names, frames_per_step
@@ -55,22 +55,25 @@ class TaskLog:
         self._said = -_MANY_TASKS_SECONDS
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Returns the counts to save with a checkpoint, by task."""
         return {name: {**task, "returns": list(task["returns"])} for name, task in zip(self._names, self._tasks)}
 
-    def add(self, batch: Trajectory) -> None:
-        """Takes note of a time-major batch; entry 0 of each unroll has been seen before."""
-        unroll_length = batch.episode_length.shape[0] - 1
-        for task in batch.task_id.numpy():
-            self._tasks[task]["frames"] += unroll_length * self._frames_per_step
+    def add(self, batch: Batch) -> None:
+        """Records a batch's fresh unrolls; entry 0 of an unroll has been counted with the unroll before it."""
+        fresh = batch.fresh.numpy()
+        task_ids = batch.unrolls.task_id.numpy()[fresh]
+        lengths = batch.unrolls.episode_length[1:].numpy()[:, fresh]
+        returns = batch.unrolls.episode_return[1:].numpy()[:, fresh]
+        for task in task_ids:
+            self._tasks[task]["frames"] += len(lengths) * self._frames_per_step
         # By unroll, then by time: the order in which one environment's episodes ended.
-        unrolls, steps = np.nonzero(batch.episode_length[1:].numpy().T > 0)
-        for task, value in zip(batch.task_id.numpy()[unrolls], batch.episode_return[1:].numpy()[steps, unrolls]):
+        unrolls, steps = np.nonzero(lengths.T > 0)
+        for task, value in zip(task_ids[unrolls], returns[steps, unrolls]):
             self._tasks[task]["episodes"] += 1
             self._tasks[task]["returns"].append(float(value))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per task, for `lines`, `write` and `summary`; "human_normalised" is None without references."""
+        """Returns a row per task, for `lines`, `write` and `summary`; "human_normalised" is None without references."""
         rows = []
         for name, task in zip(self._names, self._tasks):
             mean = float(np.mean(task["returns"])) if task["returns"] else float("nan")
@@ -86,7 +89,7 @@ class TaskLog:
         return rows
 
     def lines(self, rows: Sequence[dict[str, Any]]) -> str:
-        """The tasks for the console; empty where it is not time to show so many."""
+        """Formats the tasks' returns and scores for the log; "" if many tasks were shown only recently."""
         if len(self._names) > _FEW_TASKS and time.monotonic() - self._said < _MANY_TASKS_SECONDS:
             return ""
         self._said = time.monotonic()
@@ -100,7 +103,7 @@ class TaskLog:
         return text.replace("\u00a0", " ")
 
     def write(self, rows: Sequence[dict[str, Any]], frames: int, tensorboard: tf.summary.SummaryWriter) -> None:
-        """Writes a row and TensorBoard points per task at `frames` of the whole run."""
+        """Writes a row and TensorBoard scalars per task, at `frames` environment frames of the whole run."""
         self._csv.write(*({"frames": frames, **row} for row in rows))
         with tensorboard.as_default(step=frames):
             for row in rows:
@@ -109,12 +112,12 @@ class TaskLog:
                         tf.summary.scalar(f"task_{name}/{row['task']}", value)
 
     def close(self) -> None:
-        """Closes the log."""
+        """Closes tasks.csv."""
         self._csv.close()
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Human-normalised scores over the tasks that have references; NaN until each of them ended an episode."""
+    """Returns human-normalized scores over the tasks with references; NaN until each of them has ended an episode."""
     scores = [row["human_normalised"] for row in rows if row["human_normalised"] is not None]
     if not scores:
         return {}

@@ -1,9 +1,11 @@
-"""The way of trajectories and parameters through Reverb: the only modules that import it.
+"""The path of unrolls and parameters through Reverb: no other folder imports it.
 
-An actor's `UnrollWriter` inserts unrolls into the table `trajectories` of the `server` that lives in the learner's
-process; the learner's `dataset` samples them as time-major batches. The learner's `VariablePublisher` pushes
-parameters into the table `variables`; an actor's `VariableClient` pulls them. `connection` bounds every wait.
+`learner_end` and `actor_end` are the two ends, each made and stopped as one thing. The learner's end hosts the server,
+samples unrolls in time-major batches, and publishes parameters; an actor's end writes unrolls and pulls parameters.
+Every wait is bounded (`connection`).
 """
 
 TRAJECTORIES = "trajectories"
 VARIABLES = "variables"
+RUN = "run"
+"""Reverb's tables: unrolls, parameters, and what the learner tells actors about the run."""

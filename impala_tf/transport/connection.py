@@ -1,22 +1,28 @@
 """Deadlines for every wait on the learner's server.
 
 Reverb's clients retry for ever and say nothing. An actor therefore asks the server for its tables before it does
-anything else, and keeps asking from a thread of its own while it runs: when there is no answer for long enough, the
-process ends with a message, whatever native call its main thread waits in.
+anything else, and keeps asking from a thread while it runs. When there is no answer for long enough, the process ends
+with a message, whatever native call its main thread waits in.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import reverb
 from reverb import reverb_types
 
 from impala_tf.errors import UserError
+from impala_tf.transport import RUN
 
+_LOGGER = logging.getLogger(__name__)
 _PING_SECONDS = 5
+_REMIND_SECONDS = 10.0
 
 
 def _ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
@@ -27,29 +33,42 @@ def _ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
         return None
 
 
-def wait_for_server(address: str, timeout: float, say: Callable[[str], None]) -> dict[str, reverb_types.TableInfo]:
-    """Waits until a server answers at `address` ("host:port") and returns its tables.
+def wait_for_server(address: str, timeout: float) -> dict[str, reverb_types.TableInfo]:
+    """Waits until a learner's server answers at `address` ("host:port") and returns its tables.
 
     Args:
+      address: of the server.
       timeout: in seconds.
-      say: told what is being waited for, every few seconds.
 
     Raises:
-      UserError: if nothing answers in time.
+      UserError: nothing answers in time, or what answers is not a learner's server.
     """
     start = last_said = time.monotonic()
-    while (tables := _ask(address)) is None:
+    while (tables := _ask(address)) is None or not _is_told(address, tables):
         now = time.monotonic()
         if now - start > timeout:
             raise UserError(
                 f"No learner answered at {address} within {timeout:g} s. Is it running, is the address its --port, and "
                 "can this machine reach it?"
             )
-        if now - last_said > 10:
-            say(f"waiting for the learner at {address}")
+        if now - last_said > _REMIND_SECONDS:
+            _LOGGER.info("waiting for the learner at %s", address)
             last_said = now
         time.sleep(0.2)
     return tables
+
+
+def _is_told(address: str, tables: dict[str, reverb_types.TableInfo]) -> bool:
+    """Whether the server says what its run is; it does so a moment after its start."""
+    if RUN not in tables:
+        raise UserError(f"The server at {address} is not a learner's, or of another version of impala_tf.")
+    return tables[RUN].current_size > 0
+
+
+def read_told(address: str) -> dict[str, Any]:
+    """What the learner tells actors about the run; after `wait_for_server`."""
+    sample = next(iter(reverb.Client(address).sample(RUN, num_samples=1, emit_timesteps=False)))
+    return json.loads(sample.data[0].tobytes())
 
 
 class ServerWatch:

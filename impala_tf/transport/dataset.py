@@ -1,4 +1,4 @@
-"""Time-major batches of unrolls out of Reverb."""
+"""Samples unrolls from Reverb and batches them time-major."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import threading
 import reverb
 import tensorflow as tf
 
-from impala_tf.structures import Trajectory
-from impala_tf.transport import TRAJECTORIES, frame_stacks as frames
+from impala_tf.structures import Batch, Trajectory
+from impala_tf.transport import TRAJECTORIES, frame_stacks
 
 
 def make_dataset(address: str, signature: Trajectory, batch_size: int) -> tf.data.Dataset:
-    """Batches of `Trajectory`, time-major: [T + 1, B, ...], `core_state` and `task_id` [B, ...].
+    """Returns a dataset of `Batch`es: unrolls time-major [T + 1, B, ...], their `core_state` and `task_id` [B, ...].
 
-    Unrolls sampled ahead of the learner are policy lag: one batch is in flight besides those that the caller holds.
+    Every unroll is fresh, since the FIFO table gives each one out once. Unrolls sampled ahead of the learner add policy
+    lag: one batch is in flight in addition to those the caller holds.
 
     Args:
-      address: of the server; sampling from a server in the same process skips gRPC.
-      signature: of one unroll in the table, as `unroll_signature` gives it. Packed stacks are unpacked.
+      address: the server's "host:port"; sampling from a server in the same process skips gRPC.
+      signature: signature of one unroll in the table, from `unroll_signature`. Packed frame stacks are unpacked.
       batch_size: B.
     """
     samples = reverb.TrajectoryDataset(
@@ -27,39 +28,42 @@ def make_dataset(address: str, signature: Trajectory, batch_size: int) -> tf.dat
         table=TRAJECTORIES,
         dtypes=tf.nest.map_structure(lambda spec: spec.dtype, signature),
         shapes=tf.nest.map_structure(lambda spec: spec.shape, signature),
-        # One worker: with more, a FIFO table's order would not reach the batch.
+        # With more than one worker, batches would not keep the order of the FIFO table.
         num_workers_per_iterator=1,
         max_in_flight_samples_per_worker=batch_size,
         rate_limiter_timeout_ms=-1,
     )
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
-    batches = samples.map(lambda sample: sample.data).batch(batch_size, drop_remainder=True)
-    return batches.map(_time_major).with_options(options)
+    unrolls = samples.map(lambda sample: sample.data).batch(batch_size, drop_remainder=True)
+    batches = unrolls.map(lambda batch: Batch(_time_major(batch), fresh=tf.ones([batch_size], tf.bool)))
+    return batches.with_options(options)
 
 
 def _time_major(batch: Trajectory) -> Trajectory:
+    """Transposes batch-major unrolls [B, T + 1, ...] to [T + 1, B, ...] and unpacks their frame stacks."""
+
     def swap(x: tf.Tensor) -> tf.Tensor:
         return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
     observation = batch.observation
-    packed = isinstance(observation, frames.Frames)
+    packed = isinstance(observation, frame_stacks.Frames)
     not_per_step = {"core_state": (), "task_id": (), **({"observation": ()} if packed else {})}
     per_step = tf.nest.map_structure(swap, batch._replace(**not_per_step))
     if packed:
-        per_step = per_step._replace(observation=frames.unpack(observation, batch.episode_length))
+        per_step = per_step._replace(observation=frame_stacks.unpack(observation, batch.episode_length))
     return per_step._replace(core_state=batch.core_state, task_id=batch.task_id)
 
 
 class BatchQueue:
-    """Draws batches in a thread, so that input is prepared while the learner computes and no wait is for ever.
+    """Draws batches in a thread, so that the next batch is prepared while the learner computes and waits are bounded.
 
-    A sample that Reverb waits for cannot be interrupted; a wait on this queue can.
+    A thread that waits for a sample inside Reverb cannot be interrupted; waiting on this queue can time out.
     """
 
     def __init__(self, dataset: tf.data.Dataset, prefetch: int):
-        """Starts drawing; at most `prefetch` batches wait besides the one being drawn."""
-        self._queue: queue.Queue[Trajectory | Exception] = queue.Queue(maxsize=prefetch)
+        """Starts drawing from `dataset`; at most `prefetch` batches wait in addition to the one being drawn."""
+        self._queue: queue.Queue[Batch | Exception] = queue.Queue(maxsize=prefetch)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._draw, args=(dataset,), name="batch-queue", daemon=True)
         self._thread.start()
@@ -70,21 +74,21 @@ class BatchQueue:
                 self._put(batch)
                 if self._stopped.is_set():
                     return
-        except Exception as error:  # handed to the thread that waits for a batch
+        except Exception as error:  # Re-raised in the thread that calls `get`.
             self._put(error)
 
-    def _put(self, item: Trajectory | Exception) -> None:
+    def _put(self, item: Batch | Exception) -> None:
         while not self._stopped.is_set():
             try:
                 return self._queue.put(item, timeout=0.5)
             except queue.Full:
                 continue
 
-    def get(self, timeout: float) -> Trajectory | None:
-        """The next batch, or None if there is none within `timeout` seconds.
+    def get(self, timeout: float) -> Batch | None:
+        """Returns the next batch, or None if none is ready within `timeout` seconds.
 
         Raises:
-          Exception: what drawing the batch raised.
+          Exception: any error from drawing the batch.
         """
         try:
             item = self._queue.get(timeout=timeout)
@@ -95,5 +99,5 @@ class BatchQueue:
         return item
 
     def stop(self) -> None:
-        """Ends the thread once it is no longer inside Reverb; stop the server to get it out."""
+        """Ends the thread once it has left Reverb. Stop the server as well, which makes a waiting sampler return."""
         self._stopped.set()

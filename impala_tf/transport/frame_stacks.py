@@ -1,7 +1,7 @@
-"""Stacks of frames cross the wire as single frames.
+"""Sends stacks of frames as single frames.
 
-Each observation of a stack repeats three frames of the one before. An unroll is sent as its first stack and the newest
-frame of every later one; the learner rebuilds the stacks, the same to the byte.
+Each stack repeats three frames of the one before. An unroll is sent as its first stack and the newest frame of every
+later one; the learner rebuilds the same stacks, byte for byte.
 """
 
 from __future__ import annotations

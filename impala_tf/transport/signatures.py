@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from impala_tf.errors import UserError
-from impala_tf.structures import EnvironmentSpec, Trajectory, map_spec
-from impala_tf.transport import frame_stacks as frames
+from impala_tf.structures import EnvironmentSpec, Trajectory, map_spec, trajectory_spec
+from impala_tf.transport import frame_stacks
 
 
 def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_length: int) -> Trajectory:
@@ -20,34 +20,18 @@ def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_l
       core_state: nest of `ArraySpec`s of one environment's core state.
       unroll_length: T, in agent steps.
     """
-    entries = unroll_length + 1
-
-    def per_step(shape=(), dtype=tf.float32, name=None):
-        return tf.TensorSpec((entries, *shape), dtype, name)
-
-    return Trajectory(
-        observation=map_spec(lambda s: per_step(s.shape, tf.as_dtype(s.dtype)), environment.observation),
-        reward=per_step(),
-        terminated=per_step(dtype=tf.bool),
-        truncated=per_step(dtype=tf.bool),
-        episode_return=per_step(),
-        episode_length=per_step(dtype=tf.int32),
-        action=per_step(dtype=tf.int32),
-        behaviour_logits=per_step((environment.num_actions,)),
-        learner_step=per_step(dtype=tf.int64),
-        core_state=map_spec(lambda s: tf.TensorSpec(s.shape, tf.as_dtype(s.dtype)), core_state),
-        task_id=tf.TensorSpec((), tf.int32),
-    )
+    spec = trajectory_spec(environment, core_state, unroll_length)
+    return Trajectory(*(map_spec(lambda s: tf.TensorSpec(s.shape, tf.as_dtype(s.dtype)), part) for part in spec))
 
 
 def unroll_signature(environment: EnvironmentSpec, core_state: Any, unroll_length: int) -> Trajectory:
-    """Signature of one unroll on the wire and in the table: `trajectory_signature`'s, stacks of frames packed."""
+    """Signature of one unroll on the wire and in the table: `trajectory_signature`'s, with stacks of frames packed."""
     signature = trajectory_signature(environment, core_state, unroll_length)
-    return frames.packed_signature(signature) if environment.frame_stack else signature
+    return frame_stacks.packed_signature(signature) if environment.frame_stack else signature
 
 
 def variables_signature(variables: Sequence[tf.Variable]) -> dict[str, Any]:
-    """Signature of one set of parameters: the learner step that made them and every variable, in order."""
+    """Signature of one set of parameters: every variable, in order, and the learner step that made them."""
     return {
         "learner_step": tf.TensorSpec((), tf.int64),
         "variables": [tf.TensorSpec(v.shape, v.dtype) for v in variables],
@@ -70,7 +54,7 @@ def check_same(what: str, theirs: Any, ours: Any) -> None:
         more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
         raise UserError(
             f"This actor's {what} do not match the learner's: {'; '.join(lines[:3])}{more}. Start both with the same "
-            "--env, --torso, --core and --unroll_length."
+            "version of impala_tf and the same settings."
         )
 
 

@@ -1,4 +1,4 @@
-"""Files with Reverb's tables. Imports no Reverb, so that a wrong name is told at once."""
+"""Textprotos of Reverb's tables. Imports no Reverb, so that a wrong name is reported at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ENDING = ".textproto"
 
 
 def read(name_or_path: str) -> str:
-    """The text of a file in reverb_configs/, named without its ending, or at a path.
+    """Reads a textproto: a file of reverb_configs/, named without its ending, or a path.
 
     Raises:
-      UserError: if there is no such file or it cannot be read.
+      UserError: there is no such file, or it cannot be read.
     """
     folder = importlib.resources.files("reverb_configs")
     path = pathlib.Path(name_or_path)

@@ -1,10 +1,11 @@
-"""Parameters on their way from the learner to the actors, through TF-Agents' variable container."""
+"""Parameters from the learner to the actors, through TF-Agents' Reverb variable container."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import reverb
@@ -14,12 +15,14 @@ from tf_agents.experimental.distributed import reverb_variable_container
 from impala_tf.errors import UserError
 from impala_tf.transport import VARIABLES
 
+_LOGGER = logging.getLogger(__name__)
+
 
 class VariablePublisher:
     """The learner's side: publishes parameters without holding up training.
 
-    `publish` copies the variables, which must be done between two updates; a thread pushes the copy. Where pushing is
-    slower than training, copies that were never pushed are dropped: the newest wins.
+    `publish` copies the variables, between two updates; a thread pushes the copy. Where pushing is slower than
+    training, only the newest copy is pushed and the others are dropped.
     """
 
     def __init__(self, address: str, variables: Sequence[tf.Variable]):
@@ -35,7 +38,7 @@ class VariablePublisher:
         self._thread.start()
 
     def publish(self, learner_step: int) -> None:
-        """Takes a copy of the variables, to be pushed as those of `learner_step`.
+        """Copies the variables, to be pushed as those of `learner_step`.
 
         Raises:
           Exception: what an earlier push raised.
@@ -80,14 +83,13 @@ class VariablePublisher:
 class VariableClient:
     """An actor's side: pulls the newest parameters into its own variables."""
 
-    def __init__(self, address: str, variables: Sequence[tf.Variable], timeout: float, say: Callable[[str], None]):
+    def __init__(self, address: str, variables: Sequence[tf.Variable], timeout: float):
         """Waits until the learner has published for the first time: no actor starts on parameters of its own.
 
         Args:
           address: of the learner's server.
           variables: to be overwritten, in the learner's order.
           timeout: in seconds, for the first publication.
-          say: told what is being waited for.
 
         Raises:
           UserError: if the learner publishes nothing in time.
@@ -99,7 +101,7 @@ class VariableClient:
             if time.monotonic() > deadline:
                 raise UserError(f"The learner at {address} published no parameters within {timeout:g} s.")
             if not waiting:
-                say(f"waiting for the first parameters of the learner at {address}")
+                _LOGGER.info("waiting for the first parameters of the learner at %s", address)
                 waiting = True
             time.sleep(0.1)
         self._container = reverb_variable_container.ReverbVariableContainer(address, [VARIABLES])

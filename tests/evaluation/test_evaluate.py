@@ -54,7 +54,7 @@ def test_what_was_trained_on_a_suite_is_evaluated_on_it(model):
 
 def test_atari57(model):
     protocols = Evaluation(model, "r.json", env="atari57").protocols()
-    assert tuple(task.env_id for task in protocols) == suites.tasks("atari57")
+    assert tuple(task.env_id for task in protocols) == suites.env_ids("atari57")
     assert {task.episodes for task in protocols} == {200}
 
 
@@ -63,7 +63,7 @@ def test_dmlab30_is_evaluated_on_its_levels_for_testing(model, tmp_path, monkeyp
     monkeypatch.setattr(dmlab, "_module", lambda: installed)  # As if it were.
     options = {"dmlab_dataset_path": str(tmp_path)}
     protocols = Evaluation(model, "r.json", env="dmlab30", options=options).protocols()
-    assert tuple(task.env_id for task in protocols) == suites.tasks("dmlab30", test=True)
+    assert tuple(task.env_id for task in protocols) == suites.env_ids("dmlab30", test=True)
     assert "dmlab/rooms_collect_good_objects_test" in {task.env_id for task in protocols}
     assert {task.episodes for task in protocols} == {500}
     assert all(task.options == {"dmlab_test": True} for task in protocols)
@@ -97,7 +97,7 @@ def test_the_results_of_a_suite(model, tmp_path):
             for number in (2, 0, 1):
                 record.add(task.env_id, Episode(number, number, returns[task.env_id][number], 10 + number))
         result = evaluate._results("atari57", protocols, record)
-    assert tuple(result["tasks"]) == suites.tasks("atari57")
+    assert tuple(result["tasks"]) == suites.env_ids("atari57")
     for name, task in result["tasks"].items():
         assert [episode["return"] for episode in task["episodes"]] == list(returns[name])
         assert task["mean_length"] == 11

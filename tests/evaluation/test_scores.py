@@ -46,7 +46,7 @@ def test_the_interval_is_that_of_the_normal_distribution_where_that_holds():
 def test_of_a_suite(suite):
     """Against the scores one by one; the test levels' ids are those to evaluate on."""
     random = np.random.default_rng(2)
-    names = suites.tasks(suite, test=True)
+    names = suites.env_ids(suite, test=True)
     returns = {name: random.normal(100, 50, size=5) for name in names}
     found = statistics.of_suite(suite, returns)
     scores = [suites.human_normalised(name, returns[name].mean()) for name in names]

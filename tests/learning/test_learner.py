@@ -1,15 +1,15 @@
-"""One learner step against arithmetic done by hand, and what it does when the numbers are bad."""
+"""The learner's updates against arithmetic by hand, refused updates, replayed unrolls, and resumed state."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from impala_tf import config as config_lib
-from impala_tf.learning import losses
 from impala_tf.environments import instructions
+from impala_tf.learning import losses
 from impala_tf.learning.learner import Learner, use_xla
 from impala_tf.networks.agent import Agent
-from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec, Trajectory
+from impala_tf.structures import AgentInput, ArraySpec, Batch, EnvironmentSpec, Trajectory, map_spec, trajectory_spec
 
 T, B, ACTIONS, FRAMES_PER_STEP = 3, 2, 2, 4
 SPEC = EnvironmentSpec(ArraySpec((3,), np.dtype(np.float32)), ACTIONS, FRAMES_PER_STEP)
@@ -24,9 +24,9 @@ SETTINGS = {
 }
 
 
-def _batch(seed=0, **changes):
+def _unrolls(seed=0, **changes):
     rng = np.random.default_rng(seed)
-    batch = Trajectory(
+    unrolls = Trajectory(
         observation=rng.normal(size=(T + 1, B, 3)).astype(np.float32),
         reward=rng.normal(size=(T + 1, B)).astype(np.float32) * 2,  # Some beyond the clip at 1.
         terminated=np.array([[0, 0], [0, 1], [0, 0], [0, 0]], bool),
@@ -39,21 +39,36 @@ def _batch(seed=0, **changes):
         core_state=(),
         task_id=np.zeros(B, np.int32),
     )._replace(**changes)
-    return tf.nest.map_structure(tf.constant, batch)
+    return tf.nest.map_structure(tf.constant, unrolls)
+
+
+def _batch(seed=0, fresh=(True,) * B, **changes):
+    return Batch(_unrolls(seed, **changes), tf.constant(fresh))
 
 
 def _reading_spec_and_observation():
-    """Of a vector with a text, whose words occur in several of the texts."""
+    """Returns the spec and observations of a vector with a text; some words occur in several of the texts."""
     spec = SPEC._replace(observation={"image": SPEC.observation, "instruction": instructions.SPEC})
     words = np.resize(
         [instructions.encode(text) for text in ("go left", "", "left")], (T + 1, B, instructions.MAX_WORDS)
     )
-    return spec, {"image": _batch().observation.numpy(), "instruction": words}
+    return spec, {"image": _unrolls().observation.numpy(), "instruction": words}
 
 
 def _learner(core="none", xla="off", spec=SPEC, lstm_kernel="auto", **settings):
     agent = Agent(spec, torso="mlp", core=core, seed=1, lstm_kernel=lstm_kernel)
     return Learner(agent, config_lib.from_values({**SETTINGS, "xla": xla, **settings}), FRAMES_PER_STEP)
+
+
+def _by_tape(agent, unrolls):
+    """Returns the loss and its gradients with respect to the heads' variables, then the others'."""
+    start = unrolls.terminated | unrolls.truncated
+    inputs = AgentInput(unrolls.observation, unrolls.reward, unrolls.action, start)
+    with tf.GradientTape() as tape:
+        output, _ = agent.unroll(inputs, unrolls.core_state)
+        loss, _ = losses.impala_loss(output, unrolls, discount=0.99, baseline_cost=0.5, entropy_cost=0.02)
+    gradients = tape.gradient(loss, [*agent.head_variables, *agent.other_variables])
+    return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 class _NumpyLearner:
@@ -76,13 +91,13 @@ class _NumpyLearner:
         logits = (x @ policy + policy_bias).reshape(*shape, ACTIONS)
         return logits, (x @ value + value_bias).reshape(shape)
 
-    def targets(self, batch, logits, value):
+    def targets(self, unrolls, logits, value):
         """V-trace as a sum over the future (equation 1), for rho_bar = c_bar = 1."""
-        reward = np.clip(batch.reward.numpy()[1:], -1, 1)
-        discount = 0.99 * (1 - batch.terminated.numpy()[1:].astype(float))
-        action = batch.action.numpy()[1:]
+        reward = np.clip(unrolls.reward.numpy()[1:], -1, 1)
+        discount = 0.99 * (1 - unrolls.terminated.numpy()[1:].astype(float))
+        action = unrolls.action.numpy()[1:]
         pi = _log_softmax(logits[:-1])
-        mu = _log_softmax(batch.behaviour_logits.numpy()[1:].astype(float))
+        mu = _log_softmax(unrolls.behaviour_logits.numpy()[1:].astype(float))
         ratio = np.exp(_take(pi - mu, action))
         clipped = np.minimum(ratio, 1)
         v = value.copy()
@@ -93,19 +108,19 @@ class _NumpyLearner:
         advantage = clipped * (reward + discount * v[1:] - value[:-1])
         return v[:-1], advantage
 
-    def loss(self, batch, targets):
-        logits, value = self.forward(batch.observation.numpy().astype(float))
+    def loss(self, unrolls, targets):
+        logits, value = self.forward(unrolls.observation.numpy().astype(float))
         v, advantage = targets
         log_pi = _log_softmax(logits[:-1])
-        policy = -np.sum(advantage * _take(log_pi, batch.action.numpy()[1:]))
+        policy = -np.sum(advantage * _take(log_pi, unrolls.action.numpy()[1:]))
         baseline = 0.5 * 0.5 * np.sum((v - value[:-1]) ** 2)
         entropy = -np.sum(np.exp(log_pi) * log_pi)
         return policy + baseline - 0.02 * entropy
 
-    def step(self, batch, learning_rate):
-        logits, value = self.forward(batch.observation.numpy().astype(float))
-        targets = self.targets(batch, logits, value)  # Constants: no gradient flows through them.
-        loss, gradients = self.loss(batch, targets), []
+    def step(self, unrolls, learning_rate):
+        logits, value = self.forward(unrolls.observation.numpy().astype(float))
+        targets = self.targets(unrolls, logits, value)  # Constants: no gradient flows through them.
+        loss, gradients = self.loss(unrolls, targets), []
         for variable in self.values:
             gradient = np.zeros_like(variable)
             for index in np.ndindex(variable.shape):
@@ -113,7 +128,7 @@ class _NumpyLearner:
                 sides = []
                 for sign in (1, -1):
                     variable[index] = kept + sign * 1e-6
-                    sides.append(self.loss(batch, targets))
+                    sides.append(self.loss(unrolls, targets))
                 variable[index] = kept
                 gradient[index] = (sides[0] - sides[1]) / 2e-6
             gradients.append(gradient)
@@ -136,7 +151,7 @@ def _take(x, action):
 
 
 def test_updates_equal_arithmetic_done_by_hand():
-    """Two steps, so that slots, frames and the schedule carry over; the clip at norm 0.5 bites in both."""
+    """Two steps, so that slots, frames and the schedule carry over; the norm is clipped at 0.5 in both."""
     learner = _learner()
     variables = learner.agent.trainable_variables
     assert [tuple(v.shape) for v in variables] == [(64, 2), (2,), (64, 1), (1,), (3, 64), (64,), (64, 64), (64,)]
@@ -146,7 +161,7 @@ def test_updates_equal_arithmetic_done_by_hand():
         batch = _batch(seed=step)
         metrics = learner.step(batch)
         learning_rate = 0.01 * (1 - step * frames / 1000)
-        loss, norm = by_hand.step(batch, learning_rate)
+        loss, norm = by_hand.step(batch.unrolls, learning_rate)
         assert norm > 0.5
         np.testing.assert_allclose(metrics["total_loss"], loss, rtol=1e-5)
         np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
@@ -159,7 +174,7 @@ def test_updates_equal_arithmetic_done_by_hand():
 
 @pytest.mark.parametrize("reads", [False, True])
 @pytest.mark.parametrize("core, lstm_kernel", [("none", "auto"), ("lstm", "loop"), ("lstm", "packed")])
-def test_xla_and_lstm_kernel_change_nothing_but_the_speed(core, lstm_kernel, reads):
+def test_xla_and_lstm_kernel_do_not_change_results(core, lstm_kernel, reads):
     spec, changes = SPEC, {}
     if reads:
         spec, observation = _reading_spec_and_observation()
@@ -176,29 +191,24 @@ def test_xla_and_lstm_kernel_change_nothing_but_the_speed(core, lstm_kernel, rea
 
 
 @pytest.mark.parametrize("xla", ["off", "on"])
-def test_the_gradient_s_norm_with_an_embedding(xla):
-    """Whose gradient is sparse, with several rows for a word that occurs in several texts."""
+def test_the_norm_sums_repeated_rows_of_a_sparse_gradient(xla):
+    """An embedding's gradient is sparse, with several rows for a word that occurs in several texts."""
     spec, observation = _reading_spec_and_observation()
     learner = _learner(spec=spec, xla=xla)
     batch = _batch(observation=observation)
-    inputs = AgentInput(batch.observation, batch.reward, batch.action, batch.terminated)
-    with tf.GradientTape() as tape:
-        loss, _ = losses.impala_loss(
-            learner.agent.unroll(inputs, ())[0], batch, discount=0.99, baseline_cost=0.5, entropy_cost=0.02
-        )
-    gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, learner.agent.trainable_variables)]
+    _, gradients = _by_tape(learner.agent, batch.unrolls)
     norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in gradients))
     np.testing.assert_allclose(learner.step(batch)["gradient_norm"], norm, rtol=1e-5)
 
 
 @pytest.mark.parametrize("xla", ["off", "on"])
 @pytest.mark.parametrize("bad", ["observation", "reward", "behaviour_logits"])
-def test_an_update_that_is_not_finite_is_refused_whole(bad, xla):
+def test_an_update_that_is_not_finite_is_refused_entirely(bad, xla):
     learner = _learner(reward_clipping="none", xla=xla)
     learner.step(_batch())
     everything = [*learner.agent.trainable_variables, *learner.optimizer.variables]
     before = [v.numpy() for v in everything]
-    poisoned = getattr(_batch(), bad).numpy()
+    poisoned = getattr(_unrolls(), bad).numpy()
     poisoned[1, 0] = np.nan
     for refused in (1, 2):
         learner.step(_batch(**{bad: poisoned}))
@@ -212,19 +222,104 @@ def test_an_update_that_is_not_finite_is_refused_whole(bad, xla):
     assert any((v.numpy() != value).any() for v, value in zip(everything, before))
 
 
-def test_tracing_ahead_fits_the_batches_that_come():
+@pytest.mark.parametrize("xla", ["off", "on"])
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("core", ["none", "lstm"])
+def test_gradients_equal_one_tape_over_the_whole_agent(core, reads, xla):
+    spec, changes = SPEC, {}
+    if reads:
+        spec, observation = _reading_spec_and_observation()
+        changes = {"observation": observation}
+    learner = _learner(core, xla=xla, spec=spec)
+    agent = learner.agent
+    state = tf.nest.map_structure(lambda x: np.full(x.shape, 0.3, np.float32), agent.initial_state(B))
+    unrolls = _unrolls(core_state=state, **changes)
+    before = [v.numpy() for v in learner.variables]
+    loss, expected = _by_tape(agent, unrolls)
+    found = learner.gradients(unrolls)
+    np.testing.assert_allclose(found.loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(found.metrics["total_loss"], loss, rtol=1e-5)
+    assert len(found.gradients) == len(agent.trainable_variables)
+    for variable, ours, theirs in zip([*agent.head_variables, *agent.other_variables], found.gradients, expected):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5, err_msg=variable.name)
+        assert np.any(theirs), variable.name
+    for variable, value in zip(learner.variables, before):
+        np.testing.assert_array_equal(variable, value)
+
+
+@pytest.mark.parametrize("xla", ["off", "on"])
+def test_applying_gradients_equals_a_step(xla):
+    """Also a refused update, and also gradients that another learner computed."""
+    stepped, applied, worker = (_learner(xla=xla, reward_clipping="none") for _ in range(3))
+    poisoned = _unrolls().reward.numpy()
+    poisoned[1, 0] = np.nan
+    for batch in (_batch(0), _batch(1), _batch(2, reward=poisoned), _batch(3)):
+        for ours, theirs in zip(worker.agent.trainable_variables, applied.agent.trainable_variables):
+            ours.assign(theirs)
+        expected = stepped.step(batch)
+        found = applied.apply(worker.gradients(batch.unrolls), T * B * FRAMES_PER_STEP)
+        assert list(found) == list(expected)
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, err_msg=name)
+        for ours, theirs in zip(applied.variables, stepped.variables):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7, err_msg=theirs.name)
+    assert int(applied.refused) == 1 and int(applied.step_count) == 4
+    assert int(applied.frames) == 4 * T * B * FRAMES_PER_STEP
+    assert int(worker.step_count) == int(worker.frames) == 0
+
+
+def test_apply_does_not_retrace_for_another_number_of_frames():
+    learner = _learner()
+    for frames in (1, 2, np.int64(3), tf.constant(4)):
+        learner.apply(learner.gradients(_unrolls()), frames)
+    assert int(learner.frames) == 10
+    assert learner._compiled_apply.experimental_get_tracing_count() == 1
+
+
+def test_only_frames_of_fresh_unrolls_are_counted():
+    """A replayed unroll adds to the gradient, but not to the frames, on which the learning rate depends."""
+    learner, all_fresh = _learner(), _learner()
+    for step, fresh in enumerate(([True, False], [False, False], [True, True])):
+        frames = int(learner.frames)
+        metrics = learner.step(_batch(step, fresh=fresh))
+        assert int(learner.frames) == frames + sum(fresh) * T * FRAMES_PER_STEP
+        np.testing.assert_allclose(metrics["learning_rate"], 0.01 * (1 - frames / 1000), rtol=1e-6)
+        if step == 0:
+            np.testing.assert_array_equal(metrics["gradient_norm"], all_fresh.step(_batch(step))["gradient_norm"])
+    assert int(learner.step_count) == 3
+
+
+def test_trace_builds_the_graph_of_the_batches_to_come():
     learner = _learner("lstm")
-    per_unroll = _batch(core_state=tf.nest.map_structure(lambda x: x.numpy(), learner.agent.initial_state(B)))
+    spec = trajectory_spec(SPEC, learner.agent.core_state_spec, T)
+    learner.trace(map_spec(lambda array: tf.TensorSpec(array.shape, array.dtype), spec), B)
+    assert learner._compiled_step.experimental_get_tracing_count() == 1
+    learner.step(_batch(core_state=tf.nest.map_structure(lambda x: x.numpy(), learner.agent.initial_state(B))))
+    assert learner._compiled_step.experimental_get_tracing_count() == 1
 
-    def spec(x, axis):
-        return tf.TensorSpec([n for i, n in enumerate(x.shape) if i != axis], x.dtype)
 
-    signature = tf.nest.map_structure(lambda x: spec(x, 1), per_unroll._replace(core_state=(), task_id=()))
-    core_state = tf.nest.map_structure(lambda x: spec(x, 0), per_unroll.core_state)
-    learner.trace(signature._replace(core_state=core_state, task_id=spec(per_unroll.task_id, 0)), B)
-    assert learner.step.experimental_get_tracing_count() == 1
-    learner.step(per_unroll)
-    assert learner.step.experimental_get_tracing_count() == 1
+def test_a_restored_learner_continues_exactly(tmp_path):
+    """The object graph of a checkpoint has the names below; they must not change, or older runs cannot be resumed."""
+    learner = _learner(rmsprop_momentum=0.5)
+    learner.step(_batch(0))
+    path = tf.train.Checkpoint(learner=learner).write(str(tmp_path / "variables"))
+    names = {name.split("/.ATTRIBUTES")[0] for name, _ in tf.train.list_variables(path)}
+    counters = {f"learner/{name}" for name in ("step_count", "frames", "refused", "refused_in_a_row")}
+    slots = {f"learner/optimizer/_{kind}/{i}" for kind in ("mean_squares", "steps") for i in range(8)}
+    assert counters | slots <= names
+    assert {name.split("/")[1] for name in names if name.startswith("learner/")} == {
+        *(name.split("/")[1] for name in counters),
+        "agent",
+        "optimizer",
+    }
+    restored = _learner(rmsprop_momentum=0.5)
+    restored.step(_batch(5))
+    tf.train.Checkpoint(learner=restored).read(path).assert_consumed()
+    assert int(restored.frames) == T * B * FRAMES_PER_STEP and int(restored.step_count) == 1
+    learner.step(_batch(1))
+    restored.step(_batch(1))
+    for ours, theirs in zip(restored.variables, learner.variables):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_xla_is_chosen_by_device():

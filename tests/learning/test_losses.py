@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.config import LossConfig
+from impala_tf.learning.corrections import CORRECTIONS, Targets
 from impala_tf.learning.losses import REWARD_CLIPPING, impala_loss
 from impala_tf.structures import AgentOutput, Trajectory
 
@@ -59,7 +60,7 @@ CLIPPED = {
 
 
 def by_hand(output, trajectory, reward_clipping="abs_one", rho_bar=1.0, c_bar=1.0, pg_rho_bar=1.0, lambda_=1.0):
-    """Loss terms by explicit loops over single transitions, in float64; also advantages and value errors [T, B]."""
+    """Computes loss terms, advantages and value errors [T, B] by loops over single transitions, in float64."""
     policy_loss = baseline_loss = entropy_loss = 0.0
     entropies, rhos = [], []
     advantages, errors = np.zeros((2, T, B))
@@ -68,7 +69,7 @@ def by_hand(output, trajectory, reward_clipping="abs_one", rho_bar=1.0, c_bar=1.
         carry = 0.0  # v_{s+1} - V(x_{s+1})
         for s in reversed(range(T)):
             pi = softmax(output.logits[s, b])
-            entry = s + 1  # Holds the action taken at observation s and what came of it.
+            entry = s + 1  # Holds the action taken at observation s and its outcome.
             mu = softmax(trajectory.behaviour_logits[entry, b])
             a = trajectory.action[entry, b]
             value = float(output.value[s, b])
@@ -151,7 +152,7 @@ def test_gradients_by_hand(kwargs):
 
 
 def test_only_transitions_of_the_unroll_count():
-    """Entry 0 belongs to the previous unroll's last transition, but for its observation: nothing else of it is read."""
+    """Of entry 0, only the observation is read: the rest belongs to the previous unroll's last transition."""
     output, trajectory = batch()
     loss, _ = impala_loss(output, trajectory, **SETTINGS)
     for field in ("reward", "terminated", "truncated", "action", "behaviour_logits"):
@@ -167,7 +168,7 @@ def test_only_transitions_of_the_unroll_count():
 
 
 class TestTruncation:
-    """A time limit on the way into entry t: transition t - 1 has no target."""
+    """A time limit at the transition into entry t: transition t - 1 has no target."""
 
     B_ENV, ENTRY = 2, 4
 
@@ -273,6 +274,31 @@ def test_reward_clipping(reward_clipping, clipped):
         np.testing.assert_allclose(metrics["baseline_loss"], 0.25 * expected**2, rtol=2e-6)
 
 
-def test_the_setting_has_the_loss_s_choices():
+def test_the_correction_is_chosen_by_name(monkeypatch):
+    """The chosen function gets the transitions of the unroll and the loss's settings, and its targets are used."""
+    output, trajectory = batch(**ENDS)
+    settings = {"rho_bar": 1.7, "c_bar": 1.2, "pg_rho_bar": None, "lambda_": 0.9}
+    calls = []
+
+    def zero(log_rhos, discounts, rewards, values, bootstrap_value, **kwargs):
+        calls.append((log_rhos, discounts, rewards, values, bootstrap_value, kwargs))
+        return Targets(tf.zeros_like(values), tf.zeros_like(values))
+
+    monkeypatch.setitem(CORRECTIONS, "zero", zero)
+    _, metrics = impala_loss(output, trajectory, **SETTINGS, correction="zero", **settings)
+    ((log_rhos, discounts, rewards, values, bootstrap_value, kwargs),) = calls
+    assert kwargs == settings
+    assert {x.shape for x in (log_rhos, discounts, rewards, values)} == {(T, B)}
+    np.testing.assert_array_equal(values, output.value[:-1])
+    np.testing.assert_array_equal(bootstrap_value, output.value[-1])
+    assert metrics["policy_loss"] == 0
+    np.testing.assert_allclose(metrics["baseline_loss"], 0.25 * np.sum(output.value[:-1] ** 2), rtol=1e-5)
+    default, v_trace = (impala_loss(output, trajectory, **SETTINGS, **k)[0] for k in ({}, {"correction": "v_trace"}))
+    assert default == v_trace
+    with pytest.raises(ValueError, match="Unknown correction 'retrace'; choose one of v_trace, zero"):
+        impala_loss(output, trajectory, **SETTINGS, correction="retrace")
+
+
+def test_the_setting_has_the_choices_of_the_loss():
     (setting,) = (setting for setting in dataclasses.fields(LossConfig) if setting.name == "reward_clipping")
     assert setting.metadata["choices"] == REWARD_CLIPPING

@@ -119,7 +119,7 @@ def test_missing_gradient_and_wrong_number():
     optimizer = Optimizer(variables)
     with pytest.raises(ValueError, match="does not depend"):
         optimizer.apply([None, tf.ones([4])], variables, 0.1)
-    with pytest.raises(ValueError, match="1 gradients and 1 variables, slots for 2"):
+    with pytest.raises(ValueError, match="1 gradients and 1 variables, but slots for 2"):
         optimizer.apply([tf.ones([3, 2])], variables[:1], 0.1)
 
 

@@ -83,7 +83,7 @@ def test_worked_examples(weights, done, kwargs, vs, advantages):
 
 
 def test_one_step_importance_sampling():
-    """Table 2's variant: targets as if on-policy, advantages times min(1, w)."""
+    """The variant of Table 2: targets as if on-policy, advantages times min(1, w)."""
     returns = vtrace.from_importance_weights(np.zeros(4), np.full(4, 0.9), REWARDS, VALUES, BOOTSTRAP_VALUE)
     np.testing.assert_allclose(returns.vs, ON_POLICY_VS, atol=2e-6)
     advantages = np.minimum(W, 1.0) * returns.pg_advantages
@@ -101,13 +101,13 @@ def test_equals_the_quadratic_sum(shape, clips):
 
 
 def test_every_clip_changes_the_result():
-    """So that the comparison with the quadratic sum cannot pass with a threshold that is not used."""
+    """Otherwise the comparison with the quadratic sum would pass with an unused threshold."""
     arguments = random_arguments((6, 4))
     unclipped = vtrace.from_importance_weights(*arguments, **thresholds(None, None, None))
     for clips, changed in (((1.5, None, None), "vs"), ((None, 1.5, None), "vs"), ((None, None, 1.5), "pg_advantages")):
         clipped = vtrace.from_importance_weights(*arguments, **thresholds(*clips))
         assert not np.allclose(getattr(clipped, changed), getattr(unclipped, changed))
-    np.testing.assert_array_equal(clipped.vs, unclipped.vs)  # The advantages' clip leaves the targets alone.
+    np.testing.assert_array_equal(clipped.vs, unclipped.vs)  # The advantages' clip does not affect the targets.
 
 
 finite = st.floats(-3, 3, width=32)
@@ -136,7 +136,7 @@ def test_equals_the_quadratic_sum_for_any_input(case):
 
 @settings(max_examples=30, deadline=None)
 @given(arguments_and_clips(), st.integers(0, 5))
-def test_nothing_flows_backwards_over_an_episode_end(case, end):
+def test_nothing_flows_back_across_an_episode_end(case, end):
     (log_rhos, discounts, rewards, values, bootstrap_value), clips, lambda_ = case
     end = min(end, len(rewards) - 1)
     discounts = [0.0 if t == end else d for t, d in enumerate(discounts)]
@@ -149,7 +149,7 @@ def test_nothing_flows_backwards_over_an_episode_end(case, end):
 
 
 def test_on_policy_targets_are_n_step_returns():
-    """Equation 2: with pi = mu the values inside the unroll cancel, for any thresholds of at least 1."""
+    """Equation 2: with pi = mu the values inside the unroll cancel, for all thresholds >= 1."""
     _, discounts, rewards, values, bootstrap_value = random_arguments((6, 3))
     expected, later = [], bootstrap_value
     for reward, discount in zip(rewards[::-1], discounts[::-1]):

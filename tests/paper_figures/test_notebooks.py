@@ -95,7 +95,7 @@ def write_run(folder, env, height=1.0):
     progress = {"frames": 1e8 * np.arange(1, 6), "seconds": 3600.0 * np.arange(1, 6), "mean_return_100": 40 * rise}
     progress |= {"learning_rate": 1e-3 * rise[::-1], "human_normalised": rise, "human_normalised_mean_capped": rise}
     pd.DataFrame(progress).to_csv(folder / "progress.csv", index=False)
-    names = suites.tasks(env) if env in suites.SUITES else []
+    names = suites.env_ids(env) if env in suites.SUITES else []
     tasks = [{"frames": 5e8, "task": name, "mean_return_100": 1.0, "human_normalised": height} for name in names]
     if tasks:
         pd.DataFrame(tasks).to_csv(folder / "tasks.csv", index=False)
@@ -116,7 +116,7 @@ def write_runs(runs):
             write_run(runs / "figure_e1" / "v_trace" / f"lag_{lag}" / level / "0", f"dmlab/{level}", 1 / (1 + lag))
         write_run(runs / "table_2" / "v_trace_replay" / level / "00", f"dmlab/{level}")
         write_run(runs / "figure_e3" / "value_of_next_state" / level / "00", f"dmlab/{level}", 0.5)
-    for env in suites.tasks("dmlab30"):
+    for env in suites.env_ids("dmlab30"):
         write_run(runs / "figure_5" / "impala_experts_deep" / "00" / env.partition("/")[2], env, 0.5)
     for n in range(2):
         write_run(runs / "figure_5" / "impala_deep" / f"{n:02}", "dmlab30", 0.4 + n / 10)
@@ -124,9 +124,9 @@ def write_runs(runs):
     (runs / "table_1").mkdir()
     (runs / "table_1" / "lab.json").write_text(json.dumps({**benchmark, "environment": "dmlab/seekavoid_arena_01"}))
     for table in ("table_3", "table_b1"):
-        write_evaluation(runs / table / "my_agent.json", suites.tasks("dmlab30", test=True))
+        write_evaluation(runs / table / "my_agent.json", suites.env_ids("dmlab30", test=True))
     write_evaluation(runs / "table_4" / "my_pong.json", ["atari/pong"])
-    for game in suites.tasks("atari57"):
+    for game in suites.env_ids("atari57"):
         write_evaluation(runs / "table_4" / "my_experts" / f"{game.partition('/')[2]}.json", [game])
 
 

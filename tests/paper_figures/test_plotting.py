@@ -223,7 +223,7 @@ def test_dmlab30_agents_best_first(tmp_path, monkeypatch):
         (folder / agent / name).mkdir(parents=True)
         progress = run([1.0], human_normalised_mean_capped=[score]).progress
         progress.to_csv(folder / agent / name / "progress.csv", index=False)
-    for env in suites.tasks("dmlab30")[:2]:
+    for env in suites.env_ids("dmlab30")[:2]:
         expert = folder / "impala_experts_deep" / "00" / env.partition("/")[2]
         expert.mkdir(parents=True)
         run([1.0, 2.0], human_normalised=[0.1, 0.2]).progress.to_csv(expert / "progress.csv", index=False)

@@ -1,40 +1,62 @@
-"""Restarts become rare where nothing helps, and quick again where something did."""
+"""Restarts become rare while they do not help, and quick again after a minute of good health."""
 
 from __future__ import annotations
 
 import pytest
 
-from impala_tf.processes import restarts as backoff
+from impala_tf.processes import restarts
+from impala_tf.processes.restarts import Restarted
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(backoff.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(restarts.time, "monotonic", lambda: now[0])
     return now
 
 
 def test_waits_grow_up_to_half_a_minute(clock):
-    schedule = backoff.Backoff()
-    assert not schedule.waiting
+    life = Restarted(lambda restarts: f"life {restarts}")
+    assert life.due and life.current is None
     waits = []
-    for _ in range(8):
-        waits.append(schedule.failed())
-        assert schedule.waiting and schedule.seconds_left == pytest.approx(waits[-1])
-        clock[0] += waits[-1]
-        assert schedule.waiting and schedule.seconds_left == 0
+    for number in range(8):
+        assert life.start() == life.current == f"life {number}" and not life.due
+        waits.append(life.failed())
+        assert life.current is None and not life.due
+        clock[0] += waits[-1] - 0.01
+        assert not life.due
+        clock[0] += 0.01
+        assert life.due
     assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert schedule.restarts == 8
+    assert life.restarts == 8
 
 
 def test_a_minute_without_failure_is_good_health(clock):
-    schedule = backoff.Backoff()
-    clock[0] += 61  # A failed attempt to start again is none.
-    assert [schedule.failed(), schedule.failed(), schedule.failed()] == [0.5, 1, 2]
-    schedule.started()
-    assert not schedule.waiting and schedule.seconds_left == 0
+    life = Restarted(str)
+    life.start()
     clock[0] += 59
-    assert schedule.failed() == 4
-    schedule.started()
+    assert life.failed() == 0.5
+    clock[0] += 1
+    life.start()
+    clock[0] += 59
+    assert life.failed() == 1
+    clock[0] += 1
+    life.start()
     clock[0] += 61
-    assert schedule.failed() == 0.5
+    assert [life.failed(), life.failed()] == [0.5, 1]
+
+
+def test_a_start_that_fails(clock):
+    def start(restarts):
+        if restarts < 2:
+            raise OSError(restarts)
+        return restarts
+
+    life = Restarted(start)
+    for number, wait in enumerate([0.5, 1]):
+        with pytest.raises(OSError, match=str(number)):
+            life.start()
+        assert life.current is None and life.due
+        assert life.failed() == wait
+        clock[0] += wait
+    assert life.start() == 2

@@ -1,4 +1,6 @@
-"""Checkpoints: atomic, kept N deep, and restored from the newest that can be read."""
+"""Checkpoints are atomic, the last N are kept, and the newest readable one is restored."""
+
+import logging
 
 import pytest
 import tensorflow as tf
@@ -24,28 +26,27 @@ def _save_three(folder, keep=3):
 
 
 def _restore(folder):
-    module, said = _Module(), []
-    state = Checkpointer(folder, 3, module=module).restore(said.append)
-    return module, state, said
+    module = _Module()
+    return module, Checkpointer(folder, 3, module=module).restore()
 
 
-def test_an_empty_folder_restores_nothing(tmp_path):
-    module, state, said = _restore(tmp_path / "new")
+def test_an_empty_folder_restores_nothing(tmp_path, caplog):
+    module, state = _restore(tmp_path / "new")
     assert state is None
-    assert said == []
+    assert caplog.messages == []
     assert (module.weights.numpy() == 0).all()
 
 
-def test_the_newest_is_restored(tmp_path):
+def test_the_newest_is_restored(tmp_path, caplog):
     _save_three(tmp_path)
-    module, state, said = _restore(tmp_path)
+    module, state = _restore(tmp_path)
     assert state == {"value": 3}
     assert int(module.step) == 3
     assert (module.weights.numpy() == 3).all()
-    assert said == []
+    assert caplog.messages == []
 
 
-def test_no_more_are_kept_than_asked_for(tmp_path):
+def test_older_ones_are_removed(tmp_path):
     _save_three(tmp_path, keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["000000002000", "000000003000"]
 
@@ -68,18 +69,21 @@ def _flip_byte(path):
     ],
     ids=["flipped byte", "empty data", "bad index", "no index", "half state", "no state"],
 )
-def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
+def test_a_damaged_newest_falls_back_to_the_one_before_with_a_warning(tmp_path, caplog, damage):
     _save_three(tmp_path)
     damage(tmp_path / "000000003000")
-    module, state, said = _restore(tmp_path)
+    module, state = _restore(tmp_path)
     assert state == {"value": 2}
     assert int(module.step) == 2
     assert (module.weights.numpy() == 2).all()
-    assert len(said) == 1
-    assert "000000003000 is damaged" in said[0]
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("impala_tf.records.checkpoint", logging.WARNING)
+    assert "000000003000 is damaged (" in record.getMessage()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["000000001000", "000000002000", "damaged-000000003000"]
 
 
-def test_a_checkpoint_of_another_network_is_not_taken_for_this_one(tmp_path):
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     other = tf.Module()
     other.weights = tf.Variable(tf.zeros([7]))
     Checkpointer(tmp_path, 3, module=other).save(1, {})
@@ -87,7 +91,7 @@ def test_a_checkpoint_of_another_network_is_not_taken_for_this_one(tmp_path):
         _restore(tmp_path)
 
 
-def test_when_none_can_be_read_nothing_starts_from_scratch(tmp_path):
+def test_if_none_can_be_read_training_does_not_start_from_scratch(tmp_path):
     _save_three(tmp_path)
     for folder in tmp_path.iterdir():
         _flip_byte(next(folder.glob("*.data-*")))
@@ -95,8 +99,8 @@ def test_when_none_can_be_read_nothing_starts_from_scratch(tmp_path):
         _restore(tmp_path)
 
 
-def test_a_save_that_was_cut_off_is_not_seen(tmp_path):
-    """What a process leaves that is killed while it writes."""
+def test_an_unfinished_save_is_ignored(tmp_path):
+    """A process that is killed while it writes leaves one."""
     _save_three(tmp_path)
     partial = tmp_path / ".partial-000000004000"
     partial.mkdir()

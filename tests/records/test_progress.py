@@ -1,6 +1,7 @@
-"""What a run reports, recomputed from the batches that it was told of."""
+"""The progress of a run, recomputed from its batches."""
 
 import json
+import logging
 import time
 
 import numpy as np
@@ -9,34 +10,42 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import suites
-from impala_tf.suites import tasks
 from impala_tf.records import curve
 from impala_tf.records.logdir import LogDir
 from impala_tf.records.progress import Progress
-from impala_tf.structures import Trajectory
+from impala_tf.structures import Batch, Trajectory
+from impala_tf.suites import tasks
 
 T, B = 4, 3
+GAMES = ("atari/pong", "atari/breakout", "catch")
+METRICS = {"x": tf.constant(0.0)}
 
 
-def _batch(returns, acted_at=0, task_ids=(0, 0, 0)):
-    """A batch in which games end with these returns; entry 0 holds one that was reported before."""
+@pytest.fixture(autouse=True)
+def _log_level(caplog):
+    caplog.set_level(logging.INFO, logger="impala_tf")
+
+
+def _batch(returns, acted_at=0, task_ids=(0, 0, 0), fresh=(True,) * B):
+    """Makes a batch in which games end with these returns; entry 0 holds one that has been counted before."""
     episode_return, episode_length = np.zeros((T + 1, B), np.float32), np.zeros((T + 1, B), np.int32)
     for i, value in enumerate(returns):
         episode_return[1 + i // B, i % B], episode_length[1 + i // B, i % B] = value, 10 + i
     episode_return[0], episode_length[0] = 1000, 1
-    step = tf.fill([T + 1, B], tf.constant(acted_at, tf.int64))
+    step = tf.constant(np.broadcast_to(acted_at, (T + 1, B)), tf.int64)
     fields = dict.fromkeys(Trajectory._fields, ())
     fields.update(episode_return=tf.constant(episode_return), episode_length=tf.constant(episode_length))
-    return Trajectory(**{**fields, "learner_step": step, "task_id": tf.constant(task_ids)})
+    unrolls = Trajectory(**{**fields, "learner_step": step, "task_id": tf.constant(task_ids)})
+    return Batch(unrolls, tf.constant(fresh))
 
 
 def _progress(path, state=None, total_frames=1000, env="catch"):
-    logdir, said = LogDir(str(path)), []
-    return Progress(logdir, tasks.names(env), 4, total_frames, state, said.append), logdir, said
+    logdir = LogDir(str(path))
+    return Progress(logdir, tasks.names(env), 4, total_frames, state), logdir
 
 
-def test_rows_hold_what_happened(tmp_path):
-    progress, logdir, said = _progress(tmp_path)
+def test_rows_and_lines_hold_what_happened(tmp_path, caplog):
+    progress, logdir = _progress(tmp_path)
     metrics = {"total_loss": tf.constant(2.0), "learning_rate": tf.constant(0.5)}
     progress.add(_batch([1, 2, 6], acted_at=3), 5, 100, metrics, waited=0.0)
     progress.add(_batch([], acted_at=6), 6, 200, {**metrics, "total_loss": tf.constant(4.0)}, waited=0.0)
@@ -52,11 +61,53 @@ def test_rows_hold_what_happened(tmp_path):
     assert row["total_loss"] == pytest.approx(3.0)
     assert row["refused_updates"] == 1
     for part in ("200 frames", "20%", "return 3.00 (3 episodes)", "lag 1.0, max 2", "left", "1 updates refused"):
-        assert part in said[0]
+        assert part in caplog.messages[0]
+    assert caplog.record_tuples == [("impala_tf.records.progress", logging.INFO, caplog.messages[0])]
+
+
+def test_the_progress_line(tmp_path, caplog, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress, _ = _progress(tmp_path, total_frames=10_000)
+    for frames in (2000, 4000):
+        now[0] += 2.0
+        progress.add(_batch([1, 2], acted_at=3), 5, frames, METRICS, waited=0.0)
+    progress.report(refused=0)
+    progress.close()
+    assert caplog.messages == [
+        "      4,000 frames ( 40%)    1,000 frames/s (1,000 over the run)  return 1.50 (4 episodes)  lag 2.0, max 2  "
+        "0.5 steps/s  0m06s left"
+    ]
+
+
+def test_only_fresh_unrolls_are_counted(tmp_path, caplog):
+    """Replayed ones have been counted when they were fresh."""
+    progress, logdir = _progress(tmp_path, env=",".join(GAMES))
+    returns, acted_at = [10, 20, 30, 40, 50, 60], [1, 2, 9]  # Columns (10, 40), (20, 50) and (30, 60).
+    progress.add(_batch(returns, acted_at, (0, 1, 2), fresh=(True, False, True)), 11, 100, METRICS, waited=0.0)
+    progress.add(_batch(returns, acted_at, (0, 1, 2), fresh=(False, False, True)), 11, 150, METRICS, waited=0.0)
+    progress.report(0)
+    row = pd.read_csv(logdir.progress).iloc[0]
+    assert row["episodes"] == 6
+    assert row["mean_return_100"] == pytest.approx((10 + 40 + 30 + 60 + 30 + 60) / 6)
+    assert row["mean_length_100"] == pytest.approx((10 + 13 + 12 + 15 + 12 + 15) / 6)
+    assert row["policy_lag_mean"] == pytest.approx((10 + 2 + 2) / 3)
+    assert row["policy_lag_max"] == 10
+    rows = pd.read_csv(logdir.tasks).set_index("task")
+    assert list(rows["task_frames"]) == [T * 4, 0, 2 * T * 4]
+    assert list(rows["episodes"]) == [2, 0, 4]
+    assert rows["mean_return_100"]["catch"] == 45 and np.isnan(rows["mean_return_100"]["atari/breakout"])
+
+    progress.add(_batch(returns, acted_at, (0, 1, 2), fresh=(False,) * 3), 12, 150, METRICS, waited=0.0)
+    progress.report(0)
+    progress.close()
+    row = pd.read_csv(logdir.progress).iloc[1]
+    assert row["episodes"] == 6 and np.isnan(row["policy_lag_mean"]) and np.isnan(row["policy_lag_max"])
+    assert "lag nan, max nan" in caplog.text
 
 
 def test_the_mean_is_over_the_last_hundred_games(tmp_path):
-    progress, _, _ = _progress(tmp_path)
+    progress, _ = _progress(tmp_path)
     assert np.isnan(progress.mean_return)
     for value in range(150):
         progress.add(_batch([value]), 0, value, {"x": tf.constant(0.0)}, waited=0.0)
@@ -64,17 +115,17 @@ def test_the_mean_is_over_the_last_hundred_games(tmp_path):
     progress.close()
 
 
-def test_a_resumed_run_goes_on_in_the_same_file(tmp_path):
-    """Rows past the checkpoint describe training that was lost, and go."""
+def test_a_resumed_run_appends_to_the_same_file(tmp_path):
+    """Rows past the checkpoint describe training that was lost, and are dropped."""
     metrics = {"x": tf.constant(0.0)}
-    progress, logdir, _ = _progress(tmp_path)
+    progress, logdir = _progress(tmp_path)
     for frames in (100, 200, 300):
         progress.add(_batch([frames]), 0, frames, metrics, waited=0.0)
         progress.report(0)
         if frames == 200:
             state = progress.state()
     progress.close()
-    resumed, _, _ = _progress(tmp_path, state)
+    resumed, _ = _progress(tmp_path, state)
     assert resumed.mean_return == pytest.approx(150.0)
     resumed.add(_batch([]), 0, 250, metrics, waited=0.0)
     resumed.report(0)
@@ -86,7 +137,7 @@ def test_a_resumed_run_goes_on_in_the_same_file(tmp_path):
 
 
 def test_a_half_written_last_row_is_dropped(tmp_path):
-    progress, logdir, _ = _progress(tmp_path)
+    progress, logdir = _progress(tmp_path)
     progress.add(_batch([]), 0, 100, {"x": tf.constant(0.0)}, waited=0.0)
     progress.report(0)
     state = progress.state()
@@ -98,7 +149,7 @@ def test_a_half_written_last_row_is_dropped(tmp_path):
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
-    progress, logdir, _ = _progress(tmp_path)
+    progress, logdir = _progress(tmp_path)
     progress.add(_batch([7]), 0, 100, {"total_loss": tf.constant(2.0)}, waited=0.0)
     progress.report(0)
     progress.close()
@@ -113,7 +164,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 
 
 def test_the_curve_is_drawn_once_a_game_has_ended(tmp_path):
-    progress, logdir, _ = _progress(tmp_path)
+    progress, logdir = _progress(tmp_path)
     progress.add(_batch([]), 0, 100, {"x": tf.constant(0.0)}, waited=0.0)
     progress.report(0)
     assert not curve.draw(logdir, "nothing yet")
@@ -125,13 +176,9 @@ def test_the_curve_is_drawn_once_a_game_has_ended(tmp_path):
     assert logdir.curve.read_bytes().startswith(b"\x89PNG")
 
 
-GAMES = ("atari/pong", "atari/breakout", "catch")
-METRICS = {"x": tf.constant(0.0)}
-
-
-def test_tasks_are_told_apart(tmp_path):
-    progress, logdir, said = _progress(tmp_path, env=",".join(GAMES))
-    # By row of the batch: the first return to the environment of column 0, and so on.
+def test_tasks_are_counted_separately(tmp_path, caplog):
+    progress, logdir = _progress(tmp_path, env=",".join(GAMES))
+    # Returns fill the batch row by row: the first one belongs to the environment of column 0.
     progress.add(_batch([-20, 3, 1, -18], task_ids=(0, 1, 1)), 0, 100, METRICS, waited=0.0)
     progress.report(0)
     rows = pd.read_csv(logdir.tasks).set_index("task")
@@ -142,11 +189,12 @@ def test_tasks_are_told_apart(tmp_path):
     assert list(rows["mean_return_100"])[:2] == [-19, 2] and np.isnan(rows["mean_return_100"]["catch"])
     scores = [suites.human_normalised(game, mean) for game, mean in zip(GAMES, (-19, 2))]
     assert list(rows["human_normalised"])[:2] == pytest.approx(scores)
-    # Catch has no reference, so the two games are all that the run's scores are made of.
+    # Catch has no reference scores, so the run's scores are those of the two games.
     row = pd.read_csv(logdir.progress).iloc[0]
     assert row["human_normalised_mean"] == pytest.approx(np.mean(scores))
     assert row["human_normalised_median"] == pytest.approx(np.median(scores))
-    assert "pong -19.0" in said[1] and "breakout 2.0" in said[1] and "catch nan" in said[1]
+    line = caplog.messages[1]
+    assert "pong -19.0" in line and "breakout 2.0" in line and "catch nan" in line
     progress.close()
     scalars = {}
     for file in logdir.tensorboard.iterdir():
@@ -157,8 +205,8 @@ def test_tasks_are_told_apart(tmp_path):
     assert curve.draw(logdir, "three tasks") and logdir.curve.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_score_is_capped_by_task_and_waits_for_all_of_them(tmp_path):
-    progress, logdir, _ = _progress(tmp_path, env="atari/pong,atari/breakout")
+def test_the_score_is_capped_by_task_and_nan_until_all_tasks_have_one(tmp_path):
+    progress, logdir = _progress(tmp_path, env="atari/pong,atari/breakout")
     progress.add(_batch([-20.7], task_ids=(0, 0, 0)), 0, 100, METRICS, waited=0.0)
     progress.report(0)
     progress.add(_batch([400], task_ids=(1, 1, 1)), 0, 200, METRICS, waited=0.0)
@@ -169,15 +217,15 @@ def test_the_score_is_capped_by_task_and_waits_for_all_of_them(tmp_path):
     assert capped[1] == pytest.approx((suites.human_normalised("atari/pong", -20.7) + 1) / 2)
 
 
-def test_tasks_go_on_where_the_checkpoint_was(tmp_path):
-    progress, logdir, _ = _progress(tmp_path, env=",".join(GAMES))
+def test_tasks_resume_from_the_checkpoint(tmp_path):
+    progress, logdir = _progress(tmp_path, env=",".join(GAMES))
     for frames, task in ((100, 0), (200, 2), (300, 0)):
         progress.add(_batch([frames], task_ids=[task] * 3), 0, frames, METRICS, waited=0.0)
         progress.report(0)
         if frames == 200:
             state = json.loads(json.dumps(progress.state()))
     progress.close()
-    resumed, _, _ = _progress(tmp_path, state, env=",".join(GAMES))
+    resumed, _ = _progress(tmp_path, state, env=",".join(GAMES))
     resumed.add(_batch([5], task_ids=[2] * 3), 0, 250, METRICS, waited=0.0)
     resumed.report(0)
     resumed.close()
@@ -187,8 +235,8 @@ def test_tasks_go_on_where_the_checkpoint_was(tmp_path):
     assert list(rows["mean_return_100"][-3:])[::2] == [100, 102.5]
 
 
-def test_many_tasks_are_shown_once_in_a_while(tmp_path, monkeypatch):
-    progress, _, said = _progress(tmp_path, env="atari57")
+def test_many_tasks_are_shown_at_a_longer_interval(tmp_path, caplog, monkeypatch):
+    progress, _ = _progress(tmp_path, env="atari57")
     now = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     for _ in range(13):
@@ -196,12 +244,12 @@ def test_many_tasks_are_shown_once_in_a_while(tmp_path, monkeypatch):
         progress.report(0)
         now[0] += 10
     progress.close()
-    shown = [line for line in said if "atlantis 7.0" in line]
+    shown = [line for line in caplog.messages if "atlantis 7.0" in line]
     assert len(shown) == 3 and all(len(line) <= 120 for text in shown for line in text.splitlines())
 
 
 def test_one_game_with_references_has_a_score(tmp_path):
-    progress, logdir, _ = _progress(tmp_path, env="atari/pong")
+    progress, logdir = _progress(tmp_path, env="atari/pong")
     progress.add(_batch([14.6]), 0, 100, METRICS, waited=0.0)
     progress.report(0)
     progress.close()

@@ -1,8 +1,8 @@
-"""What the environment processes and the policy's process say to each other: arrays in shared memory, and pipes.
+"""How environment processes and the policy's process exchange outputs and actions: shared memory and pipes.
 
-A worker's arrays belong to one side at a time. The worker writes what its environments answered and announces it; from
-then on they are the policy's, until it sends the actions. Announcements and actions carry the number of the worker's
-start, so that what was meant for a worker that has died never reaches the one started in its place.
+A worker's arrays belong to one side at a time. The worker writes the outputs of its environments and announces them;
+the arrays then belong to the policy, until it sends the actions. Announcements and actions carry the number of the
+worker's start, so that a message for a worker that has died never reaches its successor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import multiprocessing
 import struct
 from multiprocessing import sharedctypes
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tree
@@ -22,6 +22,32 @@ from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
 _ANNOUNCEMENT = struct.Struct("=ii")  # Worker, and the number of its start.
 _START = struct.Struct("=i")
 _ALIGNMENT = 64
+
+
+class Mailbox(Protocol):
+    """The policy's side of the exchange with N workers of B environments each.
+
+    Attributes:
+      environment: spec of the environments.
+      num_workers: N.
+      num_envs: B.
+    """
+
+    environment: EnvironmentSpec
+    num_workers: int
+    num_envs: int
+
+    def open(self) -> None:
+        """Called once, in the policy's process, before anything below."""
+
+    def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
+        """Waits at most `timeout` seconds; returns (worker, start, a copy of its output) for all that have answered.
+
+        `start` counts the starts of the worker, from 1; the first output after a start is that of `reset`.
+        """
+
+    def answer(self, worker: int, start: int, action: np.ndarray) -> None:
+        """Sends actions, int32 [B], to that start of the worker."""
 
 
 class _Arrays(NamedTuple):

@@ -1,27 +1,32 @@
-"""An actor's environments, each in a process of its own: started, watched, and started again one by one."""
+"""Slow environments, each in a process of its own: started, watched, and restarted one by one."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from impala_tf import environments
-from impala_tf.processes.restarts import Backoff
+from impala_tf.environments.base import EnvironmentFailed
 from impala_tf.environments.remote import worker
 from impala_tf.environments.remote.mailbox import PolicyMailbox, WorkerMailbox
-from impala_tf.environments.base import EnvironmentFailed
-from impala_tf.processes.child import Hosted
 from impala_tf.errors import UserError
+from impala_tf.processes.child import Child, ChildFailed
+from impala_tf.processes.restarts import Restarted
+from impala_tf.processes.timings import Timings
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
+
+_LOGGER = logging.getLogger(__name__)
+_WATCH_SECONDS = 0.1  # Between looks at the processes, which cost as much as a policy step where there are many.
 
 
 class WorkerPool:
-    """A mailbox that also sees to its workers. Each has one environment.
+    """A `Mailbox` that owns its workers, each with one environment.
 
-    One that dies, raises or does not answer in time is named and started again after 0.5, 1, 2, ... 30 s, and the
+    A worker that dies, raises or does not answer in time is named and restarted after 0.5, 1, 2, ... 30 s, while the
     others go on.
 
     Attributes:
@@ -37,25 +42,29 @@ class WorkerPool:
         options: dict[str, Any],
         seed: int,
         deadline: float,
-        warn: Callable[[str], None],
+        restart: bool = True,
     ):
-        """Allocates the shared memory.
+        """Allocates the shared memory; `open` starts the processes.
 
         Args:
           environment: spec of all environments.
           env_ids: [N], of each worker's environment.
           options: of `environments.make`.
-          seed: each process derives its own from it, a new one at each start.
-          deadline: seconds in which an environment has to be made, and then to answer each time.
-          warn: told of what fails and is started again.
+          seed: each process derives its own from it, a new one at each start. A single one that is never restarted
+            gets this very seed, and so plays as it would in this process.
+          deadline: seconds in which an environment must be made and reset, and then answer each step.
+          restart: whether workers that fail are restarted; otherwise `take` raises.
         """
         self.environment, self.num_workers, self.num_envs = environment, len(env_ids), 1
         self._mailbox = PolicyMailbox(environment, self.num_workers, self.num_envs)
-        self._deadline, self._warn = deadline, warn
+        self._deadline, self._restart = deadline, restart
+        self._watched = 0.0
 
-        def start(number: int, times_before: int) -> Hosted:
+        def start(number: int, times_before: int) -> Child:
             own_seed = int(np.random.SeedSequence([seed, number, times_before]).generate_state(1)[0] >> 1)
-            return Hosted(_host, self._mailbox.worker(number), env_ids[number], own_seed, options)
+            if not restart and len(env_ids) == 1:
+                own_seed = seed
+            return Child(env_ids[number], _work, self._mailbox.worker(number), env_ids[number], own_seed, options)
 
         self._workers = [_Worker(env_id, i, start) for i, env_id in enumerate(env_ids)]
 
@@ -66,22 +75,25 @@ class WorkerPool:
             each.start()
 
     def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
-        """As `PolicyMailbox.take`.
+        """See `Mailbox.take`.
 
         Raises:
-          UserError: an environment cannot be made, and could not before either.
+          UserError: an environment cannot be made, and never could.
+          EnvironmentFailed: an environment has failed, and is not to be restarted.
         """
         taken = self._mailbox.take(timeout)
         for number, _, _ in taken:
-            self._workers[number].answered()
-        for each in self._workers:
-            each.watch(self._deadline, self._warn)
+            self._workers[number].has_answered()
+        if time.monotonic() - self._watched > _WATCH_SECONDS:
+            for each in self._workers:
+                each.watch(self._deadline, self._restart)
+            self._watched = time.monotonic()
         return taken
 
-    def answer(self, number: int, start: int, action: np.ndarray) -> None:
-        """As `PolicyMailbox.answer`."""
-        self._workers[number].asked()
-        self._mailbox.answer(number, start, action)
+    def answer(self, worker: int, start: int, action: np.ndarray) -> None:
+        """See `Mailbox.answer`."""
+        self._workers[worker].is_asked()
+        self._mailbox.answer(worker, start, action)
 
     def close(self) -> None:
         """Ends the processes."""
@@ -90,49 +102,53 @@ class WorkerPool:
 
 
 class _Worker:
-    """One of the environments, over all of its processes."""
+    """One environment over all of its processes."""
 
-    def __init__(self, name: str, number: int, start: Callable[[int, int], Hosted]):
-        self._name, self._number, self._start = name, number, start
-        self._backoff = Backoff()
+    def __init__(self, name: str, number: int, start):
+        self._name = name
+        self._life: Restarted[Child] = Restarted(lambda restarts: start(number, restarts))
         self._asked_at: float | None = None
-        self._has_answered = False
-        self.process: Hosted | None = None
+        self._ever_answered = False
+
+    @property
+    def process(self) -> Child | None:
+        return self._life.current
 
     def start(self) -> None:
         self._asked_at = time.monotonic()
-        self.process = self._start(self._number, self._backoff.restarts)
+        self._life.start()
 
-    def asked(self) -> None:
+    def is_asked(self) -> None:
         self._asked_at = time.monotonic()
 
-    def answered(self) -> None:
-        self._asked_at, self._has_answered = None, True
+    def has_answered(self) -> None:
+        self._asked_at, self._ever_answered = None, True
 
-    def watch(self, deadline: float, warn: Callable[[str], None]) -> None:
-        """Notices failures, and starts again what is due."""
+    def watch(self, deadline: float, restart: bool) -> None:
+        """Notices a failure; restarts the process when that is due."""
+        if self._life.due:
+            self.start()
+            _LOGGER.warning("%s is started again", self._name)
         if self.process is None:
-            if not self._backoff.seconds_left:
-                self.start()
-                self._backoff.started()
-                warn(f"{self._name} is started again")
             return
         error = self.process.error
         if error is None and self._asked_at is not None and time.monotonic() - self._asked_at > deadline:
-            error = EnvironmentFailed(f"it did not answer within {deadline:g} s")
-        if error is not None:
-            self.end()
-            if isinstance(error, UserError) and not self._has_answered:
-                raise error
-            warn(f"{self._name} failed ({error}); starting it again in {self._backoff.failed():g} s")
+            error = ChildFailed(f"it did not answer within {deadline:g} s")
+        if error is None:
+            return
+        self.end()
+        if isinstance(error, UserError) and not self._ever_answered:
+            raise error
+        if not restart:
+            raise EnvironmentFailed(f"{self._name}: {error}")
+        _LOGGER.warning("%s failed (%s); starting it again in %g s", self._name, error, self._life.failed())
 
     def end(self) -> None:
-        process, self.process, self._asked_at = self.process, None, None
+        process, self._asked_at = self.process, None
         if process is not None:
             process.end()
 
 
-def _host(mailbox: WorkerMailbox, env_id: str, seed: int, options: dict[str, Any]) -> None:
+def _work(mailbox: WorkerMailbox, env_id: str, seed: int, options: dict[str, Any]) -> None:
     """The work of a worker's process."""
-    environment = environments.make(env_id, 1, seed, **options)
-    worker.run(environment, mailbox, lambda _: None, float("inf"), lambda: None)
+    worker.run(environments.make(env_id, 1, seed, **options), mailbox, Timings(worker.ACTIVITIES))

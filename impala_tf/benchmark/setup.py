@@ -1,0 +1,62 @@
+"""What is measured: a run's settings, resolved."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from impala_tf import topology
+from impala_tf.config import Config
+from impala_tf.environments import task_set
+from impala_tf.environments.task_set import TaskSet
+from impala_tf.topology import Topology
+from impala_tf.transport import ports
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run's values.
+
+    Attributes:
+      config: settings.
+      tasks: tasks.
+      topology: processes; the address is a free port of this machine.
+    """
+
+    config: Config
+    tasks: TaskSet
+    topology: Topology
+
+    @property
+    def frames_per_unroll(self) -> int:
+        """Environment frames in the T transitions of an unroll."""
+        return self.config.data.unroll_length * self.tasks.spec.frames_per_step
+
+    def with_run(self, **values: Any) -> Setup:
+        """The same with other settings of `config.run`."""
+        run = dataclasses.replace(self.config.run, **values)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, run=run))
+
+    def with_actors(self, num_actors: int) -> Setup:
+        """The same with another number of actors, each with as many environments as before."""
+        launch = dataclasses.replace(
+            self.config.launch, num_actors=num_actors, envs_per_actor=self.topology.envs_per_actor
+        )
+        return resolve(dataclasses.replace(self.config, launch=launch), self.tasks)
+
+
+def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
+    """Resolves a run's settings on this machine, with a free port.
+
+    Args:
+      config: settings.
+      tasks: of the run; None: resolved, too.
+
+    Raises:
+      UserError: as `task_set.resolve` and `topology.resolve`.
+    """
+    tasks = tasks or task_set.resolve(config.environment)
+    address = f"localhost:{ports.free_port()}"
+    threads = config.environment.env_threads
+    resolved = topology.resolve(config.launch, len(tasks.names), address, env_threads=threads)
+    return Setup(config, tasks, resolved)

@@ -1,0 +1,96 @@
+"""The tasks of a run, and the environments that an actor plays them in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from impala_tf import environments
+from impala_tf.config import EnvironmentConfig
+from impala_tf.environments.base import BatchedEnvironment
+from impala_tf.environments.multi_task import MultiTaskEnvironment
+from impala_tf.environments.remote.lockstep import Lockstep
+from impala_tf.environments.remote.pool import WorkerPool
+from impala_tf.structures import EnvironmentSpec
+from impala_tf.suites import tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSet:
+    """What a run plays; resolved once by whoever starts the run, and handed to its processes.
+
+    Attributes:
+      names: environment ids. A task's id in the trajectories is its place among them.
+      options: of `environments.make`.
+      spec: what all the environments look like to an agent.
+      own_processes: every environment gets a process of its own, because it is slow or because an engine may break its
+        process.
+      deadline: seconds in which an environment in a process of its own must answer.
+    """
+
+    names: tuple[str, ...]
+    options: dict[str, Any]
+    spec: EnvironmentSpec
+    own_processes: bool
+    deadline: float
+
+
+def resolve(config: EnvironmentConfig) -> TaskSet:
+    """Checks the settings of the environments and finds out what the environments look like.
+
+    Makes an environment of the first task, for its spec, and closes it.
+
+    Raises:
+      UserError: as `tasks.names`, `environments.check` and `environments.make`.
+    """
+    names = tasks.names(config.env)
+    options = config.options()
+    # Games share a network by having all 18 actions, used or not (Appendix G).
+    options["full_action_set"] = options["full_action_set"] or len(names) > 1
+    for name in names:
+        environments.check(name, **options)
+    own_processes = config.env_processes == "on" or (
+        config.env_processes == "auto" and any(environments.needs_process(name) for name in names)
+    )
+    return TaskSet(names, options, environments.spec(names[0], **options), own_processes, config.env_deadline)
+
+
+def make_pool(tasks: TaskSet, task_ids: Sequence[int], seed: int) -> WorkerPool:
+    """The environments of an actor, each in a process of its own.
+
+    Args:
+      tasks: of the run.
+      task_ids: the task of each environment.
+      seed: each environment derives its own from it.
+    """
+    env_ids = [tasks.names[task] for task in task_ids]
+    return WorkerPool(tasks.spec, env_ids, tasks.options, seed, tasks.deadline)
+
+
+def make_batch(tasks: TaskSet, task_ids: np.ndarray, seed: int, threads: int) -> BatchedEnvironment:
+    """The environments of an actor, stepped together.
+
+    Args:
+      tasks: of the run.
+      task_ids: int32 [B], ascending: the task of each environment.
+      seed: each environment derives its own from it.
+      threads: that step Atari games.
+
+    Raises:
+      UserError: as `environments.make`; or the tasks look different to an agent.
+    """
+    if tasks.own_processes:
+        pool = make_pool(tasks, task_ids.tolist(), seed)
+        return Lockstep(pool, tasks.deadline, pool.close)
+    if len(tasks.names) == 1:
+        return environments.make(tasks.names[0], len(task_ids), seed, **{**tasks.options, "env_threads": threads})
+
+    def make_task(task: int, num_envs: int, times_before: int) -> BatchedEnvironment:
+        own_seed = int(np.random.SeedSequence([seed, task, times_before]).generate_state(1)[0] >> 1)
+        options = {**tasks.options, "env_threads": min(threads, num_envs)}
+        return environments.make(tasks.names[task], num_envs, own_seed, **options)
+
+    return MultiTaskEnvironment(tasks.spec, tasks.names, task_ids, make_task)

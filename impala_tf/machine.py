@@ -1,0 +1,22 @@
+"""The machine that this process runs on."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def description() -> str:
+    """Processor, cores that may be used, and memory."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = named[0] if named else platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{processor}, {cores()} cores, {memory:.0f} GiB"

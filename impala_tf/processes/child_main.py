@@ -1,0 +1,121 @@
+"""What a `Child` runs in its process, around the work."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import fcntl
+import logging
+import multiprocessing
+import os
+import pathlib
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from impala_tf.errors import UserError, one_line
+from impala_tf.processes import parent
+from impala_tf.processes.parent import ChildFailed, Outcome
+
+_F_SETSIG = 10  # Linux's; Python has no name for it before 3.13.
+_PR_SET_NAME = 15
+
+
+def run(
+    line: Connection,
+    lifeline: Connection,
+    name: str,
+    log: pathlib.Path | None,
+    forward: int,
+    orderly: bool,
+    work: Callable[..., Any],
+    args: tuple,
+) -> None:
+    """Does the work and sends its outcome to the parent.
+
+    Ends the process with status 2 if the work raised `UserError`, and 1 if it raised anything else.
+
+    Args:
+      line: writing end of the pipe for records.
+      lifeline: reading end of a pipe that hangs up when the parent ends.
+      name, log, forward, orderly, work, args: as in `Child`.
+    """
+    os.setsid()
+    _keep_files_from_programs()
+    end_with_parent(lifeline, orderly)
+    parent.connect(line)
+    # In the child only: daemons may not have children, and environments may need processes of their own.
+    multiprocessing.current_process().daemon = False
+    _set_name(name)
+    try:
+        _start_logging(log, forward)
+        parent.finish(Outcome(work(*args), None))
+        return
+    except UserError as error:
+        if log is not None:
+            print(f"ERROR: {error}", file=sys.stderr, flush=True)
+        failure: Exception = UserError(str(error))
+    except Exception as error:
+        if log is not None:
+            traceback.print_exc()
+        failure = ChildFailed(one_line(error))
+    parent.finish(Outcome(None, failure))
+    sys.exit(2 if isinstance(failure, UserError) else 1)
+
+
+def end_with_parent(lifeline: Connection, orderly: bool) -> None:
+    """Has the kernel signal this process when the parent has ended; on Linux only.
+
+    SIGTERM to this process if `orderly`; otherwise SIGKILL to its process group, which it must lead.
+
+    The signal comes with the hang-up of the pipe. Unlike a thread that watches the parent, this needs no interpreter,
+    whose lock an environment may never release; unlike PR_SET_PDEATHSIG, it also reaches engines that are programs of
+    their own, and does not take the end of the thread that started the child for the end of the parent.
+    """
+    if sys.platform != "linux":
+        return
+    fd, sig = lifeline.fileno(), signal.SIGTERM if orderly else signal.SIGKILL
+    target = os.getpid() if orderly else -os.getpid()
+    fcntl.fcntl(fd, fcntl.F_SETOWN, target)
+    fcntl.fcntl(fd, _F_SETSIG, sig)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    if lifeline.poll(0):  # It ended before this.
+        os.kill(target, sig)
+    _kept.append(lifeline)
+
+
+_kept: list[Connection] = []  # Files that stay open until the process ends.
+
+
+def _start_logging(log: pathlib.Path | None, forward: int) -> None:
+    """Sends the package's log lines to the parent from level `forward` on and, where there is one, to the log file."""
+    logger = logging.getLogger("impala_tf")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [parent.ToParent(forward)]
+    if log is not None:
+        with open(log, "ab") as file:
+            os.dup2(file.fileno(), 2)
+        to_file = logging.StreamHandler(sys.stderr)
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.handlers.append(to_file)
+    faulthandler.enable()
+
+
+def _keep_files_from_programs() -> None:
+    """Closes this process's pipes in programs that it starts, so that they do not hide its end from the parent."""
+    with contextlib.suppress(FileNotFoundError):  # No /proc: not on Linux.
+        for number in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):  # The listing's own.
+                if number > 2:
+                    os.set_inheritable(number, False)
+
+
+def _set_name(name: str) -> None:
+    """Sets the name that `top` and `ps -o comm` show; on Linux only."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15])

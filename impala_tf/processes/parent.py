@@ -1,0 +1,113 @@
+"""A child's line to its parent: the records that travel on it, and how the child sends them.
+
+In a process that no `Child` started, records are dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from impala_tf.processes import line
+
+_MAX_TEXT = (line.MAX_BYTES - 200) // 4  # Characters of a log line, of at most 4 bytes each.
+
+
+class ChildFailed(RuntimeError):
+    """A child died, raised, or did not answer in time; the message says which."""
+
+
+class Ready(NamedTuple):
+    """The child has finished setting up; its work proper begins."""
+
+
+class LogLine(NamedTuple):
+    """A line of the child's log, for the parent's console.
+
+    Attributes:
+      level: as in `logging`.
+      text: the line.
+    """
+
+    level: int
+    text: str
+
+
+class Spent(NamedTuple):
+    """Where a child's time has gone since it started.
+
+    Attributes:
+      seconds: {activity: seconds}.
+      elapsed: seconds since the start.
+    """
+
+    seconds: dict[str, float]
+    elapsed: float
+
+
+class Outcome(NamedTuple):
+    """The last record of a child: what its work returned or raised.
+
+    Attributes:
+      answer: the return value; None if the work raised.
+      error: a `UserError` or `ChildFailed`; None if the work returned.
+    """
+
+    answer: Any
+    error: Exception | None
+
+
+_lock = threading.RLock()  # Reentrant: a signal handler that logs may interrupt a `send`.
+_connection: Connection | None = None
+
+
+def connect(connection: Connection) -> None:
+    """Makes `connection`, the writing end of a pipe, this process's line to its parent."""
+    global _connection
+    os.set_blocking(connection.fileno(), False)
+    _connection = connection
+
+
+def send(record: Ready | LogLine | Spent) -> None:
+    """Sends a record without ever waiting: while the parent does not read and the pipe is full, records are dropped.
+
+    Raises:
+      ValueError: the record is larger than `line.MAX_BYTES`.
+    """
+    data = line.pack(record)
+    if len(data) > line.MAX_BYTES:
+        raise ValueError(f"a record has {len(data)} bytes, more than {line.MAX_BYTES}")
+    with _lock, contextlib.suppress(BlockingIOError, BrokenPipeError):
+        if _connection is not None:
+            os.write(_connection.fileno(), data)
+
+
+def finish(outcome: Outcome) -> None:
+    """Sends the last record, of any size, and closes the line. Waits until the parent has read all but the last 64 KiB.
+
+    Raises whatever pickling the outcome raises; the line is then still open.
+    """
+    global _connection
+    data = memoryview(line.pack(outcome))
+    with _lock:
+        connection, _connection = _connection, None
+    if connection is None:
+        return
+    with connection, contextlib.suppress(BrokenPipeError):
+        os.set_blocking(connection.fileno(), True)
+        while data:
+            data = data[os.write(connection.fileno(), data) :]
+
+
+class ToParent(logging.Handler):
+    """Sends log lines to the parent."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            send(LogLine(record.levelno, record.getMessage()[:_MAX_TEXT]))
+        except Exception:
+            self.handleError(record)

@@ -1,0 +1,56 @@
+"""The learner's process in batched A2C, synchronized every step: it acts for all environments at once, and learns."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+
+import numpy as np
+
+from impala_tf.acting import actor as acting
+from impala_tf.acting.actor import Actor
+from impala_tf.config import Config
+from impala_tf.environments.remote.lockstep import Lockstep
+from impala_tf.environments.remote.mailbox import PolicyMailbox
+from impala_tf.environments.task_set import TaskSet
+from impala_tf.processes.timings import Timings
+from impala_tf.roles import actor as actor_role
+from impala_tf.roles import in_turns
+from impala_tf.roles.learner import Training
+from impala_tf.topology import Topology
+
+
+def run(
+    config: Config,
+    tasks: TaskSet,
+    topology: Topology,
+    stop: threading.Event,
+    mailbox: PolicyMailbox,
+    spans: tuple[pathlib.Path | None, pathlib.Path | None] = (None, None),
+) -> None:
+    """Collects an unroll of every environment, updates, and so on, until the run is finished or `stop` is set.
+
+    Args:
+      config, tasks, topology: of the run.
+      stop: ends the run early, with a checkpoint.
+      mailbox: to the environment processes.
+      spans: CSV files for the spans of learning and of acting; None: none.
+
+    Raises:
+      UserError: as `in_turns.run`.
+    """
+    with Training(config, tasks, topology, spans=spans[0]) as training:
+        agent, end = actor_role.connect(config, tasks, training.end.address)
+        with end:
+            _, action_seed = actor_role.seeds(config, 0, end.learner_step)
+            actor = Actor(
+                Lockstep(mailbox, tasks.deadline),
+                agent,
+                end.writer.write,
+                end.refresh,
+                config.data.unroll_length,
+                action_seed,
+                np.concatenate([topology.task_ids(number) for number in range(topology.num_actors)]),
+                Timings(acting.ACTIVITIES, spans[1]),
+            )
+            in_turns.run(config, training, actor, end, stop)

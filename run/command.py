@@ -1,0 +1,41 @@
+"""What the commands share: flags, the console, errors as one line, the exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from impala_tf.errors import UserError
+from impala_tf.processes import console
+
+
+def run(command: Callable[[], int]) -> None:
+    """Parses the flags and runs a command; ends the process with its exit status.
+
+    Args:
+      command: does the work and returns the exit status. A `UserError` of it is shown as one line, with status 2.
+    """
+
+    def main(argv: list[str]) -> int:
+        console.show()
+        try:
+            if len(argv) > 1:
+                raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --name=value (see --help).")
+            return command()
+        except UserError as error:
+            print(f"ERROR: {error}", file=sys.stderr, flush=True)
+            return 2
+
+    logging.set_verbosity(logging.WARNING)
+    app.run(main, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags; reports a mistyped one in one line, with its near matches."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"ERROR: {error} (--help lists all settings)", file=sys.stderr, flush=True)
+        sys.exit(2)

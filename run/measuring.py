@@ -1,0 +1,58 @@
+"""What the commands that measure share: flags, checks, the JSON file. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from impala_tf import flags as impala_flags
+from impala_tf.benchmark.setup import Setup, resolve
+from impala_tf.errors import UserError
+from run import command
+
+_LOGGER = logging.getLogger("impala_tf.run")
+
+Measure = Callable[[Setup], tuple[dict[str, Any], str]]
+"""Takes the run to be measured; returns the result and the same as text."""
+
+
+def run(measure: Measure, output: str) -> None:
+    """Checks the flags, measures, writes the JSON file and prints the text; ends the process with its exit status.
+
+    Args:
+      measure: measures.
+      output: default of --output.
+    """
+    impala_flags.define()
+    flags.DEFINE_float("seconds", 10.0, "Seconds for which each part is measured; the whole system runs longer.")
+    flags.DEFINE_string("output", output, "JSON file to write.")
+    command.run(lambda: _measure(measure))
+
+
+def _measure(measure: Measure) -> int:
+    output = pathlib.Path(flags.FLAGS.output)
+    if flags.FLAGS.seconds <= 0:
+        raise UserError("--seconds must be more than 0.")
+    setup = resolve(impala_flags.to_config())
+    existed = output.exists()
+    try:
+        output.touch()
+    except OSError as error:
+        raise UserError(f"--output={output} cannot be written: {error.strerror}.") from None
+    if not existed:
+        output.unlink()
+    try:
+        result, text = measure(setup)
+    except KeyboardInterrupt:
+        _LOGGER.info("interrupted; there is no result")
+        return 130
+    argv = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
+    output.write_text(json.dumps({"command": argv, **result}, indent=1) + "\n")
+    _LOGGER.info("\n%s\n\n%s has all of it.", text, output)
+    return 0
