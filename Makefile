@@ -16,50 +16,50 @@ LOGDIR = runs/$(notdir $(ENV))
 # make figures RUNS=/data/runs FIGURES=other/folder
 RUNS = runs
 FIGURES = paper_figures/figures
-# More flags for `make train`, more arguments for `make test`.
+# Extra flags for `make train`, extra arguments for `make test`.
 ARGS =
 
-# Run in a recipe: sets $$python to a Python 3.11 or ends with a message.
+# In a recipe: sets $$python to a Python 3.11, or ends with a message.
 FIND_PYTHON = python=""; \
 	for candidate in $(PYTHON) python3.11 python3; do \
 	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
 	    python="$$candidate"; break; fi; done; \
 	if [ -z "$$python" ]; then \
-	  echo "Python 3.11 is needed (requirements.lock is made for it): install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
+	  echo "Python 3.11 is needed (requirements.lock is for it): install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
 	  exit 1; fi
 
-# $(call NEW_VENV,folder): an empty virtual environment there.
+# $(call NEW_VENV,folder): makes an empty virtual environment in the folder.
 NEW_VENV = "$$python" -m venv --clear "$(1)" || { \
-	  echo "Could not make a virtual environment: is Python's venv module there (Debian: apt install python3.11-venv)?" >&2; \
+	  echo "Could not make a virtual environment: is Python's venv module installed (Debian: apt install python3.11-venv)?" >&2; \
 	  exit 1; }
 
 .PHONY: help setup train figures test lint format lock wheel-test clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP)  ## build .venv from requirements.lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(FIND_PYTHON); \
-	echo "Installing impala_tf and $$(grep -c '==' requirements.lock) packages (TensorFlow among them) into $(VENV): takes a few minutes ..."; \
+	echo "Installing impala_tf and $$(grep -c '==' requirements.lock) packages (TensorFlow among them) into $(VENV); this takes a few minutes ..."; \
 	$(call NEW_VENV,$(VENV)); \
 	$(BIN)/python -m pip install $(PIP_FLAGS) -r requirements.lock; \
 	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .; \
 	$(BIN)/python -m pip check; \
 	touch $@
 
-train: setup  ## train for about 4 minutes on 2 cores, or go on where LOGDIR ended (ENV=, FRAMES=, LOGDIR=, ARGS=)
+train: setup  ## train for about 4 minutes on 2 cores, or resume the run in LOGDIR (ENV=, FRAMES=, LOGDIR=, ARGS=)
 	@$(BIN)/impala-train --env=$(ENV) --logdir=$(LOGDIR) --total_frames=$(FRAMES) $(ARGS)
 
-figures: setup  ## draw the paper's figures and tables from the runs there are (RUNS=, FIGURES=)
+figures: setup  ## draw the paper's figures and tables, with the runs found in RUNS (RUNS=, FIGURES=)
 	@$(BIN)/python paper_figures/execute.py --runs="$(RUNS)" --figures="$(FIGURES)"
 
-test: setup  ## all tests (ARGS= for pytest)
+test: setup  ## run all tests (ARGS= for pytest)
 	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of these.
 	@$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? -eq 5 ]
 
-lint: setup  ## ruff and mypy
+lint: setup  ## run ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -68,10 +68,10 @@ format: setup  ## format the code, apply ruff's safe fixes
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-lock:  ## resolve all dependencies anew and write requirements.lock
+lock:  ## resolve all dependencies again and write requirements.lock
 	@$(FIND_PYTHON); \
 	work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
-	echo "Resolving the dependencies of impala-tf[figures,test,worlds]: takes a few minutes ..."; \
+	echo "Resolving the dependencies of impala-tf[figures,test,worlds]; this takes a few minutes ..."; \
 	$(call NEW_VENV,$$work/venv); \
 	"$$work/venv/bin/python" -m pip install $(PIP_FLAGS) --upgrade pip; \
 	"$$work/venv/bin/python" -m pip install $(PIP_FLAGS) --dry-run --ignore-installed --report "$$work/report.json" '.[figures,test,worlds]'; \
@@ -88,11 +88,11 @@ print(*(f"{name}=={names[name]}" for name in sorted(names)), sep="\n")
 endef
 export LOCK_FROM_REPORT
 
-wheel-test: setup  ## build the wheel, install it in a fresh environment and train for a moment from another folder
+wheel-test: setup  ## build the wheel, install it in a fresh environment and train briefly from another folder
 	@$(FIND_PYTHON); \
 	work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
 	rm -rf dist; $(BIN)/python -m build --no-isolation --wheel --outdir dist . >"$$work/build.log" || { cat "$$work/build.log" >&2; exit 1; }; \
-	echo "Installing $$(ls dist/*.whl) into a fresh environment: takes a few minutes ..."; \
+	echo "Installing $$(ls dist/*.whl) into a fresh environment; this takes a few minutes ..."; \
 	$(call NEW_VENV,$$work/venv); \
 	"$$work/venv/bin/python" -m pip install $(PIP_FLAGS) -r requirements.lock; \
 	"$$work/venv/bin/python" -m pip install $(PIP_FLAGS) --no-deps dist/*.whl; \

@@ -1,7 +1,7 @@
-"""IMPALA (Espeholt et al., 2018) in TensorFlow 2: actors, Reverb, a V-trace learner.
+"""IMPALA (Espeholt et al., 2018) in TensorFlow 2: actors, Reverb, and a V-trace learner.
 
-Importing this package imports neither TensorFlow nor Reverb. It checks that the installed versions of the libraries fit
-each other, and quietens their start-up messages (see `impala_tf.quiet`).
+Importing this package imports neither TensorFlow nor Reverb. It checks that the installed libraries are compatible
+(`impala_tf.versions`) and silences their start-up messages (`impala_tf.quiet`).
 """
 
 from impala_tf import quiet, versions

@@ -1,8 +1,8 @@
 """Every setting of a run: its meaning, unit and default.
 
-The absl flags (`impala_tf.flags`) are derived from these dataclasses, one flag per field, and the paper's set-ups are
-flag files in `run/flagfiles/`. The defaults are the paper's Atari settings (Table G.1). Frame counts are environment
-frames: agent steps times the action repeat.
+`impala_tf.flags` derives one absl flag from each field of these dataclasses. The paper's setups are flag files in
+`run/flagfiles/`; the defaults are its Atari settings (Table G.1). Frame counts are environment frames: agent steps
+times the action repeat.
 """
 
 from __future__ import annotations
@@ -25,65 +25,64 @@ def _setting(
     at_most: float = math.inf,
     fixed: bool = False,
 ) -> Any:
-    """A dataclass field; `fixed` settings shape what is learnt, so a resumed run must have the same values."""
+    """A dataclass field; `fixed` settings shape what is learned, so a resumed run must have the same values."""
     meta = {"help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "fixed": fixed}
     return field(default=default, metadata=meta)
 
 
 @dataclass(frozen=True)
 class EnvironmentConfig:
-    """What the agent plays, and in which processes. Options that begin with dmlab are DeepMind Lab's, the rest Atari's.
+    """What the agent plays. Options that begin with dmlab are DeepMind Lab's, the rest Atari's.
 
-    An environment takes no notice of another's.
+    Environments ignore options that are not theirs.
     """
 
     env: str = _setting(
         "atari/pong",
         "Environment: atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<id>, gymnasium/<id>, catch and memory "
-        "(built in) or counting (diagnostic). Several, separated by commas, or a suite (atari57, dmlab30), are learnt "
-        "by one network.",
+        "(built in) or counting (diagnostic). One network learns several, separated by commas, or a suite (atari57, "
+        "dmlab30).",
         fixed=True,
     )
     full_action_set: bool = _setting(
-        False, "All 18 Atari actions instead of the game's own; always so with several games.", fixed=True
+        False, "Use all 18 Atari actions instead of the game's minimal set; always on with several games.", fixed=True
     )
     sticky_actions: float = _setting(
         0.0, "Probability that Atari repeats the previous action.", at_least=0, at_most=1, fixed=True
     )
-    fire_on_reset: bool = _setting(False, "Press FIRE after each reset, in games that have it.", fixed=True)
+    fire_on_reset: bool = _setting(False, "Press FIRE after each reset in games that have it.", fixed=True)
     life_loss_ends_episode: bool = _setting(
         True,
-        "Losing a life ends the episode for learning; reported returns are of full games all the same.",
+        "Losing a life ends the episode for learning; reported returns are still those of full games.",
         fixed=True,
     )
     max_frames_per_episode: int = _setting(
         108_000, "Time limit of a game, in environment frames.", at_least=1, fixed=True
     )
-    env_threads: int = _setting(0, "Threads that step the environments of one actor; 0: by the cores.", at_least=0)
+    env_threads: int = _setting(0, "Threads that step one actor's environments; 0: its share of the cores.", at_least=0)
     env_processes: str = _setting(
         "auto",
-        "Each environment of an actor in a process of its own, so that none waits for another: on is for slow ones. "
-        "auto: dmlab and vizdoom.",
+        "Run each environment in its own process, so that a slow one does not hold up the rest. auto: on for dmlab and "
+        "vizdoom.",
         choices=("auto", "on", "off"),
     )
     env_deadline: float = _setting(
-        300.0, "Seconds in which an environment in a process of its own must answer.", at_least=0.1
+        300.0, "Seconds within which an environment in its own process must answer.", at_least=0.1
     )
     dmlab_renderer: str = _setting(
         "software",
-        "What draws DeepMind Lab's images: software (OSMesa) needs no graphics card, hardware (EGL, or GLX if so "
-        "built) does.",
+        "DeepMind Lab's renderer: software (OSMesa) needs no graphics card; hardware (EGL, or GLX if Lab was built "
+        "with it) does.",
         choices=("software", "hardware"),
     )
     dmlab_level_cache: str = _setting(
         "",
-        "Folder where DeepMind Lab's compiled maps are kept for runs that meet the same ones again; empty: none. Most "
-        "mazes are new in every episode: the folder grows without bound.",
+        "Folder in which DeepMind Lab's compiled maps are cached for later runs; empty: no cache. Most mazes are new "
+        "in every episode, so the folder grows without bound.",
     )
     dmlab_dataset_path: str = _setting(
-        "", "Folder of the images that some of DeepMind Lab's PsychLab levels show (Brady et al., 2008)."
+        "", "Folder with the images that some PsychLab levels of DeepMind Lab show (Brady et al., 2008)."
     )
-
 
     def options(self) -> dict[str, Any]:
         """What `environments.make` and `environments.spec` take besides the environment's id."""
@@ -97,22 +96,22 @@ class NetworkConfig:
 
     torso: str = _setting(
         "auto",
-        "Torso: shallow (two convolutions), shallow_3conv (the other reading of the paper), deep (residual), mlp; auto "
-        "takes shallow for images and mlp for everything else.",
+        "Torso: shallow (two convolutions), shallow_3conv (the other reading of the paper), deep (residual) or mlp. "
+        "auto: shallow for images, mlp for everything else.",
         choices=("auto", "shallow", "shallow_3conv", "deep", "mlp"),
         fixed=True,
     )
     core: str = _setting("none", "Recurrent core between torso and heads.", choices=("none", "lstm"), fixed=True)
     lstm_kernel: str = _setting(
         "auto",
-        "How the LSTM is computed; what comes out is the same. loop: step by step. packed: unrolls cut at episode "
-        "starts, by cuDNN where there is a GPU. auto: packed on a GPU, else loop.",
+        "How the LSTM is computed; the result is the same. loop: step by step. packed: unrolls are cut at episode "
+        "starts, and cuDNN runs them where there is a GPU. auto: packed on a GPU, otherwise loop.",
         choices=("auto", "loop", "packed"),
     )
     precision: str = _setting(
         "float32",
-        "What the torso computes in. bfloat16 is faster where the processor has it (AVX512-BF16, AMX, GPUs); core, "
-        "heads, loss and parameters are float32 all the same.",
+        "Precision of the torso. bfloat16 is faster on processors that have it (AVX512-BF16, AMX, GPUs); core, heads, "
+        "loss and parameters stay float32.",
         choices=("float32", "bfloat16"),
         fixed=True,
     )
@@ -127,78 +126,90 @@ class LossConfig:
     entropy_cost: float = _setting(0.01, "Weight of the entropy bonus.", at_least=0, fixed=True)
     reward_clipping: str = _setting(
         "abs_one",
-        "What becomes of a reward r in the loss. abs_one: r clipped to [-1, 1]. optimistic_asymmetric: 0.3 min(tanh r, "
-        "0) + 5 max(tanh r, 0), the paper's for DMLab-30 (Figure D.1). soft_asymmetric: 5 tanh(r / 5), times 0.3 where "
-        "r < 0, that of the authors' code.",
+        "How the loss transforms a reward r. abs_one: r clipped to [-1, 1]. optimistic_asymmetric: 0.3 min(tanh r, 0) "
+        "+ 5 max(tanh r, 0), the paper's choice for DMLab-30 (Figure D.1). soft_asymmetric: 5 tanh(r / 5), times 0.3 "
+        "where r < 0, the choice of the authors' code.",
         choices=("abs_one", "none", "optimistic_asymmetric", "soft_asymmetric"),
         fixed=True,
     )
-    rho_bar: float = _setting(1.0, "V-trace: truncation of rho, which sets the fixed point.", at_least=0, fixed=True)
-    c_bar: float = _setting(
-        1.0, "V-trace: truncation of c, which sets the speed of contraction.", at_least=0, fixed=True
+    rho_bar: float = _setting(
+        1.0, "V-trace: truncation level of rho, which determines the fixed point.", at_least=0, fixed=True
     )
-    pg_rho_bar: float = _setting(1.0, "V-trace: truncation of rho in the policy gradient.", at_least=0, fixed=True)
+    c_bar: float = _setting(
+        1.0, "V-trace: truncation level of c, which determines the speed of convergence.", at_least=0, fixed=True
+    )
+    pg_rho_bar: float = _setting(
+        1.0, "V-trace: truncation level of rho in the policy gradient.", at_least=0, fixed=True
+    )
     vtrace_lambda: float = _setting(1.0, "V-trace: lambda (Remark 2).", at_least=0, at_most=1, fixed=True)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """RMSProp as in TensorFlow 1: epsilon inside the square root, slots start at one."""
+    """RMSProp as in TensorFlow 1: epsilon inside the square root, mean squares start at one."""
 
     learning_rate: float = _setting(6e-4, "Learning rate at frame 0.", at_least=0, fixed=True)
     annealing_frames: int = _setting(
-        0, "Frame at which the linearly annealed learning rate reaches 0; 0: total_frames.", at_least=0, fixed=True
+        0,
+        "Environment frames over which the learning rate is annealed linearly to 0; 0: total_frames.",
+        at_least=0,
+        fixed=True,
     )
     rmsprop_decay: float = _setting(
-        0.99, "RMSProp decay (not in the paper; its authors' code).", at_least=0, at_most=1, fixed=True
+        0.99, "RMSProp decay (from the authors' code; the paper does not give it).", at_least=0, at_most=1, fixed=True
     )
     rmsprop_epsilon: float = _setting(0.01, "RMSProp epsilon.", at_least=0, fixed=True)
     rmsprop_momentum: float = _setting(0.0, "RMSProp momentum.", at_least=0, fixed=True)
-    max_gradient_norm: float = _setting(40.0, "Clip of the gradient's global norm; 0: none.", at_least=0, fixed=True)
+    max_gradient_norm: float = _setting(
+        40.0, "Clip gradients to this global norm; 0: no clipping.", at_least=0, fixed=True
+    )
     max_refused_updates: int = _setting(
         10,
-        "Updates with a loss or gradient that is not finite are refused; this many in a row end the run.",
+        "End the run after this many updates in a row were refused because their loss or gradient was not finite.",
         at_least=1,
     )
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Trajectories and their way through Reverb."""
+    """Unrolls, batches and the queue between actors and learner."""
 
-    unroll_length: int = _setting(20, "T, agent steps in an unroll.", at_least=1, fixed=True)
-    batch_size: int = _setting(32, "B, unrolls in a learner step.", at_least=1, fixed=True)
+    unroll_length: int = _setting(20, "Unroll length T, in agent steps.", at_least=1, fixed=True)
+    batch_size: int = _setting(32, "Batch size B: unrolls per learner step.", at_least=1, fixed=True)
     reverb_config: str = _setting(
-        "on_policy", "Tables: the name of a file in reverb_configs/, or the path of a .textproto (ReverbServerConfig)."
+        "on_policy",
+        "Reverb's tables: the name of a file in reverb_configs/, or the path of a .textproto (ReverbServerConfig).",
     )
     queue_size: int = _setting(
-        0, "Unrolls that may wait in the queue; all of them are policy lag. 0: what reverb_config says.", at_least=0
+        0, "Unrolls that the queue holds; all of them are policy lag. 0: as reverb_config says.", at_least=0
     )
-    prefetch: int = _setting(1, "Batches that may wait ready while the learner computes.", at_least=1)
+    prefetch: int = _setting(1, "Batches prepared ahead of the learner; they are policy lag, too.", at_least=1)
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """What the run writes, how often, and for how long."""
 
-    logdir: str = _setting("", "Folder of the run: checkpoints, logs, curve. Starting again with it resumes.")
+    logdir: str = _setting(
+        "", "Folder of the run: checkpoints, logs, learning curve. Starting again with the same folder resumes the run."
+    )
     total_frames: int = _setting(200_000_000, "Environment frames to train for.", at_least=1)
-    seed: int = _setting(1, "Seed of the weights, the environments and the actions.", at_least=0, fixed=True)
+    seed: int = _setting(1, "Seed of the initial weights, the environments and the actions.", at_least=0, fixed=True)
     checkpoint_interval: float = _setting(60.0, "Seconds between checkpoints.", at_least=0.1)
     checkpoints_kept: int = _setting(3, "Checkpoints kept.", at_least=1)
     export_every: int = _setting(
         0,
-        "Environment frames between SavedModels, each written with the next checkpoint to exports/ in the run's folder "
-        "and kept; 1: with every checkpoint; 0: none.",
+        "Environment frames between SavedModels, which are written with the next checkpoint to exports/ in the run's "
+        "folder and kept. 1: with every checkpoint; 0: none.",
         at_least=0,
     )
     evaluate_every: int = _setting(
         0,
-        "Environment frames between evaluations of the newest SavedModel, by a process of its own, which takes a core; "
-        "without --export_every, as many SavedModels are written; 0: none.",
+        "Environment frames between evaluations of the newest SavedModel, in a process of its own that takes a core. "
+        "Without --export_every, SavedModels are written at this interval, too. 0: none.",
         at_least=0,
     )
-    evaluate_episodes: int = _setting(20, "Episodes of each task in an evaluation; 0: the paper's number.", at_least=0)
+    evaluate_episodes: int = _setting(20, "Episodes per task in an evaluation; 0: the paper's number.", at_least=0)
     log_interval: float = _setting(10.0, "Seconds between progress lines and log rows.", at_least=0.1)
 
 
@@ -208,41 +219,48 @@ class LaunchConfig:
 
     role: str = _setting(
         "all",
-        "all: learner and actors on this machine. learner, actor: one of them, for runs across machines or by hand.",
+        "Which processes this command runs. all: learner and actors on this machine. learner, actor: only that one, "
+        "for runs across machines.",
         choices=("all", "learner", "actor"),
     )
     num_actors: int = _setting(
         -1,
-        "Actor processes on this machine; -1: one per core; 0: everything in one process, for a debugger.",
+        "Actor processes of the run; -1: one per core (an actor started by hand asks its learner); 0: everything in "
+        "one process, for a debugger.",
         at_least=-1,
     )
     envs_per_actor: int = _setting(
-        0, "Environments of one actor, stepped as a batch; 0: by the actors' number.", at_least=0
+        0,
+        "Environments per actor, stepped as a batch; 0: 12, or fewer with very many actors (an actor started by hand "
+        "asks its learner).",
+        at_least=0,
     )
     inference: str = _setting(
         "actor",
         "Where the policy runs. actor: in every actor process, for its own environments. central: in the learner's "
-        "process, in batches, for the environments of all actor processes of this machine; they then step environments "
-        "only.",
+        "process, in batches, for the environments of all actor processes of this machine, which then only step "
+        "environments.",
         choices=("actor", "central"),
     )
-    address: str = _setting("", "--role=actor: the learner's host:port.")
+    address: str = _setting("", "With --role=actor: the learner's host:port.")
     port: int = _setting(
         0,
-        "Port of the learner's Reverb server; 0: a free one. Reverb speaks plain gRPC, without encryption or password, "
-        "on every interface: keep the port inside a network that you trust.",
+        "Port of the learner's Reverb server; 0: a free one. Reverb speaks plain gRPC on every interface, without "
+        "encryption or password: keep the port inside a network that you trust.",
         at_least=0,
         at_most=65535,
     )
-    actor_id: int = _setting(0, "--role=actor: number of this actor, different on every one of them.", at_least=0)
-    xla: str = _setting("auto", "Compile the learner with XLA: auto goes by the device.", choices=("auto", "on", "off"))
-    learner_threads: int = _setting(0, "Intra-op threads of the learner; 0: by the cores.", at_least=0)
+    actor_id: int = _setting(
+        0, "With --role=actor: the number of this actor, from 0; every actor needs its own.", at_least=0
+    )
+    xla: str = _setting("auto", "Compile the learner with XLA. auto: on a GPU.", choices=("auto", "on", "off"))
+    learner_threads: int = _setting(0, "Intra-op threads of the learner; 0: half of the cores.", at_least=0)
     actor_threads: int = _setting(1, "Intra-op threads of each actor's inference.", at_least=1)
     connect_timeout: float = _setting(
-        45.0, "Seconds that an actor waits for a learner that does not answer before it gives up.", at_least=1
+        45.0, "Seconds after which an actor gives up on a learner that does not answer.", at_least=1
     )
     stall_timeout: float = _setting(
-        300.0, "Seconds without a learner step after which the run is ended with an error.", at_least=1
+        300.0, "Seconds without new unrolls after which the learner ends the run with an error.", at_least=1
     )
 
 
@@ -260,7 +278,7 @@ class Config:
 
     @property
     def annealing_frames(self) -> int:
-        """Environment frames over which the learning rate falls to 0."""
+        """Environment frames over which the learning rate is annealed to 0."""
         return self.optimizer.annealing_frames or self.run.total_frames
 
 
@@ -300,8 +318,8 @@ def from_values(values: dict[str, Any]) -> Config:
     config = Config(**{name: types[name](**chosen) for name, chosen in groups.items()})
     if config.launch.inference == "central" and (config.launch.role != "all" or config.launch.num_actors == 0):
         raise UserError(
-            "--inference=central is for learner and environments on one machine, each in processes of their own: it "
-            "goes with neither --role nor --num_actors=0."
+            "--inference=central needs the learner and the environments in processes of one machine: remove --role, "
+            "and --num_actors=0."
         )
     if config.loss.rho_bar < config.loss.c_bar:
         raise UserError(
@@ -317,10 +335,10 @@ def to_values(config: Config) -> dict[str, Any]:
 
 
 def fixed_differences(saved: dict[str, Any], config: Config) -> list[str]:
-    """What keeps a run made with `saved` settings from going on with `config`: one line per differing setting.
+    """Differences that keep a run with `saved` settings from being resumed with `config`, one line each.
 
-    Settings that do not shape what is learnt may differ; total_frames among them, so that a run can be extended. Where
-    annealing_frames is 0, the learning rate's schedule then stretches with it.
+    Settings that do not shape what is learned may differ. total_frames is one of them, so that a run can be extended;
+    where annealing_frames is 0, the learning rate's schedule then stretches with it.
     """
     now = to_values(config)
     lines = []

@@ -1,14 +1,14 @@
-"""Errors that a user can act on."""
+"""Errors that the user can act on."""
 
 
 class UserError(Exception):
-    """What went wrong and what to do about it, in one line; shown without a traceback.
+    """An error whose message says in one line what went wrong and what to do; shown without a traceback.
 
     Raise it for bad input: flags, environment ids, log directories, addresses, missing packages.
     """
 
 
 def one_line(error: BaseException) -> str:
-    """An exception of whoever's code for a message to the user, who needs no type where the text is made for users."""
+    """Formats an exception as one line; omits the type for `UserError`."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""absl flags, one per setting of `impala_tf.config`."""
+"""absl flags, one for every setting in `impala_tf.config`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def define() -> None:
         if setting.metadata["choices"]:
             text += f" One of: {', '.join(setting.metadata['choices'])}."
         _DEFINE[str(setting.type)](setting.name, setting.default, text)
-        # --help lists the key flags of the program that runs.
+        # --help lists only the key flags of the main module.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[setting.name])
 
 
 def to_config() -> config_lib.Config:
-    """The settings that the parsed flags hold.
+    """Returns the settings from the parsed flags.
 
     Raises:
-      UserError: as `config.from_values`.
+      UserError: raised by `config.from_values`.
     """
     return config_lib.from_values(
         {setting.name: flags.FLAGS[setting.name].value for _, setting in config_lib.settings()}

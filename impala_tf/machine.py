@@ -1,4 +1,4 @@
-"""The machine that this process runs on."""
+"""Describes the machine that this process runs on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import platform
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def description() -> str:
-    """Processor, cores that may be used, and memory."""
+    """Returns the processor, the number of usable cores and the memory as one line."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,15 +1,15 @@
-"""Keeps other libraries' informational messages off the user's terminal.
+"""Keeps other libraries' informational messages off the terminal.
 
-They reach standard error by several ways:
+`environment()` silences
 
-- TensorFlow's C++ start-up log (oneDNN, missing CUDA drivers, CPU features): read from the environment when TensorFlow
-  is loaded; `environment()`.
-- Gym's notice that it is unmaintained, printed when TF-Agents imports it, and the notices of Farama's packages:
-  `environment()`.
-- Python's SyntaxWarnings about TF-Agents' source, where it was installed without being compiled, and an old pygame's
-  warning about pkg_resources: `environment()`.
-- A search for sound cards when pygame, which draws some of Gymnasium's environments, starts: `environment()`.
-- Reverb's and XLA's lines, written to file descriptor 2 without any switch; `native_stderr()`.
+- TensorFlow's C++ start-up log (oneDNN, missing CUDA drivers, CPU features), by an environment variable that TensorFlow
+  reads when it is loaded;
+- Gym's notice that it is unmaintained, printed when TF-Agents imports Gym, and the notices of Farama's packages;
+- Python's SyntaxWarnings about TF-Agents' source, if it was installed without being compiled, and an old pygame's
+  warning about pkg_resources;
+- errors from pygame's search for sound cards, when Gymnasium uses it for rendering.
+
+`native_stderr()` redirects the log of Reverb and XLA, which write to file descriptor 2 unconditionally.
 
 TF_CPP_MIN_LOG_LEVEL=0 in the environment shows everything.
 """
@@ -27,17 +27,17 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def environment() -> None:
-    """Sets what the libraries read when they are loaded; `import impala_tf` calls it. What the user has set stays."""
+    """Silences libraries before they are loaded; `import impala_tf` calls it. Keeps variables that the user has set."""
     os.environ.setdefault(_LEVEL, "3")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     if not _show_everything():
-        # For a file that is being compiled, the module is its path without the ending.
+        # For warnings from the compiler, the module is the file's path without its suffix.
         warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*\btf_agents\b")
-        # pygame of TF-Agents' time, which MiniGrid and VizDoom import; nobody here can do anything about it.
+        # From the old pygame that TF-Agents requires, imported by MiniGrid and VizDoom; users cannot act on it.
         warnings.filterwarnings("ignore", message="pkg_resources is deprecated", module=r"pygame\b")
         with contextlib.suppress(ImportError):
-            # A table {gym's version: notice} in a package without code of its own; gym prints what it finds there.
+            # A table {gym version: notice}, from which gym prints at import.
             from gym_notices.notices import notices
 
             notices.clear()
@@ -49,9 +49,9 @@ def environment() -> None:
 
 
 def native_stderr(log: pathlib.Path | str) -> None:
-    """From now on, what native code writes to standard error is appended to `log`; Python's still goes to the terminal.
+    """Redirects native code's standard error to the end of the file `log`; Python's still goes to the terminal.
 
-    The crash of a native library is reported on the terminal all the same.
+    Crashes of native code are still reported on the terminal.
     """
     if _show_everything():
         return

@@ -1,4 +1,4 @@
-"""Who there is in a run, and where: resolved once by whoever starts the run, then handed down as a value."""
+"""The processes of a run and their shares of the work, resolved once by whoever starts the run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Topology:
     """The processes of a run and their shares of the work.
 
     Attributes:
-      address: of the learner's server, host:port.
-      num_actors: actor processes, on all machines.
-      envs_per_actor: B, environments of each actor.
-      num_tasks: tasks that the environments of all actors share.
+      address: address of the learner's server, host:port.
+      num_actors: number of actor processes, on all machines; 0 if the learner's process acts itself.
+      envs_per_actor: B, number of environments of each actor.
+      num_tasks: number of tasks that the environments of all actors share.
       env_threads: threads that step one actor's environments.
       actor_threads: intra-op threads of one actor's inference.
       learner_threads: intra-op threads of the learner.
@@ -36,16 +36,16 @@ class Topology:
     learner_threads: int
 
     def task_ids(self, actor: int) -> np.ndarray:
-        """The task of each environment of an actor, int32 [B], ascending.
+        """Returns the task of each environment of an actor, int32 [B], ascending.
 
-        The environments of all actors are numbered through and take the tasks in turns, so that each task has the same
-        number of them (two differ by one at most), whatever the number of actors.
+        The environments of all actors are numbered consecutively and take the tasks in turn, so the numbers of
+        environments of two tasks differ by at most one, whatever the number of actors.
         """
         first = actor * self.envs_per_actor
         return np.sort(np.arange(first, first + self.envs_per_actor) % self.num_tasks).astype(np.int32)
 
     def told(self) -> dict[str, int]:
-        """What the learner tells actors that were started by hand; see `resolve`."""
+        """Returns what the learner tells actors that were started by hand, for `resolve`."""
         return {"num_actors": self.num_actors, "envs_per_actor": self.envs_per_actor}
 
 
@@ -56,18 +56,18 @@ def resolve(
 
     Args:
       launch: the flags.
-      num_tasks: of the run.
-      address: of the learner's server.
+      num_tasks: number of tasks of the run.
+      address: address of the learner's server, host:port.
       env_threads: the flag; 0: an actor's share of the cores.
-      told: `Topology.told` of the learner, for an actor that was started by hand: its own machine says nothing about
-        the run. None on the machine that starts the run.
+      told: the learner's `Topology.told`, for an actor that was started by hand, since its own machine's cores say
+        nothing about the run. None on the machine that starts the run.
 
     Raises:
-      UserError: the tasks cannot share the environments evenly, where the whole run is started here.
+      UserError: the whole run is started here, and the tasks cannot share the environments evenly.
     """
     told = told or {}
     num_actors = launch.num_actors if launch.num_actors >= 0 else told.get("num_actors", cores())
-    # An actor must have a multiple of `share` environments if all tasks are to have the same number of them.
+    # All tasks have the same number of environments if each actor has a multiple of `share` of them.
     share = num_tasks // math.gcd(num_tasks, max(num_actors, 1))
     envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or _envs_per_actor(num_actors, share)
     if launch.role == "all" and envs_per_actor % share:
@@ -87,9 +87,9 @@ def resolve(
 
 
 def _envs_per_actor(num_actors: int, share: int) -> int:
-    """12 environments, and fewer where there are many actors, since all of them are policy lag.
+    """Returns 12, or less with many actors, rounded up to a multiple of `share`.
 
-    More would make a policy step cheaper per environment, and the start slower: every instance of an Atari game loads
-    its ROM twice, which costs far more than a step. With many tasks, the next multiple of `share`.
+    Every environment adds policy lag. More of them would make a policy step cheaper per environment but the start
+    slower: every instance of an Atari game loads its ROM twice, which costs far more than a step.
     """
     return -(-max(8, min(12, 512 // max(num_actors, 1))) // share) * share

@@ -1,8 +1,8 @@
-"""Do the installed libraries fit each other?
+"""Checks that the installed libraries are compatible.
 
-TensorFlow, Reverb and TF-Agents are released in step: their native libraries load only beside the one TensorFlow that
-they were built against, and fail otherwise with undefined symbols. NumPy 2 breaks all three. This module says so before
-anything is loaded, from the packages' metadata alone.
+Reverb and TF-Agents are built for one release of TensorFlow; with any other, their native libraries fail to load with
+undefined symbols. NumPy 2 breaks all three. This module reads only package metadata, so that it can report the problem
+before anything is loaded.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 
 class Requirement(NamedTuple):
-    """A library and the versions of it that fit.
+    """A library and its compatible versions.
 
     Attributes:
-      names: distribution names that provide it; the first is the one to install.
-      install: what pip is to be told.
-      minimum: first version that fits, as (major, minor).
-      below: first version that no longer fits, as (major, minor).
+      names: names of the distributions that provide it; the first is the one to install.
+      install: argument for `pip install`.
+      minimum: the first compatible version, (major, minor).
+      below: the first version that is no longer compatible, (major, minor).
     """
 
     names: tuple[str, ...]
@@ -40,11 +40,14 @@ def check(
     requirements: tuple[Requirement, ...] = REQUIREMENTS,
     installed_version: Callable[[str], str] = importlib.metadata.version,
 ) -> None:
-    """Raises ImportError, with what to install, where a library is missing or does not fit the others.
+    """Checks that all required libraries are installed in compatible versions.
 
     Args:
-      requirements: what must be there.
-      installed_version: the version of a distribution, or `importlib.metadata.PackageNotFoundError`.
+      requirements: the required libraries.
+      installed_version: returns the version of a distribution or raises `importlib.metadata.PackageNotFoundError`.
+
+    Raises:
+      ImportError: a library is missing or incompatible; the message says what to install.
     """
     problems = []
     for requirement in requirements:

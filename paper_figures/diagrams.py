@@ -1,6 +1,6 @@
-"""The paper's diagrams, Figures 1 to 3, drawn from the code and from what it did. Each function makes a figure.
+"""Draws the paper's diagrams, Figures 1 to 3, from the code and from a recorded run; one function per figure.
 
-Lengths are inches, from the lower left corner.
+Coordinates are in inches from the lower left corner.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import pandas as pd
 from layers import TIMES, Layer
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 
+from impala_tf import topology
 from impala_tf.config import Config
-from impala_tf.environments.dmlab import FRAMES_PER_STEP, LabEnv
+from impala_tf.environments import task_set
+from impala_tf.environments.dmlab import FRAMES_PER_STEP, LabLevel
 from impala_tf.networks.agent import Agent
-from impala_tf import topology as layout
+from impala_tf.roles import agreement
 from impala_tf.structures import ArraySpec, EnvironmentSpec, Trajectory
-from impala_tf.transport import TRAJECTORIES, VARIABLES, server
+from impala_tf.transport import RUN, TRAJECTORIES, VARIABLES, server
 
 INK, GRAY, LIGHT = "#222222", "#6b6b6b", "#f5f5f3"
 BLUE, ORANGE, RED, GREEN = "#1f5fa8", "#d9791a", "#b2182b", "#1b8a6b"
@@ -30,7 +32,7 @@ BLUE, ORANGE, RED, GREEN = "#1f5fa8", "#d9791a", "#b2182b", "#1b8a6b"
 
 
 def architectures(config: Config) -> Any:
-    """Figure 1: actors around one learner, as `config` lays them out; the paper's several learners beside it."""
+    """Draws Figure 1: one learner and the actors that `config` specifies, next to the paper's several learners."""
     figure, ax = _canvas(11.4, 6.0)
     ax.plot([6.0, 6.0], [0.15, 5.85], color="#d0d0d0", linewidth=0.8)
     _one_learner(ax, config)
@@ -39,30 +41,34 @@ def architectures(config: Config) -> Any:
 
 
 def _one_learner(ax: Any, config: Config) -> None:
-    tables = {table.table_name: table for table in server.load_config(config.data.reverb_config).tables}
+    tasks = task_set.resolve(config.environment)
+    processes = topology.resolve(config.launch, len(tasks.names), address="")
+    tables = {table.table_name: table for table in server.load_config(config.data).tables}
     queue, newest = tables[TRAJECTORIES], tables[VARIABLES]
     x, y = 2.95, 3.1
     _text(ax, x, 5.83, "One learner", 12, weight="bold")
-    _text(ax, x, 5.6, f"impala_tf with {layout.num_actors(config)} actor processes", 8.5, GRAY)
-    for i, angle in enumerate(np.linspace(np.pi / 2, -1.5 * np.pi, layout.num_actors(config), endpoint=False)):
+    _text(ax, x, 5.6, f"impala_tf with {processes.num_actors} actor processes", 8.5, GRAY)
+    for i, angle in enumerate(np.linspace(np.pi / 2, -1.5 * np.pi, processes.num_actors, endpoint=False)):
         actor = (x + 2.25 * np.cos(angle), y + 2.0 * np.sin(angle))
         _exchange(ax, actor, (0.56, 0.24), (x, y), (1.05, 0.92))
-        _box(ax, *actor, 1.12, 0.48, f"actor {i}\n{layout.envs_per_actor(config)} environments", size=8)
+        _box(ax, *actor, 1.12, 0.48, f"actor {i}\n{processes.envs_per_actor} environments", size=8)
     _box(ax, x, y, 2.1, 1.84, "", LIGHT, INK)
-    _text(ax, x, y + 0.68, "Learner", 11, weight="bold")
-    once = {0: "sampled at will", 1: "each sampled once"}
+    _text(ax, x, y + 0.74, "Learner", 11, weight="bold")
+    times = {0: "sampled any number of times", 1: "each sampled once"}
     text = f"{TRAJECTORIES}: {'first in, first out' if queue.sampler.fifo else 'sampled'},\nat most {queue.max_size}, "
-    _box(ax, x, y + 0.18, 1.9, 0.52, text + once[queue.max_times_sampled], "#fdf1e4", ORANGE, 7.5)
-    text = f"{VARIABLES}: the newest,\n{once[newest.max_times_sampled]}"
-    _box(ax, x, y - 0.5, 1.9, 0.52, text, "#e9f0f9", BLUE, 7.5)
+    _box(ax, x, y + 0.37, 1.9, 0.44, text + times[queue.max_times_sampled], "#fdf1e4", ORANGE, 7.5)
+    text = f"{VARIABLES}: newest parameters,\n{times[newest.max_times_sampled]}"
+    _box(ax, x, y - 0.12, 1.9, 0.44, text, "#e9f0f9", BLUE, 7.5)
+    told = ", ".join(agreement.told(config, tasks, processes))
+    _box(ax, x, y - 0.61, 1.9, 0.44, f"{RUN}: {told},\nread by each actor at its start", "white", GRAY, 7.5)
     fields = ", ".join(name.replace("_", " ") for name in Trajectory._fields)
     _key(ax, 0.2, 0.55, ORANGE, f"unrolls of {config.data.unroll_length} steps: {fields}")
-    _key(ax, 0.2, 0.15, BLUE, "parameters, and the learner step that made them")
+    _key(ax, 0.2, 0.15, BLUE, "parameters and the learner step that produced them")
 
 
 def _several_learners(ax: Any) -> None:
     _text(ax, 8.7, 5.83, "Several synchronous learners", 12, weight="bold")
-    _text(ax, 8.7, 5.6, "as the paper has them; impala_tf has one", 8.5, GRAY)
+    _text(ax, 8.7, 5.6, "as in the paper; impala_tf has a single learner", 8.5, GRAY)
     learners = {"worker": (7.05, 4.55), "master": (8.7, 4.55), " worker": (10.35, 4.55)}
     actors = [(x, 1.75) for x in (6.85, 8.08, 9.32, 10.55)]
     _box(ax, 8.7, 4.55, 5.0, 1.25, "", LIGHT, "#b8b8b8")
@@ -86,13 +92,16 @@ def _several_learners(ax: Any) -> None:
 
 
 def _exchange(ax: Any, actor: Any, actor_half: Any, learner: Any, learner_half: Any) -> None:
-    """Unrolls one way, parameters the other."""
+    """Draws the arrow for unrolls and the opposite one for parameters."""
     _arrow(ax, *_between(actor, actor_half, learner, learner_half, 0.08), ORANGE, 1.6)
     _arrow(ax, *_between(learner, learner_half, actor, actor_half, 0.08), BLUE, 1.6)
 
 
 def _between(start: Any, start_half: Any, end: Any, end_half: Any, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """The line from box to box, moved sideways, between their edges; of boxes the centre and half of their size."""
+    """Returns the end points of a line between the edges of two boxes, shifted sideways.
+
+    Each box is given by its center and half of its size.
+    """
     start, end = np.array(start), np.array(end)
     way = (end - start) / np.hypot(*(end - start))
     aside = shift * np.array([-way[1], way[0]])
@@ -115,11 +124,11 @@ BARS = {"environment step": ORANGE, "forward pass": BLUE, "transport": "#b9b9b9"
 
 
 def timelines(rows: pd.DataFrame, milliseconds: float) -> Any:
-    """Figure 2: who did what when.
+    """Draws Figure 2: what each process did when.
 
     Args:
-      rows: `timeline.py`'s: scheme, who, what, start and end in milliseconds. 0 is the end of an update.
-      milliseconds: how much of them is drawn.
+      rows: as recorded by `timeline.py`: scheme, who, what, start and end in milliseconds. 0 is the end of an update.
+      milliseconds: length of the period to draw, from 0.
     """
     figure, axes = plt.subplots(len(SCHEMES), figsize=(10.5, 8.4), sharex=True, layout="constrained")
     for ax, (scheme, title) in zip(axes, SCHEMES.items()):
@@ -162,14 +171,14 @@ TALL, FLAT, GAP = 0.36, 0.22, 0.14
 
 
 def lab_spec() -> EnvironmentSpec:
-    """What DeepMind Lab looks like to an agent; Lab itself need not be there."""
-    spaces = LabEnv.observation_space.items()
+    """Returns the environment spec of DeepMind Lab, which does not have to be installed."""
+    spaces = LabLevel.observation_space.items()
     observation = {name: ArraySpec(space.shape, space.dtype) for name, space in spaces}
-    return EnvironmentSpec(observation, int(LabEnv.action_space.n), FRAMES_PER_STEP)
+    return EnvironmentSpec(observation, int(LabLevel.action_space.n), FRAMES_PER_STEP)
 
 
 def two_networks(small: Agent, large: Agent, spec: EnvironmentSpec) -> Any:
-    """Figure 3: the small and the large network, both with an LSTM, as they have been built for `spec`."""
+    """Draws Figure 3: the small and the large network, both with an LSTM, as built for `spec`."""
     figure, ax = _canvas(11.4, 8.3)
     ax.plot([5.7, 5.7], [0.2, 8.1], color="#d0d0d0", linewidth=0.8)
     for left, name, agent in ((0.1, "Small", small), (5.85, "Large", large)):
@@ -181,7 +190,7 @@ def two_networks(small: Agent, large: Agent, spec: EnvironmentSpec) -> Any:
 
 
 def _network(ax: Any, left: float, agent: Agent, spec: EnvironmentSpec) -> None:
-    """One network, from the image at the bottom to the heads; left of it what reads the instruction."""
+    """Draws a network from the image at the bottom up to the heads, with the instruction encoder on the left."""
     x, width = left + 2.65, 1.8
 
     def numbers(y: float, output: str, parameters: str, colour: str = INK) -> None:
@@ -221,7 +230,7 @@ def _network(ax: Any, left: float, agent: Agent, spec: EnvironmentSpec) -> None:
 
 
 def _residual_block(ax: Any, x: float, y: float, block: Layer) -> None:
-    """What is inside, from left to right."""
+    """Draws the layers of a residual block from left to right."""
     _text(ax, x, y + 0.75, "Residual block of the large network", 10, weight="bold", ha="left")
     begin, x = x + 0.12, x + 0.35
     _arrow(ax, (begin - 0.12, y), (x, y))
@@ -236,7 +245,7 @@ def _residual_block(ax: Any, x: float, y: float, block: Layer) -> None:
     _arrow(ax, (x + 0.28, y), (x + 0.55, y))
 
 
-# Parts of drawings
+# Drawing primitives
 
 
 def _canvas(width: float, height: float) -> tuple[Any, Any]:
@@ -256,7 +265,7 @@ def _text(
 def _box(
     ax: Any, x: float, y: float, width: float, height: float, text: str, fill: str = "white", edge: str = GRAY, size=9
 ) -> None:
-    """A box around (x, y)."""
+    """Draws a box centered at (x, y)."""
     corner = (x - width / 2 + 0.04, y - height / 2 + 0.04)
     style = "round,pad=0.04,rounding_size=0.06"
     box = FancyBboxPatch(corner, width - 0.08, height - 0.08, style, facecolor=fill, edgecolor=edge, linewidth=0.9)
@@ -271,13 +280,13 @@ def _arrow(ax: Any, start: Any, end: Any, color: str = INK, width: float = 1.0, 
 
 
 def _elbow(ax: Any, start: Any, end: Any) -> None:
-    """Up or down, then to the right."""
+    """Draws an arrow that goes up or down, then right."""
     ax.plot([start[0], start[0]], [start[1], end[1]], color=INK, linewidth=1, solid_capstyle="butt")
     _arrow(ax, (start[0], end[1]), end)
 
 
 def _key(ax: Any, x: float, y: float, color: str, text: str) -> None:
-    """An arrow of that colour and what it means."""
+    """Draws a legend entry: an arrow of the color and its meaning."""
     lines = textwrap.wrap(text, 82)
     _arrow(ax, (x, y), (x + 0.35, y), color, 1.6)
     ax.text(x + 0.45, y + 0.07, "\n".join(lines), fontsize=8.5, color=INK, va="top", linespacing=1.3)

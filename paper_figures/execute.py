@@ -1,6 +1,6 @@
-"""Executes the notebooks, several at once, and leaves them as they are: `make figures`.
+"""Executes the notebooks in parallel without changing them: `make figures`.
 
-Each draws a figure or table of the paper from the runs that there are and writes it as PNG and SVG.
+Each notebook draws a figure or table of the paper, together with the runs that it finds, and writes it as PNG and SVG.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 async def _execute(notebook: pathlib.Path, slots: asyncio.Semaphore, timeout: int) -> bool:
-    """Whether it went well; prints a line, or what went wrong."""
+    """Executes a notebook and prints its time or its error; returns whether it succeeded."""
     async with slots:
         start = time.monotonic()
         client = NotebookClient(
@@ -39,24 +39,29 @@ async def _execute(notebook: pathlib.Path, slots: asyncio.Semaphore, timeout: in
 
 
 async def _execute_all(notebooks: list[pathlib.Path], at_once: int, timeout: int) -> list[str]:
+    """Executes the notebooks; returns the names of those that failed."""
     slots = asyncio.Semaphore(at_once)
-    good = await asyncio.gather(*(_execute(notebook, slots, timeout) for notebook in notebooks))
-    return [notebook.name for notebook, well in zip(notebooks, good) if not well]
+    succeeded = await asyncio.gather(*(_execute(notebook, slots, timeout) for notebook in notebooks))
+    return [notebook.name for notebook, success in zip(notebooks, succeeded) if not success]
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Executes the notebooks named on the command line, or all of them; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="which; without any, all in this folder")
-    parser.add_argument("--runs", default=HERE.parent / "runs", type=pathlib.Path, help="where the runs are")
-    parser.add_argument("--figures", default=HERE / "figures", type=pathlib.Path, help="where the pictures go")
-    parser.add_argument("--at_once", default=os.cpu_count(), type=int, help="how many at once; each is a process")
-    parser.add_argument("--timeout", default=120, type=int, help="seconds for one cell")
+    parser.add_argument(
+        "notebooks", nargs="*", type=pathlib.Path, help="notebooks to execute; default: all in this folder"
+    )
+    parser.add_argument("--runs", default=HERE.parent / "runs", type=pathlib.Path, help="folder of the runs")
+    parser.add_argument("--figures", default=HERE / "figures", type=pathlib.Path, help="folder for the pictures")
+    parser.add_argument(
+        "--at_once", default=os.cpu_count(), type=int, help="notebooks to execute in parallel, each in its own process"
+    )
+    parser.add_argument("--timeout", default=120, type=int, help="time limit for a cell, in seconds")
     arguments = parser.parse_args()
     notebooks = arguments.notebooks or sorted(HERE.glob("*.ipynb"))
     # The kernels inherit these; plotting.py reads them.
     os.environ.update(IMPALA_RUNS=str(arguments.runs.resolve()), IMPALA_FIGURES=str(arguments.figures.resolve()))
-    print(f"Executing {len(notebooks)} notebooks, {arguments.at_once} at once ...", flush=True)
+    print(f"Executing {len(notebooks)} notebooks, {arguments.at_once} at a time ...", flush=True)
     if failed := asyncio.run(_execute_all(notebooks, arguments.at_once, arguments.timeout)):
         print(f"ERROR: {len(failed)} of {len(notebooks)} notebooks failed: {', '.join(failed)}", file=sys.stderr)
         return 1

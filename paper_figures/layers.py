@@ -1,4 +1,4 @@
-"""What a built network consists of, for Figure 3: read from its graph and its variables, not from a description."""
+"""Lists the layers of a built network for Figure 3, read from its graph and its variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import impala_tf  # noqa: F401 - before TensorFlow, which it keeps quiet.
+import impala_tf  # noqa: F401 - import before TensorFlow to silence its log messages.
 
 # isort: split
 import tensorflow as tf
@@ -18,15 +18,15 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 class Layer(NamedTuple):
-    """One layer, or `times` equal ones on end.
+    """A layer, or several identical layers in sequence.
 
     Attributes:
       kind: "input", "scale", "convolution", "pooling", "relu", "residual", "linear", "embedding" or "lstm".
-      text: what a box of the figure says.
-      output: shape of its output, without batch.
-      parameters: how many it has, all `times` together.
-      times: how often it is there.
-      inside: the layers of a residual block, whose input is added to what the last of them gives.
+      text: label of the layer's box in the figure.
+      output: shape of the output, without the batch dimension.
+      parameters: total number of parameters of all repetitions.
+      times: number of repetitions.
+      inside: layers of a residual block; the block's input is added to the output of the last of them.
     """
 
     kind: str
@@ -38,18 +38,22 @@ class Layer(NamedTuple):
 
 
 def torso(agent: Agent, image: ArraySpec) -> list[Layer]:
-    """The layers of an agent's torso, from observations of the spec `image` upwards.
+    """Lists the layers of an agent's torso, from the input up.
 
-    From the graph that TensorFlow makes of it: whatever is computed there in operations that are named below is found.
+    Reads them from the TensorFlow graph of the torso, so it finds every operation of the types named below.
+
+    Args:
+      agent: the agent.
+      image: spec of the torso's observations.
     """
     traced = tf.function(agent.torso.__call__, autograph=False)
     graph = traced.get_concrete_function(tf.TensorSpec((1, *image.shape), image.dtype)).graph
     layers = [Layer("input", f"image {size(image.shape)}", tuple(image.shape))]
-    made: dict[Any, int] = {}  # How many layers there were when a tensor had been made.
+    made: dict[Any, int] = {}  # Maps each tensor to the number of layers found up to it.
     for op in graph.get_operations():
         shapes = [tuple(x.shape) for x in op.inputs]
         output = tuple(op.outputs[0].shape)[1:] if op.outputs and op.outputs[0].shape.rank else ()
-        if op.type == "Mul" and (factor := tf.get_static_value(op.inputs[1])) is not None:  # Of the first filters.
+        if op.type == "Mul" and (factor := tf.get_static_value(op.inputs[1])) is not None:  # Scales the first filters.
             layers.append(Layer("scale", f"/ {1 / factor:.0f}", tuple(image.shape)))
         elif op.type == "Conv2D":
             height, width, _, filters = shapes[1]
@@ -74,7 +78,7 @@ def torso(agent: Agent, image: ArraySpec) -> list[Layer]:
 
 
 def instruction(agent: Agent) -> list[Layer]:
-    """The layers that read an instruction; none where the agent reads none."""
+    """Lists the layers of the instruction encoder; none if the agent reads no instructions."""
     if not hasattr(agent, "instruction"):
         return []
     embedding, *lstm = agent.instruction.trainable_variables
@@ -87,7 +91,7 @@ def instruction(agent: Agent) -> list[Layer]:
 
 
 def core(agent: Agent) -> list[Layer]:
-    """The core; none without memory."""
+    """Lists the layers of the core; none if it has no memory."""
     if not agent.core.trainable_variables:
         return []
     units = agent.core.output_size
@@ -95,7 +99,7 @@ def core(agent: Agent) -> list[Layer]:
 
 
 def heads(agent: Agent) -> list[Layer]:
-    """The policy's and the value's head."""
+    """Lists the policy head and the value head."""
     variables = iter(agent.head_variables)
     found = []
     for kernel, bias in zip(variables, variables):
@@ -105,12 +109,12 @@ def heads(agent: Agent) -> list[Layer]:
 
 
 def count(variables: Any) -> int:
-    """Numbers in the variables."""
+    """Counts the parameters in the variables."""
     return int(sum(np.prod(v.shape) for v in variables))
 
 
 def _fold(layers: list[Layer]) -> list[Layer]:
-    """Equal layers on end as one."""
+    """Merges identical residual blocks that follow one another."""
     folded: list[Layer] = []
     for layer in layers:
         if folded and layer.inside and folded[-1].inside == layer.inside:
@@ -122,5 +126,5 @@ def _fold(layers: list[Layer]) -> list[Layer]:
 
 
 def size(shape: tuple[int, ...]) -> str:
-    """A shape for the eye."""
+    """Formats a shape."""
     return f" {TIMES} ".join(str(n) for n in shape)

@@ -1,8 +1,8 @@
-"""What the notebooks share: runs and evaluations read from files, their ranks and means, and the look of a figure.
+"""Shared code of the notebooks: reads runs and evaluations, ranks and averages them, and styles the figures.
 
-A run is a folder as `impala-train` leaves it, with progress.csv and perhaps tasks.csv and config.json; a set of runs
-is a folder of such folders. Frames are environment frames. The paper's numbers are in data/, each file with its
-source, and are always drawn dashed; runs are drawn solid, in the same colour where they are the same agent's.
+A run is a folder written by `impala-train`, with progress.csv and optionally tasks.csv and config.json; a set of runs
+is a folder of run folders. Frames are environment frames. The paper's numbers are in data/, each file with its source,
+and are always drawn dashed; runs are drawn solid, in the same color as the paper's curve of the same agent.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ COLOURS = {
     "epsilon-correction": ORANGE,
     "No-correction": GRAY,
 }
-"""Of agents and of variants of the off-policy correction, by their names in the paper."""
+"""Colors of agents and of off-policy correction variants, by their names in the paper."""
 
 PAPER = {"linestyle": (0, (4, 2)), "linewidth": 1.3}
 OURS = {"linestyle": "-", "linewidth": 1.8}
@@ -68,14 +68,14 @@ STYLE = {
     "axes.spines.top": False,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
-    "axes.prop_cycle": matplotlib.cycler(color=("black", GRAY, "#b8860b", "#c86b9c")),  # Of none of the above.
+    "axes.prop_cycle": matplotlib.cycler(color=("black", GRAY, "#b8860b", "#c86b9c")),  # Used by none of `COLOURS`.
     "figure.constrained_layout.use": True,
     "font.size": 9,
     "grid.alpha": 0.25,
     "legend.fontsize": 8.5,
     "legend.frameon": False,
     "savefig.dpi": 110,
-    "svg.hashsalt": "impala_tf",  # The ids in an SVG file are random without one.
+    "svg.hashsalt": "impala_tf",  # Without a salt, the ids in SVG files are random.
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
@@ -85,13 +85,13 @@ matplotlib.rcParams.update(STYLE)
 
 
 class Run(NamedTuple):
-    """One run.
+    """A training run.
 
     Attributes:
-      name: of its folder.
+      name: name of its folder.
       progress: progress.csv, one row per log interval, with frames, seconds, mean_return_100, ...
-      tasks: tasks.csv, one row per log interval and task; None of a run with one task.
-      config: config.json; empty without one.
+      tasks: tasks.csv, one row per log interval and task; None for a single-task run.
+      config: config.json; empty if there is none.
     """
 
     name: str
@@ -100,17 +100,17 @@ class Run(NamedTuple):
     config: Mapping[str, Any] = {}
 
     def curve(self, column: str = "mean_return_100", against: str = "frames") -> tuple[np.ndarray, np.ndarray]:
-        """Two columns of progress.csv without the rows before the first episode's end; "hours" is one, too."""
+        """Returns two columns of progress.csv, or "hours", without the rows before the first episode ended."""
         rows = self.progress.assign(hours=self.progress["seconds"] / 3600)[[against, column]].dropna()
         return rows[against].to_numpy(), rows[column].to_numpy()
 
     def final(self, column: str = "mean_return_100") -> float:
-        """The last value, of returns the mean over the last 100 episodes; NaN without one."""
+        """Returns the last value of a column, by default the mean return of the last 100 episodes; NaN if none."""
         values = self.progress[column].dropna() if column in self.progress else ()
         return float(values.iloc[-1]) if len(values) else float("nan")
 
     def final_by_task(self) -> pd.Series:
-        """The last human normalised score of each task, by environment id; of a run of several tasks."""
+        """Returns the last human-normalized score of each task of a multi-task run, by environment id."""
         return self.tasks.groupby("task")["human_normalised"].last()
 
 
@@ -118,7 +118,7 @@ def read_run(folder: pathlib.Path) -> Run:
     """Reads the run in a folder.
 
     Raises:
-      FileNotFoundError: there is no progress.csv.
+      FileNotFoundError: the folder has no progress.csv.
     """
     tasks, config = folder / "tasks.csv", folder / "config.json"
     return Run(
@@ -130,27 +130,27 @@ def read_run(folder: pathlib.Path) -> Run:
 
 
 def read_runs(folder: pathlib.Path) -> list[Run]:
-    """The runs of a set, by name; none where the folder is missing. Runs that have no row yet are left out."""
+    """Reads a set of runs, sorted by name, skipping runs without rows; returns none if the folder does not exist."""
     runs = [read_run(file.parent) for file in sorted(folder.glob("*/progress.csv")) if file.stat().st_size]
     return [run for run in runs if len(run.progress)]
 
 
 def best(runs: Iterable[Run], k: int | None = None, column: str = "mean_return_100") -> list[Run]:
-    """The k runs with the highest final value, best first; all of them with k=None. Runs without a value are out."""
+    """Returns the k runs with the highest final values (None: all), best first, skipping runs without a value."""
     return sorted((run for run in runs if run.final(column) == run.final(column)), key=lambda r: -r.final(column))[:k]
 
 
 def mean_curve(
     runs: Sequence[Run], column: str = "mean_return_100", against: str = "frames", points: int = 200
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of several curves, interpolated linearly where all of them have values; [points] each."""
+    """Returns the mean curve of several runs, [points] each, interpolated linearly where all of them have values."""
     curves = [run.curve(column, against) for run in runs]
     x = np.linspace(max(xs[0] for xs, _ in curves), min(xs[-1] for xs, _ in curves), points)
     return x, np.mean([np.interp(x, xs, ys) for xs, ys in curves], axis=0)
 
 
 def sorted_finals(runs: Iterable[Run], column: str = "mean_return_100") -> list[float]:
-    """Final values, highest first: the paper's picture of stability over hyperparameters."""
+    """Returns the final values, highest first; the paper plots them to show stability over hyperparameters."""
     return [run.final(column) for run in best(runs, column=column)]
 
 
@@ -162,11 +162,11 @@ DMLAB30_FOLDERS = {
     "IMPALA-Experts, deep": "impala_experts_deep",
     "A3C, deep": "a3c_deep",
 }
-"""Where the runs of Figure 5's agents lie, under runs/figure_5/."""
+"""Folders of Figure 5's agents under runs/figure_5/."""
 
 
 def dmlab30_runs() -> dict[str, list[Run]]:
-    """The runs of Figure 5's agents, best first by mean capped human normalised score; experts are made one run."""
+    """Returns the runs of Figure 5's agents, best mean capped score first; merges a set of experts into one run."""
     found = {}
     for agent, name in DMLAB30_FOLDERS.items():
         folder = RUNS / "figure_5" / name
@@ -178,9 +178,9 @@ def dmlab30_runs() -> dict[str, list[Run]]:
 
 
 def together(runs: Sequence[Run]) -> Run:
-    """Experts, of one task each, as if they were one run of all tasks: frames and seconds add up.
+    """Merges single-task experts into one run of all tasks, whose frames and seconds are the sums of theirs.
 
-    Where the tasks' frames are the same, the mean of their capped scores is the score at the sum of their frames.
+    The score at a number of frames is the mean of the capped scores that each expert has after its share of them.
     """
     scored = [run._replace(progress=run.progress.dropna(subset=["human_normalised"])) for run in runs]
     scored = [
@@ -195,9 +195,12 @@ def together(runs: Sequence[Run]) -> Run:
 
 
 def read_evaluations(*folders: pathlib.Path) -> dict[str, dict[str, float]]:
-    """{label: {environment id: mean return}} from the results of `impala-evaluate --output=<folder>/<label>.json`.
+    """Reads the results of `impala-evaluate --output=<folder>/<label>.json` in the folders.
 
-    A folder of such files in one of the folders is one column as well: experts, of one task each.
+    A subfolder holds the results of experts, one file per task. They share one label, the name of the subfolder.
+
+    Returns:
+      {label: {environment id: mean return}}.
     """
     found: dict[str, dict[str, float]] = {}
     for folder in folders:
@@ -210,7 +213,7 @@ def read_evaluations(*folders: pathlib.Path) -> dict[str, dict[str, float]]:
 
 
 def paper(name: str) -> dict[str, Any]:
-    """The paper's numbers: data/<name>.json."""
+    """Reads the paper's numbers from data/<name>.json."""
     return json.loads((DATA / f"{name}.json").read_text())
 
 
@@ -218,7 +221,7 @@ def paper(name: str) -> dict[str, Any]:
 
 
 def heading(figure: Any, title: str, line: str, color: str = "#444444") -> None:
-    """The title and a line under it, above all panels."""
+    """Writes the title and a line below it above all panels."""
     height = figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.48 / height))
     figure.text(0.008, 1 - 0.07 / height, title, va="top", fontsize=11, fontweight="bold")
@@ -226,31 +229,31 @@ def heading(figure: Any, title: str, line: str, color: str = "#444444") -> None:
 
 
 def heading_of_runs(figure: Any, title: str, where: str, runs: int, reference: str = "") -> None:
-    """The title, and how many runs are drawn, or the stamp that there are none.
+    """Writes the title and the number of runs drawn, or a note in red that there are none.
 
     Args:
-      figure: to write on.
+      figure: figure to write on.
       title: one line.
-      where: the runs were looked for.
-      runs: how many were found.
-      reference: what is marked as the paper's, if it is not simply the figure's dashed curves.
+      where: folder that was searched for runs.
+      runs: number of runs found.
+      reference: explains how the paper's reference is drawn, if not simply as dashed curves.
     """
     if runs:
         heading(figure, title, f"{runs} run{'s' * (runs != 1)} in {where} (solid); {reference or 'dashed: the paper'}")
     else:
-        line = f"no runs in {where}: the paper's reference alone" + f" ({reference})" * bool(reference)
+        line = f"no runs in {where}: only the paper's reference" + f" ({reference})" * bool(reference)
         heading(figure, title, line, RED)
 
 
 def legend(figure: Any, names: Iterable[str], columns: int = 4, colours: Mapping[str, str] = COLOURS) -> None:
-    """One legend of agents or variants under all panels; what is dashed and what solid is in the heading."""
+    """Adds one legend of agents or variants below all panels; the heading explains dashed and solid."""
     style = {"linestyle": "none", "marker": "s", "markersize": 7}
     handles = [Line2D([], [], color=colours[name], label=name, **style) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.2)
 
 
 def one_machine(ax: Any, folder: str, title: str, column: str = "mean_return_100", **style: Any) -> None:
-    """Draws a run of data/ against millions of frames: what one machine made, on another task than the paper's."""
+    """Plots a run from data/, made on one machine and on another task than the paper's, against millions of frames."""
     run = read_run(DATA / folder)
     frames, values = run.curve(column)
     percent = column.startswith("human_normalised")
@@ -260,18 +263,18 @@ def one_machine(ax: Any, folder: str, title: str, column: str = "mean_return_100
 
 
 def save(figure: Any, name: str) -> Image:
-    """Writes <name>.png and <name>.svg into `FIGURES`, the same bytes every time, and closes the figure.
+    """Writes <name>.png and <name>.svg to `FIGURES`, reproducibly to the byte, and closes the figure.
 
     Returns:
-      The picture, which a notebook shows if it is what its cell ends with.
+      The picture; a notebook displays it if the call is the last expression of a cell.
     """
     FIGURES.mkdir(parents=True, exist_ok=True)
     picture = io.BytesIO()
     figure.savefig(picture)
-    # 256 colours are enough, and a third of the size.
+    # 256 colors are enough and reduce the file to a third of its size.
     pixels = PIL.Image.open(picture).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE)
     pixels.save(FIGURES / f"{name}.png", optimize=True)
-    figure.set_layout_engine("none")  # Once is enough: it takes most of the time.
+    figure.set_layout_engine("none")  # The layout is final, and computing it again would take most of the time.
     figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
     return Image(filename=FIGURES / f"{name}.png")

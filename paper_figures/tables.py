@@ -1,4 +1,4 @@
-"""Tables as figures."""
+"""Draws tables as figures."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def draw(
     note: str = "",
     own_columns: int = 0,
 ) -> Any:
-    """A table as a figure.
+    """Draws a table.
 
     Args:
-      title: above it; may have several lines.
-      header: of the columns; the first is aligned to the left.
-      rows: of each the cells, numbers with the decimals that they have and None for a dash; a string in a row's place
-        is a heading between rows.
-      note: below it.
-      own_columns: the last so many columns are not the paper's, and coloured.
+      title: one or more lines above the table.
+      header: column names; the first column is left-aligned, the others right-aligned.
+      rows: the cells of each row. Numbers keep their decimals and None becomes a dash. A string instead of a row is a
+        heading between rows.
+      note: text below the table.
+      own_columns: number of columns, counted from the right, that are not from the paper; they are drawn in blue.
     """
     size, line, gap = 8.5, 0.205, 0.22  # points, inches, inches
     cells = [[_text(cell) for cell in row] for row in rows if not isinstance(row, str)]
@@ -66,5 +66,5 @@ def _text(cell: Any) -> str:
 
 
 def _inches(text: str, size: float) -> float:
-    """Width of a line of text at a size in points."""
+    """Returns the width in inches of a line of text whose size is given in points."""
     return TextPath((0, 0), text, size=size).vertices[:, 0].max() / 72 if text else 0.0

@@ -1,266 +1,107 @@
 """Records what actors and learner do when, for Figure 2: `python -m paper_figures.timeline --output=FOLDER`.
 
-Eight actors with one environment each and a learner play by three schemes, with the parts that runs are made of:
+Eight actors with one environment each and a learner run three architectures:
 
-* `sync_step`: batched A2C, synchronised every step. The environments step in processes of their own; when the last has
+* `sync_step`: batched A2C, synchronized every step. The environments step in processes of their own; when the last has
   answered, the learner's process acts for all of them in one forward pass.
-* `sync_trajectory`: batched A2C, synchronised every trajectory. Actors act by themselves, and wait behind their unroll
-  until the learner has made new parameters of all unrolls.
+* `sync_trajectory`: batched A2C, synchronized every trajectory. Actors act by themselves, and wait after each unroll
+  until the learner has published the parameters that it learned from it.
 * `impala`: actors and learner wait for each other only where the queue between them is full or empty.
 
-Transport is what an actor spends on an unroll's way out and on the newest parameters' way in.
+Transport is what it takes to write an unroll and to pull the newest parameters.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
+import logging
 import os
 import pathlib
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+from collections.abc import Sequence
 
 import numpy as np
-import tree
 
-from impala_tf import quiet
-from impala_tf.acting.actor import Actor
-from impala_tf.config import Config, from_values
-from impala_tf.environments.remote import worker
-from impala_tf.environments.remote.mailbox import PolicyMailbox, WorkerMailbox
-from impala_tf.processes import child as hosting
-from impala_tf.environments.base import BatchedEnvironment
+from impala_tf import quiet, topology
+from impala_tf.architectures import batched_a2c, impala
+from impala_tf.config import Config, from_values, to_values
+from impala_tf.environments import task_set
 from impala_tf.errors import UserError
-from impala_tf.learning.learner import Learner
-from impala_tf.networks.agent import make_agent
-from impala_tf.processes import forking
-from impala_tf import topology as layout
-from impala_tf.roles.actor import Connection, make_actor
-from impala_tf.structures import EnvironmentOutput, Trajectory
-from impala_tf.transport import TRAJECTORIES, VARIABLES, server
-from impala_tf.transport.dataset import BatchQueue, make_dataset
-from impala_tf.transport.signatures import trajectory_signature, unroll_signature, variables_signature
-from impala_tf.transport.variables import VariablePublisher
+from impala_tf.launch import local
+from impala_tf.records.logdir import LogDir
+from impala_tf.transport import ports
 
 COLUMNS = ("scheme", "who", "what", "start", "end")
 ENVIRONMENT_STEP, FORWARD, BACKWARD, TRANSPORT = "environment step", "forward pass", "backward pass", "transport"
 LEARNER = "learner"
 NUM_ACTORS = 8
+SCHEMES = {
+    "sync_step": batched_a2c.sync_step,
+    "sync_trajectory": batched_a2c.sync_trajectory,
+    "impala": impala.actor_inference,
+}
 
 _KEPT_UPDATES = 6
-_TIMEOUT = 300.0  # Seconds.
+_SHORTEST_TRANSPORT = 50e-6  # Seconds. An actor also "writes" each step into its unroll, which takes next to no time.
+
+_TRANSPORT = dict.fromkeys(("variables", "writer", "queue"), TRANSPORT)
+_DRAWN_OF_ACTOR = {"inference": FORWARD, "environment": ENVIRONMENT_STEP, **_TRANSPORT}
+_DRAWN_OF_POLICY = {"inference": FORWARD, **_TRANSPORT}  # Its environments step elsewhere.
+_DRAWN_OF_ENVIRONMENT = {"environment": ENVIRONMENT_STEP}  # Its policy acts elsewhere.
+_DRAWN_OF_LEARNER = {"update": BACKWARD}
 
 Row = tuple[str, str, float, float]
 """Who, what, start and end in seconds of `time.perf_counter`: on Linux, one clock for all processes."""
 
 
-class Log:
-    """What one process did when. A file of its own, written line by line: the process may be ended at any time."""
+def record(scheme: str, config: Config, updates: int) -> list[Row]:
+    """Runs a scheme until it has made `updates` learner steps; returns what its processes did when.
 
-    def __init__(self, folder: pathlib.Path, who: str):
-        self._who = who
-        self._file = open(folder / f"{who}.csv", "w", buffering=1)  # noqa: SIM115
-
-    def timed(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, every call of which is logged."""
-
-        def call(*args: Any) -> Any:
-            start = time.perf_counter()
-            result = function(*args)
-            self._file.write(f"{self._who},{what},{start!r},{time.perf_counter()!r}\n")
-            return result
-
-        return call
-
-
-def sync_step(config: Config, folder: pathlib.Path, updates: int) -> None:
-    """Batched A2C, synchronised every step: this process acts for all environments, and learns."""
-    log, learner = Log(folder, LEARNER), _make_learner(config)
-    update = log.timed(BACKWARD, learner.step)
-    unrolls: list[Trajectory] = []
-    pool = _Pool(config, folder)
-    try:
-        keep = lambda unroll: unrolls.append(tree.map_structure(np.array, unroll))  # noqa: E731
-        actor = Actor(pool, learner.agent, keep, lambda: 0, config.data.unroll_length, config.run.seed)
-        actor._policy = log.timed(FORWARD, actor._policy)  # type: ignore[assignment]
-        for _ in range(updates):
-            actor.run_unroll()
-            update(_time_major(unrolls))
-            unrolls.clear()
-    finally:
-        pool.close()
+    Raises:
+      UserError: as `local.run`.
+    """
+    tasks = task_set.resolve(config.environment)
+    resolved = topology.resolve(config.launch, len(tasks.names), f"localhost:{ports.free_port()}")
+    frames = updates * config.data.batch_size * config.data.unroll_length * tasks.spec.frames_per_step
+    with tempfile.TemporaryDirectory() as folder:
+        spans = pathlib.Path(folder, "spans")
+        spans.mkdir()
+        config = from_values(to_values(config) | {"logdir": folder, "total_frames": frames})
+        logdir = LogDir(folder)
+        logdir.check(config)
+        local.run(SCHEMES[scheme](config, tasks, resolved, spans), logdir.logs, threading.Event())
+        return read(spans, central_policy=scheme == "sync_step")
 
 
-def sync_trajectory(config: Config, folder: pathlib.Path, updates: int) -> None:
-    """Batched A2C, synchronised every trajectory."""
-    _learn_from_actors(config, folder, updates, forking.context.Barrier(NUM_ACTORS + 1))
+def read(spans: pathlib.Path, central_policy: bool) -> list[Row]:
+    """What the processes recorded in the folder `spans`, in the terms of Figure 2.
 
-
-def impala(config: Config, folder: pathlib.Path, updates: int) -> None:
-    """IMPALA: actors that never wait for one another."""
-    _learn_from_actors(config, folder, updates, None)
-
-
-SCHEMES = {scheme.__name__: scheme for scheme in (sync_step, sync_trajectory, impala)}
-
-
-def _learn_from_actors(config: Config, folder: pathlib.Path, updates: int, barrier: Any) -> None:
-    """The learner and its server; with a barrier, it meets all actors there behind every update."""
-    log, learner = Log(folder, LEARNER), _make_learner(config)
-    update, variables = log.timed(BACKWARD, learner.step), learner.agent.trainable_variables
-    signature = unroll_signature(
-        layout.environment_spec(config), learner.agent.core_state_spec, config.data.unroll_length
-    )
-    tables = server.load_config(config.data.reverb_config)
-    server.set_queue_size(tables, config.data.queue_size, config.data.batch_size)
-    with server.Server(tables, {TRAJECTORIES: signature, VARIABLES: variables_signature(variables)}, 0) as running:
-        publisher = VariablePublisher(running.address, variables)
-        publisher.publish(0)
-        batches = BatchQueue(make_dataset(running.address, signature, config.data.batch_size), config.data.prefetch)
-        actors = _start(_act, _with_run(config, address=running.address), folder, [barrier] * NUM_ACTORS)
-        try:
-            for _ in range(updates):
-                update(_await(lambda: batches.get(timeout=1.0), actors))
-                publisher.publish(int(learner.step_count))
-                if barrier:
-                    publisher.wait_until_pushed(_TIMEOUT)
-                    barrier.wait(_TIMEOUT)
-        finally:
-            hosting.end(actors, 0.0)
-            batches.stop()
-            publisher.stop()
-
-
-def _act(config: Config, folder: pathlib.Path, barrier: Any) -> None:
-    """An actor's process; with a barrier, it waits there behind every unroll."""
-    _use_one_thread()
-    log = Log(folder, f"actor {config.run.actor_id}")
-    connection = Connection(config, config.run.address, lambda _: None)
-    connection.refresh = log.timed(TRANSPORT, connection.refresh)  # type: ignore[method-assign]
-    connection.writer.write = log.timed(TRANSPORT, connection.writer.write)  # type: ignore[method-assign]
-    flush = log.timed(TRANSPORT, connection.writer.flush)
-    actor = make_actor(config, connection, print)
-    actor.environment.step = log.timed(ENVIRONMENT_STEP, actor.environment.step)  # type: ignore[method-assign]
-    actor._policy = log.timed(FORWARD, actor._policy)  # type: ignore[assignment]
-    while True:
-        actor.run_unroll()
-        while not flush(1.0):
-            pass
-        if barrier:
-            barrier.wait(_TIMEOUT)
-
-
-class _Pool(BatchedEnvironment):
-    """Environments in processes of their own that are stepped together."""
-
-    def __init__(self, config: Config, folder: pathlib.Path):
-        self.spec, self.num_envs = layout.environment_spec(config), NUM_ACTORS
-        self._mailbox = PolicyMailbox(self.spec, NUM_ACTORS, 1)
-        self._workers = _start(_step, config, folder, [self._mailbox.worker(i) for i in range(NUM_ACTORS)])
-        self._mailbox.open()
-
-    def reset(self) -> EnvironmentOutput:
-        return self._answers()
-
-    def step(self, actions: np.ndarray) -> EnvironmentOutput:
-        for i in range(NUM_ACTORS):
-            self._mailbox.answer(i, 1, actions[i : i + 1])
-        return self._answers()
-
-    def _answers(self) -> EnvironmentOutput:
-        outputs: dict[int, EnvironmentOutput] = {}
-        while len(outputs) < NUM_ACTORS:
-            taken = _await(lambda: self._mailbox.take(timeout=1.0) or None, self._workers)
-            outputs |= {i: output for i, _, output in taken}
-        return tree.map_structure(lambda *column: np.concatenate(column), *(outputs[i] for i in range(NUM_ACTORS)))
-
-    def close(self) -> None:
-        hosting.end(self._workers, 0.0)
-
-
-def _step(config: Config, folder: pathlib.Path, mailbox: WorkerMailbox) -> None:
-    """The process of one environment of a `_Pool`."""
-    log = Log(folder, f"actor {config.run.actor_id}")
-    environment = layout.make_environments(config, config.run.seed + config.run.actor_id, print)
-    environment.step = log.timed(ENVIRONMENT_STEP, environment.step)  # type: ignore[method-assign]
-    worker.run(environment, mailbox, lambda _: None, float("inf"), lambda: None)
-
-
-def _start(work: Callable[..., None], config: Config, folder: pathlib.Path, arguments: Sequence[Any]) -> list[Any]:
-    """An actor's process for each argument."""
-    processes = []
-    for i, argument in enumerate(arguments):
-        work_on = (work, _with_run(config, actor_id=i), folder, argument)
-        processes.append(forking.context.Process(target=_host, args=work_on, name=f"actor {i}", daemon=True))
-        processes[-1].start()
-    return processes
-
-
-def _host(work: Callable[..., None], *arguments: Any) -> None:
-    hosting.end_with_parent()
-    work(*arguments)
-
-
-def _await(poll: Callable[[], Any], processes: Sequence[Any]) -> Any:
-    """What `poll` returns as soon as that is not None, while all the processes live, and not for ever."""
-    end = time.monotonic() + _TIMEOUT
-    while (found := poll()) is None:
-        for process in processes:
-            if not process.is_alive():
-                raise UserError(f"The process of {process.name} {hosting.end_of(process)}.")
-        if time.monotonic() > end:
-            raise UserError(f"Nothing came from the actors for {_TIMEOUT:g} s. Is the machine very busy?")
-    return found
-
-
-def _make_learner(config: Config) -> Learner:
-    """With its update's graph built, so that the first update takes no longer than the others."""
-    spec = layout.environment_spec(config)
-    learner = Learner(make_agent(spec, config), config, spec.frames_per_step)
-    learner.trace(
-        trajectory_signature(spec, learner.agent.core_state_spec, config.data.unroll_length), config.data.batch_size
-    )
-    return learner
-
-
-def _time_major(unrolls: Sequence[Trajectory]) -> Trajectory:
-    """Unrolls [T + 1, ...] as a batch [T + 1, B, ...]; core states and task ids [B, ...]."""
-
-    batch = tree.map_structure(lambda *column: np.stack(column), *unrolls)
-    per_step = tree.map_structure(lambda x: x.swapaxes(0, 1), batch._replace(core_state=(), task_id=()))
-    return per_step._replace(core_state=batch.core_state, task_id=batch.task_id)
-
-
-def _with_run(config: Config, **values: Any) -> Config:
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, **values))
-
-
-def _use_one_thread() -> None:
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.set_visible_devices([], "GPU")
-
-
-def read(folder: pathlib.Path) -> list[Row]:
-    """All that the processes logged in `folder`."""
+    Args:
+      spans: a CSV file for each process, see `Timings`.
+      central_policy: the learner's process acts for the actors, which only step environments.
+    """
     rows: list[Row] = []
-    for path in folder.glob("*.csv"):
-        for who, what, start, end in csv.reader(path.open()):
-            rows.append((who, what, float(start), float(end)))
+    for path in spans.glob("*.csv"):
+        drawn = _DRAWN_OF_ENVIRONMENT if central_policy else _DRAWN_OF_ACTOR
+        drawn = {LEARNER: _DRAWN_OF_LEARNER, "policy": _DRAWN_OF_POLICY}.get(path.stem, drawn)
+        who = LEARNER if path.stem == "policy" else path.stem
+        # The last line may not be complete.
+        complete = path.read_text().rpartition("\n")[0]
+        for activity, start, end in csv.reader(complete.splitlines()):
+            what = drawn.get(activity)
+            if what and not (what == TRANSPORT and float(end) - float(start) < _SHORTEST_TRANSPORT):
+                rows.append((who, what, float(start), float(end)))
     return sorted(rows, key=lambda row: row[2])
 
 
 def busiest_updates(rows: Sequence[Row], updates: int) -> list[Row]:
-    """What was done in the successive `updates` in which most steps were taken per second.
+    """What was done in the successive `updates` in which most environment steps were taken per second.
 
-    Other work on the machine disturbed those least. From the end of the update before to the end of the last, in
-    milliseconds since the first of these.
+    Other work on the machine disturbed those least. They last from the end of the update before to the end of the last
+    one; times are returned in milliseconds since the first of these.
     """
     ends = [end for _, what, _, end in rows if what == BACKWARD]
     steps = np.array([end for _, what, _, end in rows if what == ENVIRONMENT_STEP])
@@ -274,8 +115,8 @@ def busiest_updates(rows: Sequence[Row], updates: int) -> list[Row]:
 
 
 def settings(env: str, unroll_length: int, seed: int) -> Config:
-    """Of a run with one environment in each actor, and a batch of one unroll of each."""
-    values = {"env": env, "env_processes": "off", "unroll_length": unroll_length, "seed": seed}
+    """A run with one environment in each actor, and a batch of one unroll of each."""
+    values = {"env": env, "env_processes": "off", "unroll_length": unroll_length, "seed": seed, "log_interval": 3600.0}
     return from_values(
         values | {"num_actors": NUM_ACTORS, "envs_per_actor": 1, "batch_size": NUM_ACTORS, "queue_size": 2 * NUM_ACTORS}
     )
@@ -290,20 +131,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--updates", type=int, default=300, help=f"learner steps; {_KEPT_UPDATES} are kept")
     parser.add_argument("--seed", type=int, default=1)
     flags = parser.parse_args(argv)
+    logging.getLogger("impala_tf").setLevel(logging.ERROR)
     try:
         if flags.updates <= _KEPT_UPDATES:
             raise UserError(f"--updates={flags.updates}: must be more than {_KEPT_UPDATES}.")
         config = settings(flags.env, flags.unroll_length, flags.seed)
-        layout.check(config)
-        quiet.native_stderr(os.devnull)
-        _use_one_thread()
         flags.output.mkdir(parents=True, exist_ok=True)
+        quiet.native_stderr(os.devnull)
         table = []
-        for name, scheme in SCHEMES.items():
+        for name in SCHEMES:
             print(f"{name}: {flags.updates} updates", flush=True)
-            with tempfile.TemporaryDirectory() as folder:
-                scheme(config, pathlib.Path(folder), flags.updates)
-                rows = busiest_updates(read(pathlib.Path(folder)), _KEPT_UPDATES)
+            rows = busiest_updates(record(name, config, flags.updates), _KEPT_UPDATES)
             table += [(name, who, what, f"{start:.3f}", f"{end:.3f}") for who, what, start, end in rows]
         with open(flags.output / "timeline.csv", "w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *table])

@@ -1,1 +1,1 @@
-"""Command line: start and supervise learners and actors."""
+"""The command-line programs."""

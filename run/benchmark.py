@@ -1,7 +1,7 @@
-"""Measures the parts and the whole: `impala-benchmark --env=atari/breakout`, or `python -m run.benchmark`.
+"""Compares the parts with the whole: `impala-benchmark --env=atari/breakout`, or `python -m run.benchmark`.
 
-Takes the flags of `impala-train` that shape the work. Run it on a quiet machine: it compares what each part costs alone
-with what all of them cost together.
+Takes the flags of `impala-train`. Run it on an otherwise idle machine, because it compares the cost of each part alone
+with the throughput of the whole system.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ def _measure(setup):
 
 def main() -> None:
     """Entry point of `impala-benchmark`."""
-    flags.DEFINE_integer("repeats", 3, "Rounds; the minimum, median and maximum over them are reported.", lower_bound=1)
+    flags.DEFINE_integer(
+        "repeats", 3, "Number of rounds; reports the minimum, median and maximum over them.", lower_bound=1
+    )
     measuring.run(_measure, "benchmark.json")
 
 

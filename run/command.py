@@ -1,4 +1,4 @@
-"""What the commands share: flags, the console, errors as one line, the exit status."""
+"""Code shared by the commands: flags, console output, errors in one line, exit status."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from impala_tf.processes import console
 
 
 def run(command: Callable[[], int]) -> None:
-    """Parses the flags and runs a command; ends the process with its exit status.
+    """Parses the flags, runs a command, and exits with its status.
 
     Args:
-      command: does the work and returns the exit status. A `UserError` of it is shown as one line, with status 2.
+      command: does the work and returns the exit status. If it raises `UserError`, the message is shown in one line and
+        the status is 2.
     """
 
     def main(argv: list[str]) -> int:
@@ -33,7 +34,7 @@ def run(command: Callable[[], int]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """Parses the flags; reports a mistyped one in one line, with its near matches."""
+    """Parses the flags; reports an unknown flag in one line with similar names, and exits with status 2."""
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:

@@ -1,7 +1,7 @@
 """Evaluates a SavedModel: `impala-evaluate --saved_model=models/pong --output=pong.json`, or `python -m run.evaluate`.
 
-By the paper's protocols: Atari 200 full games, begun by 1 to 30 no-ops; DMLab-30's 30 levels for testing, 500 episodes.
-If it is interrupted, run the same command again to resume.
+Follows the paper's protocols: 200 full games for Atari, each starting with 1 to 30 no-ops; 500 episodes on each of the
+30 test levels for DMLab-30. If interrupted, run the same command again to resume.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from run import command
 
 _say = logging.getLogger("impala_tf.run").info
 
-
 def _main() -> int:
     values = flags.FLAGS
     for name, example in (("saved_model", "models/pong"), ("output", "pong.json")):
         if not values[name].value:
-            raise UserError(f"--{name} is needed, for example --{name}={example}.")
+            raise UserError(f"--{name} is required, for example --{name}={example}.")
     if pathlib.Path(values.output).exists():
         raise UserError(f"--output={values.output} exists already: give another, or remove it first.")
     quiet.native_stderr(os.devnull)
@@ -44,7 +43,7 @@ def _main() -> int:
     stop, received = stop_on_signal()
     result = evaluate.run(evaluation, stop.is_set)
     if result is None:
-        _say(f"Ended early by {signal.Signals(received[0]).name}; the episodes that have ended are kept.")
+        _say(f"Ended early by {signal.Signals(received[0]).name}; finished episodes are kept.")
         _say(f"To resume: {shlex.join(['impala-evaluate', *sys.argv[1:]])}")
         return 128 + received[0]
     _conclude(result, values.output, values.video)
@@ -55,7 +54,7 @@ def _conclude(result: dict, output: str, video: str) -> None:
     _say("")
     for name, task in result["tasks"].items():
         low, high = task["mean_ci95"]
-        human = "" if task["human_normalised"] is None else f", human normalised {task['human_normalised']:.1%}"
+        human = "" if task["human_normalised"] is None else f", human-normalized {task['human_normalised']:.1%}"
         played = len(task["episodes"])
         _say(
             f"  {name:<28} mean return {task['mean']:.2f} (95% CI {low:.2f} to {high:.2f}), median {task['median']:.2f}"
@@ -64,25 +63,31 @@ def _conclude(result: dict, output: str, video: str) -> None:
     for name, score in result.get("suite", {}).items():
         if isinstance(score, float):
             low, high = result["suite"][f"{name}_ci95"]
-            _say(f"  {name.replace('_', ' '):<28} {score:.1%} (95% CI {low:.1%} to {high:.1%})")
+            label = name.replace("human_normalised_", "human-normalized ").replace("_", " ")
+            _say(f"  {label:<28} {score:.1%} (95% CI {low:.1%} to {high:.1%})")
     _say(f"  result                       {output}")
     if video:
         _say(f"  video                        {video}")
 
 
 def _define() -> None:
-    flags.DEFINE_string("saved_model", "", "Folder of the SavedModel, as impala-export writes it.")
-    flags.DEFINE_string("output", "", "JSON file of the result; must not exist.")
+    flags.DEFINE_string("saved_model", "", "Folder of the SavedModel, as written by impala-export.")
+    flags.DEFINE_string("output", "", "JSON file to write the result to; must not exist.")
     flags.DEFINE_string(
         "env", "", "As for training: an environment, several, or a suite. Empty: what the agent was trained on."
     )
-    flags.DEFINE_integer("episodes", 0, "Episodes of each task; 0: 200 of Atari, 500 of DMLab, 100.", lower_bound=0)
-    flags.DEFINE_bool("greedy", False, "Takes the most probable action instead of drawing one.")
-    flags.DEFINE_integer("seed", 1, "From which the seeds of the episodes come.", lower_bound=0)
     flags.DEFINE_integer(
-        "num_envs", 0, "Episodes played at once; 0: 16, or two per core where each has a process.", lower_bound=0
+        "episodes", 0, "Episodes per task; 0: 200 for Atari, 500 for DMLab, 100 for all others.", lower_bound=0
     )
-    flags.DEFINE_string("video", "", "mp4 file that shows the first episode; must not exist.")
+    flags.DEFINE_bool("greedy", False, "Take the most probable action instead of sampling one.")
+    flags.DEFINE_integer("seed", 1, "Seed from which the episodes' seeds are derived.", lower_bound=0)
+    flags.DEFINE_integer(
+        "num_envs",
+        0,
+        "Episodes played at once; 0: 16, or two per core if each environment runs in its own process.",
+        lower_bound=0,
+    )
+    flags.DEFINE_string("video", "", "mp4 file to record the first episode to; must not exist.")
     settings = EnvironmentConfig.__dataclass_fields__
     for name in MACHINE_OPTIONS:
         flags.DEFINE_string(name, settings[name].default, settings[name].metadata["help"])

@@ -1,6 +1,6 @@
 """Exports the newest checkpoint of a run as a SavedModel: `impala-export --logdir=runs/pong --output=models/pong`.
 
-The same as `python -m run.export`. `impala_tf.export.saved_model` documents the SavedModel.
+Also available as `python -m run.export`. `impala_tf.export.saved_model` documents the format.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _LOGGER = logging.getLogger("impala_tf.run")
 def _main() -> int:
     for name in ("logdir", "output"):
         if not flags.FLAGS[name].value:
-            raise UserError(f"--{name} is needed, for example --{name}={name}s/pong.")
+            raise UserError(f"--{name} is required, for example --{name}={name}s/pong.")
     from impala_tf.records.logdir import LogDir
 
     logdir, output = LogDir(flags.FLAGS.logdir), pathlib.Path(flags.FLAGS.output)
-    logdir.read_config()  # Reports what is wrong before TensorFlow is imported, which takes seconds.
+    logdir.read_config()  # Reports errors before TensorFlow is imported, which takes seconds.
     quiet.native_stderr(os.devnull)
     from impala_tf.export import exporter
 
     checkpoint = exporter.export(logdir, output)
-    _LOGGER.info("%s has the agent of %s.", output, checkpoint)
+    _LOGGER.info("Exported %s to %s.", checkpoint, output)
     _LOGGER.info("To evaluate it: impala-evaluate --saved_model=%s --output=%s.json", output, output)
     return 0
 
@@ -38,7 +38,7 @@ def _main() -> int:
 def main() -> None:
     """Entry point of `impala-export`."""
     flags.DEFINE_string("logdir", "", "Folder of the run, which may still be in progress.")
-    flags.DEFINE_string("output", "", "Folder of the SavedModel; must not exist.")
+    flags.DEFINE_string("output", "", "Folder to write the SavedModel to; must not exist.")
     command.run(_main)
 
 

@@ -1,4 +1,4 @@
-"""Times the ways to compute the LSTM core, forward and backward: `python -m run.lstm_benchmark --threads=1`."""
+"""Times forward and backward passes of the LSTM core's implementations: `python -m run.lstm_benchmark --threads=1`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import time
 from absl import app, flags
 
 flags.DEFINE_integer("threads", 1, "Intra-op threads.", lower_bound=1)
-flags.DEFINE_integer("unroll_length", 20, "T, agent steps in an unroll.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 32, "B, unrolls.", lower_bound=1)
-flags.DEFINE_integer("features", 256, "F, of torso and instruction.", lower_bound=1)
-flags.DEFINE_integer("repeats", 15, "Times that each way has its turn; the median is reported.", lower_bound=1)
+flags.DEFINE_integer("unroll_length", 20, "T, agent steps per unroll.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 32, "B, unrolls per batch.", lower_bound=1)
+flags.DEFINE_integer("features", 256, "F, features from torso and instruction.", lower_bound=1)
+flags.DEFINE_integer("repeats", 15, "Runs of each implementation; reports the median.", lower_bound=1)
 
 _NUM_ACTIONS = 9
 _P_EPISODE_START = 0.01
@@ -43,7 +43,7 @@ def _main(argv: list[str]) -> None:
         name = kernel + (", XLA" if xla else "")
         functions[name] = tf.function(lambda core=core: gradients(core), jit_compile=xla, autograph=False)
         milliseconds[name] = []
-    for _ in range(options.repeats + 1):  # The first is compilation.
+    for _ in range(options.repeats + 1):  # The first call compiles.
         for name, function in functions.items():
             start = time.perf_counter()
             function()[0].numpy()

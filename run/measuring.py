@@ -1,4 +1,4 @@
-"""What the commands that measure share: flags, checks, the JSON file. Imports no TensorFlow."""
+"""Code shared by the commands that measure: flags, checks, the JSON file. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from run import command
 _LOGGER = logging.getLogger("impala_tf.run")
 
 Measure = Callable[[Setup], tuple[dict[str, Any], str]]
-"""Takes the run to be measured; returns the result and the same as text."""
+"""Measures a run; returns the result, JSON-able, and its text form."""
 
 
 def run(measure: Measure, output: str) -> None:
-    """Checks the flags, measures, writes the JSON file and prints the text; ends the process with its exit status.
+    """Parses the flags, measures, writes the JSON file, prints the text, and exits with the command's status.
 
     Args:
-      measure: measures.
-      output: default of --output.
+      measure: does the measurement.
+      output: default value of --output.
     """
     impala_flags.define()
-    flags.DEFINE_float("seconds", 10.0, "Seconds for which each part is measured; the whole system runs longer.")
-    flags.DEFINE_string("output", output, "JSON file to write.")
+    flags.DEFINE_float("seconds", 10.0, "Seconds to measure each part; the whole system runs longer.")
+    flags.DEFINE_string("output", output, "JSON file to write the result to.")
     command.run(lambda: _measure(measure))
 
 
@@ -50,9 +50,9 @@ def _measure(measure: Measure) -> int:
     try:
         result, text = measure(setup)
     except KeyboardInterrupt:
-        _LOGGER.info("interrupted; there is no result")
+        _LOGGER.info("interrupted; no result was written")
         return 130
     argv = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
     output.write_text(json.dumps({"command": argv, **result}, indent=1) + "\n")
-    _LOGGER.info("\n%s\n\n%s has all of it.", text, output)
+    _LOGGER.info("\n%s\n\n%s has the full result.", text, output)
     return 0

@@ -1,8 +1,7 @@
-"""Measures how the system grows: `impala-scaling --env=atari/breakout`, or `python -m run.scaling`.
+"""Measures how the system scales: `impala-scaling --env=atari/breakout`, or `python -m run.scaling`.
 
-Actors on this machine (1, 2, 4, 8); up to 256 simulated actors that replay recorded unrolls at a set rate; memory
-against the size of the queue. Takes the flags of `impala-train` that shape the work. docs/performance.md has the
-results here and what follows from them.
+Measures 1, 2, 4 and 8 actors on this machine, up to 256 simulated actors that replay recorded unrolls at a set rate,
+and memory against queue size. Takes the flags of `impala-train`. docs/performance.md discusses results.
 """
 
 from __future__ import annotations

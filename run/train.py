@@ -24,13 +24,13 @@ from impala_tf.topology import Topology
 from impala_tf.transport import ports, tables
 from run import command
 
-# TensorFlow and Reverb take seconds to import: each role imports what it needs once its settings are known to be good.
+# Roles import TensorFlow and Reverb, which takes seconds, only after all settings have been checked.
 
 _LOGGER = logging.getLogger("impala_tf.run")
 
 
 def _resolve(config: Config) -> tuple[TaskSet, Topology, LogDir]:
-    """Resolves what the flags leave open, and reports what is wrong before anything slow is imported or started."""
+    """Resolves the settings and checks everything that can be checked before importing or starting anything slow."""
     tasks = task_set.resolve(config.environment)
     launch = config.launch
     port = launch.port or ports.free_port()
@@ -46,7 +46,7 @@ def _resolve(config: Config) -> tuple[TaskSet, Topology, LogDir]:
 
 
 def _run_all(config: Config) -> int:
-    """Learner and actors as processes on this machine."""
+    """Runs learner and actors as processes on this machine."""
     from impala_tf.architectures import impala
     from impala_tf.launch import local
 
@@ -59,7 +59,7 @@ def _run_all(config: Config) -> int:
 
 
 def _run_learner(config: Config) -> int:
-    """The learner alone or, without actor processes, learner and actor in turns."""
+    """Runs the learner alone or, without actor processes, learner and actor in turns in this process."""
     stop, received = stop_on_signal()
     tasks, resolved, logdir = _resolve(config)
     if not _finished(config, logdir):
@@ -77,14 +77,14 @@ def _run_learner(config: Config) -> int:
 
 
 def _run_actor(config: Config) -> int:
-    """One actor of a learner elsewhere."""
+    """Runs one actor, for a learner started elsewhere."""
     launch = config.launch
     if not launch.address:
         raise UserError("--role=actor needs --address, the learner's host:port.")
     ports.check_address(launch.address)
     console.show(sys.stderr)
     tasks = task_set.resolve(config.environment)
-    # An actor has nothing to save: any signal ends it, wherever it waits.
+    # An actor has nothing to save, so any signal may end it at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     quiet.native_stderr(os.devnull)
     from impala_tf.roles import actor
@@ -93,23 +93,26 @@ def _run_actor(config: Config) -> int:
         threads = config.environment.env_threads
         return topology.resolve(launch, len(tasks.names), launch.address, env_threads=threads, told=told)
 
-    ready = functools.partial(print, "ready: the first unrolls have been taken", flush=True)
+    ready = functools.partial(print, "ready: the learner has taken the first unrolls", flush=True)
     actor.run(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready)
     return 0
 
 
 def _finished(config: Config, logdir: LogDir) -> bool:
-    """Whether the run has all of its frames already; says so."""
+    """Returns whether the run has reached its number of frames, and logs it."""
     finished = logdir.frames >= config.run.total_frames
     if finished:
         _LOGGER.info(
-            "%s has its frames already: %s of %s.", logdir.path, f"{logdir.frames:,}", f"{config.run.total_frames:,}"
+            "%s is finished already: %s of %s frames.",
+            logdir.path,
+            f"{logdir.frames:,}",
+            f"{config.run.total_frames:,}",
         )
     return finished
 
 
 def _conclude(config: Config, received: list[int]) -> int:
-    """Draws the learning curve, writes the model card, and says what there is now and what to do next."""
+    """Draws the learning curve, writes the model card, and prints the run's files and how to continue."""
     from impala_tf.records import curve, model_card
 
     logdir = LogDir(config.run.logdir)
@@ -144,7 +147,7 @@ def _conclude(config: Config, received: list[int]) -> int:
 
 
 def _try(problem: str, do: Callable[[], bool]) -> bool:
-    """Whether `do` did something. Its errors are shown as a line and do not fail the run, which has been saved."""
+    """Calls `do` and returns its result; logs an exception in one line and returns False, as the run has been saved."""
     try:
         return do()
     except Exception as error:  # A full disk, a CSV file that somebody has edited, ...

@@ -1,4 +1,4 @@
-"""The package as a user meets it: what an import prints and checks, and what the wheel contains."""
+"""The installed package: what an import prints and checks, and what the wheel contains."""
 
 import importlib.metadata
 import os
@@ -32,16 +32,16 @@ def run_python(code: str, *arguments: str, **environment: str) -> subprocess.Com
 # impala_tf.versions
 
 
-def fitting(name: str) -> str:
+def compatible(name: str) -> str:
     return {"tensorflow": "2.15.1", "dm-reverb": "0.14.0", "tf-agents": "0.19.0", "numpy": "1.26.4"}[name]
 
 
-def test_installed_versions_fit():
+def test_installed_versions_are_compatible():
     versions.check()
 
 
-def test_fitting_versions_pass():
-    versions.check(installed_version=fitting)
+def test_compatible_versions_pass():
+    versions.check(installed_version=compatible)
 
 
 @pytest.mark.parametrize(
@@ -56,31 +56,31 @@ def test_fitting_versions_pass():
         ("numpy", "1.22.4"),
     ],
 )
-def test_unfitting_version_is_named_with_what_to_install(name, version):
+def test_an_incompatible_version_is_reported_with_what_to_install(name, version):
     with pytest.raises(ImportError) as error:
-        versions.check(installed_version=lambda asked: version if asked == name else fitting(asked))
+        versions.check(installed_version=lambda asked: version if asked == name else compatible(asked))
     assert str(error.value) == (
         f"impala_tf cannot run here: {name} is {version}. Install: pip install "
         '"tensorflow==2.15.1" "dm-reverb==0.14.0" "tf-agents==0.19.0" "numpy<2"'
     )
 
 
-def test_missing_libraries_are_named_in_one_line():
+def test_missing_libraries_are_reported_in_one_line():
     def installed(name: str) -> str:
         if name in ("dm-reverb", "tf-agents"):
             raise importlib.metadata.PackageNotFoundError(name)
-        return fitting(name)
+        return compatible(name)
 
     with pytest.raises(ImportError, match="dm-reverb is not installed, tf-agents is not installed") as error:
         versions.check(installed_version=installed)
     assert "\n" not in str(error.value)
 
 
-def test_another_build_of_tensorflow_will_do():
+def test_another_build_of_tensorflow_is_accepted():
     def installed(name: str) -> str:
         if name == "tensorflow":
             raise importlib.metadata.PackageNotFoundError(name)
-        return "2.15.0.post1" if name == "tensorflow-cpu" else fitting(name)
+        return "2.15.0.post1" if name == "tensorflow-cpu" else compatible(name)
 
     versions.check(installed_version=installed)
 
@@ -117,8 +117,8 @@ def test_heavy_libraries_start_silently():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_libraries_that_were_not_compiled_at_their_installation_start_silently():
-    """TF-Agents compares with `is` to a literal, of which Python tells when it compiles the file."""
+def test_libraries_that_were_installed_without_being_compiled_start_silently():
+    """TF-Agents compares to a literal with `is`, which Python warns about when it compiles the file."""
     done = run_python(
         "import impala_tf, importlib.util, pathlib\n"
         "folder = importlib.util.find_spec('tf_agents').submodule_search_locations[0]\n"

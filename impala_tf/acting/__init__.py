@@ -1,1 +1,1 @@
-"""Acting: the behaviour policy steps environments and collects unrolls (IMPALA, section 3)."""
+"""Acting: the behavior policy steps environments and collects unrolls (IMPALA, section 3)."""

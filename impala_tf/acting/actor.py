@@ -14,15 +14,15 @@ from impala_tf.processes.timings import Timings
 from impala_tf.structures import Trajectory, agent_input
 
 ACTIVITIES = ("variables", "inference", "environment", "writer", "queue")
-"""What an actor's time goes to; waiting for a full queue is its caller's to measure."""
+"""What an actor spends its time on; the caller measures "queue", the time that it waits for a full queue."""
 
 
 class Actor:
     """Acts in B environments at once and collects one unroll of each at a time.
 
     Attributes:
-      environment: its environments.
-      timings: of `ACTIVITIES`.
+      environment: the B environments.
+      timings: time spent on `ACTIVITIES`.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Actor:
 
         Args:
           environment: B environments.
-          agent: its variables are what `refresh` overwrites.
+          agent: the agent whose variables `refresh` overwrites.
           write: takes one finished unroll ([T + 1, ...] numpy arrays, valid only during the call).
-          refresh: brings the agent's variables up to date and returns the learner step that made them.
+          refresh: updates the agent's variables and returns the learner step that made them.
           unroll_length: T, in agent steps.
-          seed: of the actions.
-          task_ids: int32 [B], the task of each environment.
-          timings: of `ACTIVITIES`.
+          seed: seed of the actions.
+          task_ids: int32 [B], the task of each environment, or one int for all.
+          timings: must have `ACTIVITIES`; None: new ones.
         """
         self.environment = environment
         self._write, self._refresh = write, refresh
@@ -64,10 +64,11 @@ class Actor:
         """Refreshes the parameters, takes T steps in every environment and writes the finished unrolls.
 
         Returns:
-          The number of unrolls written: B, or less where environments failed.
+          The number of unrolls written: B, less those in which an environment failed.
 
         Raises:
-          UserError: the policy's logits are not finite, so that no action can be drawn.
+          UserError: the policy's logits are not finite, so no action can be drawn.
+          Exception: as for the environment's `step`.
         """
         lap = self.timings.lap
         self.timings.begin()

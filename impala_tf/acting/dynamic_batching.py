@@ -1,4 +1,4 @@
-"""Dynamic batching (IMPALA, Table 1): the policy runs for whichever environments wait for it, in one batch."""
+"""Dynamic batching (IMPALA, Table 1): the policy runs in one batch for whichever environments are waiting."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ACTIVITIES = ("environment", "variables", "inference", "writer", "queue")
 
 _LOGGER = logging.getLogger(__name__)
 _WAIT_SECONDS = 0.2
-# At most this many unrolls may be on their way into a full queue before acting stops; all of them are policy lag.
+# Acting pauses while more unrolls than this are waiting for room in a full queue; all of them are policy lag.
 _MAX_UNCONFIRMED = 64
 
 
 class Writer(Protocol):
-    """Where finished unrolls go; see `impala_tf.transport.writer.UnrollWriter`."""
+    """Takes finished unrolls; implemented by `impala_tf.transport.writer.UnrollWriter`."""
 
     def write(self, unroll: Trajectory) -> None:
         """Takes one unroll, [T + 1, ...] arrays."""
@@ -46,7 +46,7 @@ class _PendingAction(NamedTuple):
 
 
 class _WorkerUnrolls:
-    """The unrolls of one worker's environments."""
+    """One worker's unrolls, core state and pending action."""
 
     def __init__(self, unrolls: Unrolls, initial_state: Any):
         self.unrolls, self._initial_state = unrolls, initial_state
@@ -54,11 +54,11 @@ class _WorkerUnrolls:
         self.pending: _PendingAction | None = None
 
     def restart(self, start: int) -> None:
-        """Drops what was collected: another process has taken over."""
+        """Drops what was collected, because a new process has taken over."""
         self.start, self.core_state, self.pending = start, self._initial_state, None
 
     def record(self, output: EnvironmentOutput) -> None:
-        """Adds an output of the environments."""
+        """Adds the environments' output, with the action that led to it."""
         if self.pending is None:
             self.unrolls.begin(output, self.core_state)
         else:
@@ -66,10 +66,11 @@ class _WorkerUnrolls:
 
 
 class DynamicBatching:
-    """Acts in the environments of all workers and collects their unrolls: in `run`, or from `start` to `stop`.
+    """Acts in the environments of all workers and collects their unrolls.
 
-    Whenever the policy is free, it runs for all workers whose environments have answered, so no worker waits for
-    another. Parameters may change in the middle of an unroll, as `refresh` brings them; the unroll records where.
+    Call `run`, or `start` and `stop` to do it in a thread. Whenever the policy is free, it runs for all workers whose
+    environments have answered, so no worker waits for another. Parameters may change in the middle of an unroll; each
+    entry records the learner step of the parameters that acted.
     """
 
     def __init__(
@@ -88,22 +89,22 @@ class DynamicBatching:
         """Allocates the unrolls.
 
         Args:
-          mailbox: to the workers.
-          agent: its variables are what `refresh` overwrites.
+          mailbox: connects to the workers.
+          agent: the agent whose variables `refresh` overwrites.
           writer: takes the finished unrolls.
-          refresh: brings the agent's variables up to date and returns the learner step that made them; called before
-            every policy step.
+          refresh: updates the agent's variables and returns the learner step that made them; called before every
+            policy step.
           unroll_length: T, in agent steps.
-          task_ids: for each worker, the task of each of its environments, int32 [B], or the one of all.
-          seed: of the actions.
-          timings: of `ACTIVITIES`.
-          report: takes, every `log_interval` seconds, where the time has gone.
+          task_ids: for each worker, the tasks of its environments: int32 [B], or one int for all.
+          seed: seed of the actions.
+          timings: must have `ACTIVITIES`.
+          report: called every `log_interval` seconds with the time spent so far.
           log_interval: seconds.
         """
         self._mailbox, self._writer, self._refresh = mailbox, writer, refresh
         self._timings, self._report, self._log_interval = timings, report, log_interval
         self._num_envs = mailbox.num_envs
-        # One unroll of each environment, as where all are stepped together.
+        # As when all environments are stepped together: one unroll of each.
         self._unconfirmed = min(mailbox.num_workers * mailbox.num_envs, _MAX_UNCONFIRMED)
         self._policy = Policy(agent, seed)
         initial = tree.map_structure(np.asarray, agent.initial_state(self._num_envs))
@@ -127,13 +128,20 @@ class DynamicBatching:
             raise self._error
 
     def stop(self, timeout: float) -> None:
-        """Ends the thread; waits at most `timeout` seconds for that."""
+        """Ends `run` and its thread; waits for the thread at most `timeout` seconds."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
     def run(self, ready: Callable[[], None] | None = None) -> None:
-        """Acts until it is stopped; calls `ready` once the first unrolls have been taken."""
+        """Acts until `stop` is called.
+
+        Args:
+          ready: called once the first unrolls have been written.
+
+        Raises:
+          UserError: the policy's logits are not finite; or as for `Mailbox.take`.
+        """
         self._mailbox.open()
         reported = time.monotonic()
         while not self._stop.is_set():
@@ -151,11 +159,11 @@ class DynamicBatching:
     def _run_and_keep_error(self) -> None:
         try:
             self.run()
-        except Exception as error:  # raised again on the training thread
+        except Exception as error:  # Raised again in the thread that calls `check`.
             self._error = error
 
     def _serve(self) -> bool:
-        """Takes one policy step for all workers that wait; returns whether that finished an unroll."""
+        """Takes one policy step for all waiting workers; returns whether an unroll was written."""
         lap = self._timings.lap
         self._timings.begin()
         waiting = self._mailbox.take(_WAIT_SECONDS)
@@ -182,7 +190,7 @@ class DynamicBatching:
         self._policy_steps += 1
         self._worker_steps += len(workers)
         lap("inference")
-        # The rest is done while the environments step.
+        # The environments step while the rest is done.
         wrote = False
         for worker, output, core_state, its in zip(workers, outputs, before, rows):
             worker.record(output)

@@ -1,4 +1,4 @@
-"""The behaviour policy."""
+"""The behavior policy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from impala_tf.structures import AgentInput
 
 
 class Policy:
-    """The behaviour policy mu: draws a_t from the softmax of the agent's logits."""
+    """The behavior policy mu: draws a_t from the softmax of the agent's logits."""
 
     def __init__(self, agent: Agent, seed: int):
-        """
+        """Compiles nothing yet; the first call does.
+
         Args:
           agent: computes the logits; its variables may change between two calls.
-          seed: of the draws.
+          seed: seed of the draws.
         """
         self._agent, self._rng = agent, np.random.default_rng(seed)
         self._step: Callable[..., Any] | None = None
@@ -36,7 +37,7 @@ class Policy:
           Actions int32 [B], the logits float32 [B, A] that they were drawn from, and the next core state.
 
         Raises:
-          UserError: the logits are not finite, so that no action can be drawn.
+          UserError: the logits are not finite, so no action can be drawn.
         """
         arguments = tf.nest.map_structure(tf.convert_to_tensor, (inputs, core_state))
         if self._step is None:
@@ -48,13 +49,15 @@ class Policy:
                 "The policy is not finite (NaN or infinite): training diverged. Lower --learning_rate or raise "
                 "--rmsprop_epsilon, and start with another --logdir."
             )
-        # The Gumbel-max trick: a draw from the softmax, at a fraction of the cost of TensorFlow's own ops for it.
+        # The Gumbel-max trick draws from the softmax at a fraction of the cost of TensorFlow's own ops.
         action = np.argmax(logits + self._rng.gumbel(size=logits.shape), axis=-1).astype(np.int32)
         return action, logits, core_state
 
     def _compile(self, inputs: AgentInput, core_state: Any) -> Callable[..., Any]:
-        """Builds one graph for any B; called directly, since looking it up by its arguments costs more than a small
-        torso."""
+        """Builds one graph for any B.
+
+        It is called directly, since `tf.function`'s lookup by arguments costs more than a small torso.
+        """
 
         def step(inputs: AgentInput, core_state: Any) -> tuple[tf.Tensor, Any]:
             output, core_state = self._agent.step(inputs, core_state)

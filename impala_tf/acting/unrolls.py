@@ -1,4 +1,4 @@
-"""Unrolls under construction: outputs of the environments and actions of the policy, side by side."""
+"""Collects outputs of environments and actions of the policy into unrolls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from impala_tf.structures import EnvironmentOutput, EnvironmentSpec, Trajectory,
 
 
 class Unrolls:
-    """One unroll of each of B environments that are stepped together, entry by entry."""
+    """The unrolls of B environments that are stepped together, filled entry by entry."""
 
     def __init__(
         self,
@@ -22,14 +22,14 @@ class Unrolls:
         unroll_length: int,
         task_ids: np.ndarray | int = 0,
     ):
-        """Allocates them.
+        """Allocates the arrays.
 
         Args:
           environment: spec of the environments.
           core_state_spec: nest of `ArraySpec`s of one environment's core state.
           num_envs: B.
           unroll_length: T, in agent steps.
-          task_ids: int32 [B], the task of each environment.
+          task_ids: int32 [B], the task of each environment, or one int for all.
         """
         spec = trajectory_spec(environment, core_state_spec, unroll_length)
         arrays = (map_spec(lambda array: np.zeros((num_envs, *array.shape), array.dtype), part) for part in spec)
@@ -39,12 +39,12 @@ class Unrolls:
         self._entry = 0
 
     def begin(self, output: EnvironmentOutput, core_state: Any) -> None:
-        """Starts over with what `reset` returned; forgets what has been collected.
+        """Starts new unrolls with the environments' first output and drops what has been collected.
 
-        Nothing led to this first observation, so its action, logits and reward are 0.
+        No action led to the first observation, so its action, logits and learner step are 0.
 
         Args:
-          output: [B, ...].
+          output: [B, ...], returned by `reset`.
           core_state: nest [B, ...], before the first observation.
         """
         self._entry = 0
@@ -57,10 +57,10 @@ class Unrolls:
         """Adds an entry.
 
         Args:
-          output: [B, ...], of the environments after `action`.
+          output: [B, ...], the environments' answer to `action`.
           action: int32 [B].
-          logits: float32 [B, A], of the policy that drew the action.
-          learner_step: of that policy's parameters.
+          logits: float32 [B, A], logits that the action was drawn from.
+          learner_step: learner step of the parameters that computed them.
         """
         self._entry += 1
         self._put_output(output)
@@ -70,14 +70,14 @@ class Unrolls:
 
     @property
     def finished(self) -> bool:
-        """Whether the unrolls have their T transitions."""
+        """Whether the unrolls have all of their T transitions."""
         return self._entry == self._unroll_length
 
     def take(self, core_state: Any) -> Iterator[Trajectory]:
-        """Yields the finished unrolls ([T + 1, ...] arrays, valid until the next is asked for) and starts the next.
+        """Yields the finished unrolls, then starts the next, whose entry 0 is entry T of these.
 
-        Unrolls in which an environment did not answer (`EnvironmentOutput.episode_length` is -1) are dropped. The next
-        unrolls overlap with these by one entry: their entry 0 is entry T of these.
+        An unroll ([T + 1, ...] arrays) is valid until the next is requested. Unrolls in which an environment failed
+        (`EnvironmentOutput.episode_length` is -1 at one of the transitions) are dropped. Exhaust the iterator.
 
         Args:
           core_state: nest [B, ...], before entry T's observation.

@@ -16,11 +16,13 @@ from impala_tf.topology import Topology
 
 
 def sync_step(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
-    """Synchronized every step: the learner's process acts for all environments at once, when the last has answered.
+    """Synchronized after every step: the learner's process acts for all environments once the last has answered.
 
     Args:
-      config, tasks, topology: of the run.
-      spans: folder in which each process records the spans of its activities; None: none does.
+      config: settings of the run.
+      tasks: tasks of the run.
+      topology: topology of the run.
+      spans: existing folder in which each process records the spans of its activities; None: none does.
 
     Raises:
       UserError: a batch is not one unroll of each environment.
@@ -34,9 +36,9 @@ def sync_step(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib
 
 
 def sync_trajectory(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
-    """Synchronized every trajectory: actors act by themselves, and wait after each unroll for the update on it.
+    """Synchronized after every trajectory: actors run the policy and wait after each unroll for the update on it.
 
-    The arguments and errors are those of `sync_step`. An actor that fails ends the run: the others wait for it.
+    An actor that fails ends the run, because all others wait for it. Arguments and errors are those of `sync_step`.
     """
     _check_batch(config, topology)
     barrier = FORK_SERVER.Barrier(topology.num_actors + 1)
@@ -49,8 +51,8 @@ def _check_batch(config: Config, topology: Topology) -> None:
     environments = topology.num_actors * topology.envs_per_actor
     if config.data.batch_size != environments:
         raise UserError(
-            f"--batch_size={config.data.batch_size}: batched A2C learns from one unroll of each of the "
-            f"{topology.num_actors} x {topology.envs_per_actor} environments; set it to {environments}."
+            f"--batch_size={config.data.batch_size}: batched A2C learns from one unroll of each environment; set it to "
+            f"{environments} ({topology.num_actors} actors with {topology.envs_per_actor} environments each)."
         )
 
 
@@ -58,5 +60,5 @@ def _act_and_learn(config, tasks, topology, mailbox, spans, _starts: int) -> Non
     stop = nodes.saving_stop()
     from impala_tf.roles import lockstep_learner
 
-    files = (spans / f"{nodes.LEARNER}.csv", spans / "policy.csv") if spans else (None, None)
+    files = nodes.spans_file(spans, nodes.LEARNER), nodes.spans_file(spans, nodes.POLICY)
     lockstep_learner.run(config, tasks, topology, stop, mailbox, files)

@@ -1,4 +1,4 @@
-"""IMPALA (section 3): actors that never wait for one another, and a learner."""
+"""IMPALA (section 3): a learner, and actors that never wait for each other."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from impala_tf.topology import Topology
 
 
 def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
-    """The run that the settings describe.
+    """Returns the program of a run, as `config.launch.inference` says.
 
     Args:
-      config, tasks, topology: of the run.
-      spans: folder in which each process records the spans of its activities; None: none does.
+      config: settings of the run.
+      tasks: tasks of the run.
+      topology: topology of the run.
+      spans: existing folder in which each process records the spans of its activities; None: none does.
     """
-    return (central_inference if config.launch.inference == "central" else actor_inference)(
-        config, tasks, topology, spans
-    )
+    chosen = central_inference if config.launch.inference == "central" else actor_inference
+    return chosen(config, tasks, topology, spans)
 
 
 def actor_inference(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
-    """Each actor runs the policy for its own environments."""
+    """Returns a program in which each actor runs the policy for its own environments."""
     return Program(
         nodes.learner(config, tasks, topology, spans=spans), nodes.actors(config, tasks, topology, spans=spans)
     )
 
 
 def central_inference(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
-    """The learner's process runs the policy for the environments of all others (Table 1: dynamic batching)."""
+    """Returns a program in which the learner's process runs the policy for all environments, in dynamic batches."""
     mailbox = PolicyMailbox(tasks.spec, topology.num_actors, topology.envs_per_actor)
     work = functools.partial(_learn_and_infer, config, tasks, topology, mailbox, spans)
     return Program(
@@ -45,4 +46,5 @@ def _learn_and_infer(config, tasks, topology, mailbox, spans, _starts: int) -> N
     stop = nodes.saving_stop()
     from impala_tf.roles import central_learner
 
-    central_learner.run(config, tasks, topology, stop, mailbox, spans and spans / f"{nodes.LEARNER}.csv")
+    files = nodes.spans_file(spans, nodes.LEARNER), nodes.spans_file(spans, nodes.POLICY)
+    central_learner.run(config, tasks, topology, stop, mailbox, files)

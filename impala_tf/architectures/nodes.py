@@ -1,6 +1,6 @@
 """The nodes that architectures are made of: roles with their values filled in.
 
-Roles are imported where they run: to describe a run takes no TensorFlow.
+Roles are imported in the process that runs them, so describing a run does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,21 +21,26 @@ from impala_tf.records.logdir import LogDir
 from impala_tf.topology import Topology
 
 LEARNER = "learner"
+POLICY = "policy"
+"""Name of the policy's spans, where it runs in the learner's process."""
 
 
-def learner(config: Config, tasks: TaskSet, topology: Topology, barrier: Any = None, spans: Any = None) -> Node:
-    """Learns from what actors send."""
-    return Node(LEARNER, functools.partial(_learn, config, tasks, topology, barrier, _spans(spans, LEARNER)), False)
+def learner(
+    config: Config, tasks: TaskSet, topology: Topology, barrier: Any = None, spans: pathlib.Path | None = None
+) -> Node:
+    """Learns from the unrolls that actors send; with a barrier, waits at it after each update."""
+    work = functools.partial(_learn, config, tasks, topology, barrier, spans_file(spans, LEARNER))
+    return Node(LEARNER, work, restarts=False)
 
 
 def actors(
     config: Config, tasks: TaskSet, topology: Topology, barrier: Any = None, spans: pathlib.Path | None = None
 ) -> tuple[Node, ...]:
-    """Act by themselves and send unrolls; with a barrier, the failure of one ends the run."""
+    """Run the policy themselves and send unrolls; with a barrier, the failure of one ends the run."""
     return tuple(
         Node(
             name := f"actor {number}",
-            functools.partial(_act, config, tasks, topology, number, barrier, _spans(spans, name)),
+            functools.partial(_act, config, tasks, topology, number, barrier, spans_file(spans, name)),
             restarts=barrier is None,
         )
         for number in range(topology.num_actors)
@@ -45,27 +50,31 @@ def actors(
 def environments(
     config: Config, tasks: TaskSet, topology: Topology, mailbox: PolicyMailbox, spans: pathlib.Path | None = None
 ) -> tuple[Node, ...]:
-    """Step environments for the policy in another process."""
-    # No process, restarted or resumed, plays the same games again.
-    seed, frames = config.run.seed, LogDir(config.run.logdir).frames
+    """Step environments for a policy in another process."""
+    # A process of a resumed run does not play the same games again, and neither does one that is restarted (`_step`).
+    seed = (config.run.seed, LogDir(config.run.logdir).frames)
     interval = config.run.log_interval
     return tuple(
         Node(
             name := f"actor {number}",
             functools.partial(
-                _step, tasks, topology, number, mailbox.worker(number), (seed, frames), interval, _spans(spans, name)
+                _step, tasks, topology, number, mailbox.worker(number), seed, interval, spans_file(spans, name)
             ),
         )
         for number in range(topology.num_actors)
     )
 
 
-def _spans(folder: pathlib.Path | None, name: str) -> pathlib.Path | None:
+def spans_file(folder: pathlib.Path | None, name: str) -> pathlib.Path | None:
+    """Returns the CSV file for a process's spans, or None if there is no folder for them."""
     return folder / f"{name}.csv" if folder else None
 
 
 def saving_stop() -> threading.Event:
-    """In a learner's process: SIGTERM sets the event, which asks it to save and end. The launcher limits the time."""
+    """Returns an event that SIGTERM sets from now on, which asks a learner to save and end.
+
+    Call it first in the learner's process. Further signals are ignored; the launcher limits the time.
+    """
     stop, _ = stop_on_signal(signal.SIG_IGN)
     return stop
 
@@ -74,7 +83,7 @@ def _ready() -> None:
     parent.send(parent.Ready())
 
 
-# What follows runs in the nodes' processes.
+# The functions below run in the nodes' processes.
 
 
 def _learn(config, tasks, topology, barrier, spans, _starts: int) -> None:

@@ -1,4 +1,4 @@
-"""A program: the processes of a run, as plain values that a launcher can place."""
+"""Describes the processes of a run as plain values that a launcher can place."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Node:
     """A process of a run.
 
     Attributes:
-      name: for messages and log files: "learner", "actor 0".
-      work: what it does; takes how often it has been started before. A function of a module or a `functools.partial`
-        of one, since it may be pickled.
-      restarts: whether it is restarted when it fails; otherwise its failure ends the run.
+      name: name in messages and of the log file: "learner", "actor 0".
+      work: what the process does; called with the number of times that it has been started before. It is pickled: a
+        module's function, or a `functools.partial` of one.
+      restarts: whether the process is restarted when it fails; otherwise its failure ends the run.
     """
 
     name: str
@@ -27,8 +27,8 @@ class Program:
     """The processes of a run.
 
     Attributes:
-      learner: ends the run when it ends, and saves when it is asked to end.
-      actors: act until they are killed.
+      learner: its end is the end of the run; SIGTERM asks it to save and end.
+      actors: run until they are killed.
     """
 
     learner: Node

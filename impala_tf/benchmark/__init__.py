@@ -1,5 +1,5 @@
-"""What the parts of the system cost alone, and what the whole reaches: `impala-benchmark`.
+"""Measures the cost of each part of the system and the throughput of the whole: `impala-benchmark`, `impala-scaling`.
 
-`parts` measures environment, inference, learner and transport, each alone in processes of its own; `whole` runs the
-real system; `report` compares the two.
+`parts` measures environment, inference, learner and transport, each in its own processes; `whole` runs the complete
+system; `report` compares the two; `scaling` varies the number of actors, their rate and the size of the queue.
 """

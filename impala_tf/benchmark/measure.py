@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, so that none inherits another's threads, caches or memory."""
+"""Measures work in separate processes, so that no measurement inherits another's threads, caches or memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _DEVNULL = pathlib.Path(os.devnull)
 
 
 class Measurement(NamedTuple):
-    """What some work cost.
+    """The cost of some work.
 
     Attributes:
-      frames: environment frames that were worked on.
-      seconds: of wall time.
-      cpu_seconds: of processor time, all threads of the process together.
-      bytes: that crossed the loopback network meanwhile, this work's or not; 0 where Linux does not say.
+      frames: environment frames processed.
+      seconds: wall time.
+      cpu_seconds: CPU time of all threads of the process.
+      bytes: bytes that crossed the loopback interface in that time, from any process; 0 if the system does not count
+        them.
     """
 
     frames: int
@@ -31,22 +32,22 @@ class Measurement(NamedTuple):
 
     @property
     def frames_per_second(self) -> float:
-        """Frames per second of wall time."""
+        """Environment frames per second of wall time."""
         return self.frames / self.seconds
 
     @property
     def core_seconds_per_frame(self) -> float:
-        """Processor time per frame."""
+        """CPU seconds per environment frame."""
         return self.cpu_seconds / self.frames
 
 
 def total(measurements: Sequence[Measurement]) -> Measurement:
-    """Successive measurements of the same work as one."""
+    """Adds up successive measurements of the same work."""
     return Measurement(*(sum(column) for column in zip(*measurements)))
 
 
 def repeat(step: Callable[[], int], seconds: float) -> Measurement:
-    """Calls `step`, which returns the frames that it worked on, for `seconds`; the first call does not count."""
+    """Calls `step`, which returns the number of frames it processed, for `seconds`, after one call to warm up."""
     step()
     start, cpu, carried, frames = time.perf_counter(), time.process_time(), _loopback_bytes(), 0
     while time.perf_counter() - start < seconds:
@@ -55,10 +56,10 @@ def repeat(step: Callable[[], int], seconds: float) -> Measurement:
 
 
 class Bench:
-    """Work in a process of its own that rests until it is measured, as often as one likes. Use it in a `with`."""
+    """Work in its own process, which is idle except while it is measured. Use it in a `with` statement."""
 
     def __init__(self, prepare: Callable[..., Callable[[], int]], *arguments: Any):
-        """Starts the process, which calls `prepare(*arguments)` for a step; see `repeat`."""
+        """Starts the process, which calls `prepare(*arguments)` to get the `step` for `repeat`."""
         self._name = prepare.__name__
         self._pipe, theirs = FORK_SERVER.Pipe()
         try:
@@ -67,19 +68,19 @@ class Bench:
             theirs.close()
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Waits until the step has been prepared.
+        """Waits until the process has prepared its work.
 
         Raises:
-          UserError: as `prepare`; or the process died or took more than `timeout` seconds.
+          UserError: `prepare` raised it, or the process died or took more than `timeout` seconds.
         """
         self._answer(timeout)
 
     def begin(self, seconds: float) -> None:
-        """Starts a measurement."""
+        """Starts a measurement of `seconds`."""
         self._pipe.send(seconds)
 
     def end(self, timeout: float) -> Measurement:
-        """Waits for the measurement that `begin` started; raises as `wait_until_ready`."""
+        """Waits for the measurement that `begin` started; raises the errors of `wait_until_ready`."""
         return self._answer(timeout)
 
     def _answer(self, timeout: float) -> Any:
@@ -88,7 +89,7 @@ class Bench:
         try:
             return self._pipe.recv()
         except EOFError:
-            return _result(self._child, 1.0)  # Raises what ended the process.
+            return _result(self._child, 1.0)  # Raises the error that ended the process.
 
     def __enter__(self) -> Bench:
         return self
@@ -98,17 +99,17 @@ class Bench:
 
 
 def together(benches: Sequence[Bench], seconds: float, timeout: float) -> list[Measurement]:
-    """Measures several at the same time."""
+    """Measures several benches at the same time."""
     for bench in benches:
         bench.begin(seconds)
     return [bench.end(timeout) for bench in benches]
 
 
 def once(work: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
-    """The result of `work(*arguments)`, in a new process.
+    """Runs `work(*arguments)` in a new process and returns its result.
 
     Raises:
-      UserError: as `work`; or the process died or took more than `timeout` seconds.
+      UserError: `work` raised it, or the process died or took more than `timeout` seconds.
     """
     child = _start(work.__name__, work, *arguments)
     try:
@@ -135,11 +136,11 @@ def _serve(pipe: Any, prepare: Callable[..., Callable[[], int]], arguments: tupl
         while True:
             pipe.send(repeat(step, pipe.recv()))
     except EOFError:
-        pass  # The benchmark has ended.
+        pass  # The parent has closed the pipe: the benchmark is over.
 
 
 def _loopback_bytes() -> int:
-    """Bytes that the loopback network has carried."""
+    """Returns the number of bytes that the loopback interface has received."""
     try:
         with open("/proc/net/dev") as file:
             line = next(line for line in file if line.strip().startswith("lo:"))

@@ -1,7 +1,7 @@
-"""Each part of the system alone, as the whole uses it.
+"""The parts of the system, each to be measured alone but with the same settings as in the whole.
 
-Every function prepares a part in the process that calls it. It returns a step that works on the part and returns the
-number of environment frames that it worked on, so that the costs of the parts add up; see `measure.Bench`.
+Every function prepares a part in the calling process and returns a step: a function that does some work and returns the
+number of environment frames processed, so that the parts' costs per frame add up. See `measure.Bench`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RECORDING_ENVS = 4
 
 
 def environment(setup: Setup, seed: int) -> Step:
-    """One actor's environments under a random policy."""
+    """Steps one actor's environments with random actions."""
     batch = task_set.make_batch(setup.tasks, setup.topology.task_ids(0), seed, setup.topology.env_threads)
     rng = np.random.default_rng(seed)
     batch.reset()
@@ -45,7 +45,7 @@ def environment(setup: Setup, seed: int) -> Step:
 
 
 def inference(setup: Setup, threads: int) -> Step:
-    """The policy step of one actor, or of all environments where inference is central, on the same observations."""
+    """Runs the policy on the same observations: one actor's, or those of all actors if inference is central."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     spec, agent = setup.tasks.spec, make_agent(setup.tasks.spec, setup.config)
@@ -65,7 +65,7 @@ def inference(setup: Setup, threads: int) -> Step:
 
 
 def learner(setup: Setup, threads: int) -> Step:
-    """Updates on a batch that stays the same."""
+    """Updates on the same batch every time."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     agent, batch_size = make_agent(setup.tasks.spec, setup.config), setup.config.data.batch_size
     updated = Learner(agent, setup.config, setup.tasks.spec.frames_per_step)
@@ -75,12 +75,12 @@ def learner(setup: Setup, threads: int) -> Step:
         float(updated.step(batch)["total_loss"])
         return batch_size * setup.frames_per_unroll
 
-    step()  # Traces it.
+    step()  # Traces the update.
     return step
 
 
 def transport(setup: Setup, address: str) -> Step:
-    """A writer of recorded unrolls, as fast as they are taken; runs beside a `learner_host` without updates."""
+    """Writes recorded unrolls as fast as the server accepts them; needs a `learner_host` without updates to run."""
     unrolls, _ = recorded(setup)
     wait_for_server(address, 60)
     writer = UnrollWriter(address, setup.tasks.spec.frame_stack)
@@ -90,7 +90,7 @@ def transport(setup: Setup, address: str) -> Step:
     def step() -> int:
         for _ in range(num_envs):
             writer.write(unrolls[next(written) % len(unrolls)])
-        # Not for ever: the reader rests when it has read for long enough.
+        # Bounded, because nothing is read any more once the reader's measurement has ended.
         taken = writer.flush(timeout=0.2)
         return taken * num_envs * setup.frames_per_unroll
 
@@ -98,9 +98,9 @@ def transport(setup: Setup, address: str) -> Step:
 
 
 def learner_host(setup: Setup, port: int, updates: bool) -> Step:
-    """The learner's process: server, batches and, with `updates`, updates and publishing.
+    """Runs the learner's process: server, batches and, with `updates`, updates and publishing.
 
-    Without updates, a batch is dropped as soon as it is there, and the parameters are published once.
+    Without updates, batches are dropped as they arrive, and the parameters are published only once.
     """
     spec, data = setup.tasks.spec, setup.config.data
     agent = make_agent(spec, setup.config)
@@ -124,7 +124,7 @@ def learner_host(setup: Setup, port: int, updates: bool) -> Step:
 
 
 def recorded(setup: Setup) -> tuple[list[Trajectory], Agent]:
-    """Some unrolls that a random policy collected, and that policy."""
+    """Collects some unrolls with an untrained agent; returns the unrolls and the agent."""
     unrolls: list[Trajectory] = []
     task_ids = setup.topology.task_ids(0)[:_RECORDING_ENVS]
     batch = task_set.make_batch(setup.tasks, task_ids, 1, setup.topology.env_threads)
@@ -138,7 +138,7 @@ def recorded(setup: Setup) -> tuple[list[Trajectory], Agent]:
 
 
 def _random_unrolls(setup: Setup, agent: Agent, num_unrolls: int) -> Any:
-    """Time-major unrolls: random pixels and actions, rewards and episode ends now and then."""
+    """Returns time-major unrolls with random pixels and actions, occasional episode ends, and zeros elsewhere."""
     rng, spec = np.random.default_rng(0), setup.tasks.spec
     signature = trajectory_signature(spec, agent.core_state_spec, setup.config.data.unroll_length)
 

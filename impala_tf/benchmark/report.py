@@ -1,11 +1,11 @@
-"""From measurements to the numbers that matter: limit, efficiency, and the ratio to the environment alone.
+"""Measures parts and whole and compares them: limit, efficiency, and the ratio to the environment alone.
 
-The limit is the frames/s of a machine that did nothing but step environments, infer and learn, each as cheaply as it
-was measured alone: cores / (e + i + l), in core-seconds per frame. Where the learner runs on a GPU, its time is not the
-cores': the limit is then the smaller of cores / (e + i) and what the learner reaches alone.
+The limit is the frames/s of an ideal system that only steps environments, infers and learns, each at the cost measured
+alone: cores / (e + i + l), with costs in core-seconds per frame. If the learner runs on a GPU, it takes no time from
+the cores; the limit is then the smaller of cores / (e + i) and the learner's own frames/s.
 
-Parts and whole are measured in turns, a few seconds each and many times over, the one at rest while the other runs: the
-speed of a shared machine changes within minutes by more than what is to be compared.
+Parts and whole are measured in turns of a few seconds, many times over, one paused while the other runs: within
+minutes, the speed of a shared machine changes by more than the differences of interest.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _TURNS = 5
 
 
 def measure(setup: Setup, seconds: float, repeats: int) -> dict[str, Any]:
-    """Measures every part and the whole, `repeats` times, each time in new processes, and compares them.
+    """Measures every part and the whole `repeats` times, each time in new processes, and compares them.
 
     Args:
-      setup: environment, network, unroll, batch, and layout of the actors.
-      seconds: for which each part is measured, in several turns; the whole system runs twice as long.
-      repeats: of everything; reported are the minimum, the median and the maximum.
+      setup: the run to measure.
+      seconds: time to measure each part, in several turns; the whole system runs twice as long.
+      repeats: number of rounds; minimum, median and maximum over them are reported.
 
     Returns:
       A JSON-able dict; see `table`.
 
     Raises:
-      UserError: as the parts and the whole.
+      UserError: a part or the whole system failed.
     """
     config, topology = setup.config, setup.topology
     device = once(_device, timeout=_START_SECONDS)
@@ -75,7 +75,7 @@ def _round(setup: Setup, seconds: float, on_gpu: bool) -> dict[str, Any]:
             return stack.enter_context(Bench(prepare, setup, *arguments))
 
         port = ports.free_port()
-        # Alone on the machine; what can be done with several numbers of threads, with each.
+        # Each group has the machine to itself. The learner is measured with one thread and with all.
         groups = {
             "environment": [bench(parts.environment, i) for i in range(cores())],
             "inference": [bench(parts.inference, 1)],
@@ -95,7 +95,7 @@ def _round(setup: Setup, seconds: float, on_gpu: bool) -> dict[str, Any]:
         for turn in range(1, _TURNS + 1):
             _LOGGER.info("  turn %d of %d", turn, _TURNS)
             system.watch(2 * seconds / _TURNS)
-            system.rest()
+            system.pause()
             for name, group in groups.items():
                 measured[name].append(together(group, seconds / _TURNS, _START_SECONDS))
             system.resume()
@@ -106,7 +106,7 @@ def _round(setup: Setup, seconds: float, on_gpu: bool) -> dict[str, Any]:
 
 
 def _compare(measured: dict[str, list[Measurement]], system: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
-    """The numbers of one round, from the measurements of the parts and what the whole system did."""
+    """Computes the numbers of one round from the measurements of the parts and of the whole system."""
 
     def cheapest(name: str) -> Measurement:
         return min((m for key in measured if key.startswith(name) for m in measured[key]), key=_cost)
@@ -157,7 +157,7 @@ def _spread_nested(values: list[Any]) -> Any:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The report as text."""
+    """Formats the result of `measure` as text."""
     rows, system = result["results"], result["whole"]
 
     def line(name: str, spread: dict[str, float], form: str) -> str:
@@ -184,11 +184,11 @@ def table(result: dict[str, Any]) -> str:
         line("bytes on the wire, per frame", rows["bytes_per_frame"], "{:,.0f}"),
         line("policy lag, mean", system["policy_lag_mean"], "{:.2f}"),
         line("policy lag, max", system["policy_lag_max"], "{:.0f}"),
-        line("learner waits for data, share", system["learner_waiting"], "{:.2f}"),
+        line("learner waiting for data, share of time", system["learner_waiting"], "{:.2f}"),
     ]
     for who in ("actor", "central_inference"):
         for what, spread in system[f"{who}_shares"].items():
-            lines.append(line(f"{who.replace('_', ' ')}'s time: {what}, share", spread, "{:.2f}"))
+            lines.append(line(f"{who.replace('_', ' ')}: {what}, share of time", spread, "{:.2f}"))
     for name, spread in system["cpu_seconds_per_1000_frames"].items():
         lines.append(line(f"{name}: CPU seconds per 1000 frames", spread, "{:.3f}"))
     for name, spread in system["peak_memory_mib"].items():

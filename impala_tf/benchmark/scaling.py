@@ -1,8 +1,8 @@
-"""How the system grows: with real actors on this machine, and with simulated ones that replay recorded unrolls.
+"""Measures how the system scales: with real actors on this machine, and with simulated actors.
 
-A simulated actor behaves to the learner's host as a real one: a connection of its own, one pull of the parameters and
-one unroll of each of its environments at a time, at a set rate. It spends nothing on environments and inference, so
-that hundreds of them fit on one machine.
+To the learner, a simulated actor looks like a real one: it has its own connection and, at a set rate, pulls the
+parameters and sends one unroll per environment. But it replays recorded unrolls and spends no time on environments and
+inference, so that hundreds of simulated actors fit on one machine.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ def measure(setup: Setup, seconds: float) -> dict[str, Any]:
     """Measures everything once.
 
     Args:
-      setup: environment, network, unroll, batch.
-      seconds: of each measurement.
+      setup: the run to measure; its number of actors is varied.
+      seconds: time for each measurement.
 
     Returns:
-      {"real": rows by number of actors, "connections": rows by number of simulated actors at the same total rate,
-      "rates": rows by rate, with and without updates, "queue": rows by queue size}, each a list of dicts.
+      {"real": one row per number of actors, "connections": one row per number of simulated actors at the same total
+      rate, "rates": one row per rate, with and without updates, "queue": one row per queue size}, each a list of dicts.
 
     Raises:
-      UserError: as the parts and the whole.
+      UserError: a part or the whole system failed.
     """
     result: dict[str, Any] = {"real": [], "connections": [], "rates": [], "queue": []}
     for num_actors in (1, 2, 4, 8):
         _LOGGER.info("%d real actors", num_actors)
         result["real"].append(real(setup, num_actors, seconds))
     for num_actors in (1, 4, 16, 64, 256):
-        _LOGGER.info("%d simulated actors, 100 unrolls/s in all", num_actors)
+        _LOGGER.info("%d simulated actors, 100 unrolls/s in total", num_actors)
         result["connections"].append(simulated(setup, num_actors, 100.0, False, seconds))
     for updates in (False, True):
         for rate in (50.0, 100.0, 200.0, 400.0, 800.0):
             with_updates = "with" if updates else "without"
-            _LOGGER.info("64 simulated actors, %g unrolls/s in all, %s updates", rate, with_updates)
+            _LOGGER.info("64 simulated actors, %g unrolls/s in total, %s updates", rate, with_updates)
             result["rates"].append(simulated(setup, 64, rate, updates, seconds))
     for queue_size in (64, 512, 4096):
         _LOGGER.info("a full queue of %d unrolls", queue_size)
@@ -63,7 +63,7 @@ def measure(setup: Setup, seconds: float) -> dict[str, Any]:
 
 
 def real(setup: Setup, num_actors: int, seconds: float) -> dict[str, Any]:
-    """The whole system with that many actors."""
+    """Measures the whole system with `num_actors` actors."""
     with WholeSystem(setup.with_actors(num_actors)) as system:
         system.wait_until_running()
         system.watch(seconds / 2)
@@ -80,7 +80,7 @@ def real(setup: Setup, num_actors: int, seconds: float) -> dict[str, Any]:
 
 
 def simulated(setup: Setup, num_actors: int, rate: float, updates: bool, seconds: float) -> dict[str, Any]:
-    """Actors that send `rate` unrolls per second in all, to a learner's host with or without updates."""
+    """Measures simulated actors that send `rate` unrolls/s in total to a learner, with or without updates."""
     port = ports.free_port()
     with contextlib.ExitStack() as stack:
         host = stack.enter_context(Bench(parts.learner_host, setup, port, updates))
@@ -103,13 +103,13 @@ def simulated(setup: Setup, num_actors: int, rate: float, updates: bool, seconds
 
 
 def queue_memory(setup: Setup, queue_size: int) -> dict[str, Any]:
-    """By how much the learner's host grows with a queue of that many unrolls, when it is full."""
+    """Measures the memory that a full queue of `queue_size` unrolls takes in the learner's process."""
     grown = once(fill_queue, setup, queue_size, timeout=_START_SECONDS)
     return {"queue_size": queue_size, "mib": grown / 2**20, "bytes_per_unroll": grown / queue_size}
 
 
 def simulated_actors(setup: Setup, address: str, num_actors: int, rate: float) -> Step:
-    """Actors that together send `rate` unrolls per second, recorded from a random policy."""
+    """Simulates actors in one process, which together send `rate` recorded unrolls per second."""
     unrolls, agent = parts.recorded(setup)
     wait_for_server(address, _START_SECONDS)
     variables = VariableClient(address, agent.trainable_variables, _START_SECONDS)
@@ -120,7 +120,7 @@ def simulated_actors(setup: Setup, address: str, num_actors: int, rate: float) -
 
     def step() -> int:
         nonlocal due
-        # What it could not keep up with is not made up for, after a rest in particular.
+        # Do not catch up on unrolls that are overdue by more than a second, as all are after a pause.
         due = max(due, time.monotonic() - 1.0) + num_envs / rate
         time.sleep(max(0.0, due - time.monotonic()))
         turn = next(turns)
@@ -128,14 +128,14 @@ def simulated_actors(setup: Setup, address: str, num_actors: int, rate: float) -
         variables.refresh()
         for i in range(num_envs):
             writer.write(unrolls[(turn + i) % len(unrolls)])
-        taken = writer.flush(timeout=0.5)  # A real actor would wait for ever; this one is measured.
+        taken = writer.flush(timeout=0.5)  # A real actor would wait indefinitely, but this step must return.
         return num_envs * setup.frames_per_unroll if taken else 0
 
     return step
 
 
 def fill_queue(setup: Setup, queue_size: int) -> int:
-    """Fills the queue of a server; returns by how many bytes the process that holds it has grown."""
+    """Fills a server's queue; returns the growth in bytes of this process's resident memory."""
     unrolls, agent = parts.recorded(setup)
     spec, data = setup.tasks.spec, setup.config.data
     tables = server.load_config(dataclasses.replace(data, queue_size=queue_size))
@@ -154,7 +154,7 @@ def fill_queue(setup: Setup, queue_size: int) -> int:
 
 
 def _resident() -> int:
-    """Resident bytes of this process."""
+    """Returns this process's resident memory in bytes."""
     with open("/proc/self/status") as file:
         found = re.search(r"VmRSS:\s+(\d+) kB", file.read())
     assert found, os.uname()
@@ -162,7 +162,7 @@ def _resident() -> int:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The report as text."""
+    """Formats the result of `measure` as text."""
     lines = []
     for name, rows in result.items():
         if isinstance(rows, list) and rows:

@@ -1,4 +1,4 @@
-"""What is measured: a run's settings, resolved."""
+"""The run to measure, with all its settings resolved."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from impala_tf.transport import ports
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A run's values.
+    """A run's settings, tasks and processes.
 
     Attributes:
-      config: settings.
-      tasks: tasks.
-      topology: processes; the address is a free port of this machine.
+      config: the settings.
+      tasks: the tasks.
+      topology: the processes; the address has a free port of this machine.
     """
 
     config: Config
@@ -29,16 +29,16 @@ class Setup:
 
     @property
     def frames_per_unroll(self) -> int:
-        """Environment frames in the T transitions of an unroll."""
+        """The environment frames of an unroll's T steps."""
         return self.config.data.unroll_length * self.tasks.spec.frames_per_step
 
     def with_run(self, **values: Any) -> Setup:
-        """The same with other settings of `config.run`."""
+        """Returns a copy with other settings in `config.run`."""
         run = dataclasses.replace(self.config.run, **values)
         return dataclasses.replace(self, config=dataclasses.replace(self.config, run=run))
 
     def with_actors(self, num_actors: int) -> Setup:
-        """The same with another number of actors, each with as many environments as before."""
+        """Returns a copy with another number of actors, each with as many environments as before."""
         launch = dataclasses.replace(
             self.config.launch, num_actors=num_actors, envs_per_actor=self.topology.envs_per_actor
         )
@@ -49,11 +49,11 @@ def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
     """Resolves a run's settings on this machine, with a free port.
 
     Args:
-      config: settings.
-      tasks: of the run; None: resolved, too.
+      config: the settings.
+      tasks: the tasks, if they have been resolved already.
 
     Raises:
-      UserError: as `task_set.resolve` and `topology.resolve`.
+      UserError: raised by `task_set.resolve` or `topology.resolve`.
     """
     tasks = tasks or task_set.resolve(config.environment)
     address = f"localhost:{ports.free_port()}"

@@ -1,4 +1,4 @@
-"""The whole system, running and at rest in turns, and what each of its processes takes."""
+"""Runs the whole system, which can be paused, and measures its processes."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class _Process(NamedTuple):
     pid: int
     cpu_seconds: float
-    peak_mib: float  # Resident; what forked processes share is counted in each.
+    peak_mib: float  # Resident; memory shared by forked processes is counted in each of them.
 
 
 class WholeSystem:
-    """A training run in a folder that is removed again. Use it in a `with` statement.
+    """A training run in a temporary folder. Use it in a `with` statement.
 
-    Its processes can be stopped and continued (SIGSTOP, SIGCONT), so that its parts can be measured between two pieces
-    of the same run. If this process dies meanwhile, they are continued, and so learn of it and end.
+    Its processes can be paused (SIGSTOP, SIGCONT) to measure the parts in between. If this process dies during a pause,
+    they are continued, notice that it is gone, and end.
     """
 
     def __init__(self, setup: Setup):
-        """Starts it."""
+        """Starts the run."""
         self._folder = tempfile.TemporaryDirectory(prefix="impala_tf_benchmark_")
         setup = setup.with_run(
             logdir=self._folder.name, total_frames=10**12, log_interval=0.5, checkpoint_interval=3600.0
@@ -50,13 +50,13 @@ class WholeSystem:
         setup = dataclasses.replace(setup, config=dataclasses.replace(setup.config, launch=patient))
         self._logdir = LogDir(self._folder.name)
         self._logdir.check(setup.config)
-        self._rests: list[tuple[float, float]] = []
-        self._resting_since = 0.0
+        self._pauses: list[tuple[float, float]] = []
+        self._paused_since = 0.0
         self._guard: subprocess.Popen | None = None
         self._error: UserError | None = None
         self._spent: dict[str, Spent] = {}
         self._stop = threading.Event()
-        # Progress lines of this run would be in the way of the benchmark's own.
+        # Hide the run's progress lines, which would clutter the benchmark's own.
         logging.getLogger(local.__name__).setLevel(logging.ERROR)
         self._thread = threading.Thread(target=self._run, args=(setup,), name="whole-system")
         self._thread.start()
@@ -72,7 +72,7 @@ class WholeSystem:
         """Waits for the first updates.
 
         Raises:
-          UserError: as `local.run`; or nothing moves.
+          UserError: the run failed or made no progress in time.
         """
         deadline = time.monotonic() + _START_SECONDS
         while len(self._rows()) < 2:
@@ -82,11 +82,14 @@ class WholeSystem:
             time.sleep(0.05)
 
     def watch(self, seconds: float) -> dict[str, Any]:
-        """Lets it run for `seconds`, and until the next update, and tells what went on.
+        """Lets the run continue for `seconds` and until the next update; returns statistics of that time.
 
         Returns:
-          policy_lag_mean and policy_lag_max (learner steps), learner_waiting (share of the time), and {what: share of
-          its time since its start} for the actors and for the thread of central inference.
+          policy_lag_mean and policy_lag_max (learner steps), learner_waiting (share of the time), actor_shares and
+          central_inference_shares ({activity: share of the time since the start}).
+
+        Raises:
+          UserError: the run failed or made no progress in time.
         """
         before = len(self._rows())
         deadline = time.monotonic() + seconds
@@ -104,35 +107,38 @@ class WholeSystem:
             "central_inference_shares": _shares([spent for name, spent in self._spent.items() if name == "learner"]),
         }
 
-    def rest(self) -> None:
-        """Stops its processes where they are."""
+    def pause(self) -> None:
+        """Pauses the run's processes."""
         pids = [process.pid for process in self._processes().values()]
         kill = "read _; kill -CONT " + " ".join(map(str, pids))
         self._guard = subprocess.Popen(["sh", "-c", kill], stdin=subprocess.PIPE, start_new_session=True)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        self._resting_since = time.time()
+        self._paused_since = time.time()
 
     def resume(self) -> None:
-        """Continues them."""
+        """Continues the run's processes after `pause`."""
         if self._guard is None:
             return
         assert self._guard.stdin is not None
-        self._rests.append((self._resting_since, time.time()))
+        self._pauses.append((self._paused_since, time.time()))
         self._guard.stdin.close()
         self._guard.wait()
         self._guard = None
 
     def mark(self) -> _Mark:
-        """Where it stands, for `since`."""
+        """Returns the run's present state, for `since`."""
         return _Mark(len(self._rows()), self._processes())
 
     def since(self, mark: _Mark) -> dict[str, Any]:
-        """What was done since `mark`; the time is that between updates, rests excluded.
+        """Returns throughput and cost since `mark`, over the time between updates without pauses.
 
         Returns:
           frames_per_second, core_seconds_per_frame, cpu_seconds_per_1000_frames {process: ...} and peak_memory_mib
           {process: ...}.
+
+        Raises:
+          UserError: the run failed or finished no update.
         """
         self._check()
         rows, now = self._rows(), self._processes()
@@ -141,10 +147,10 @@ class WholeSystem:
         if not frames:
             raise UserError("The whole system finished no update while it was measured; give --seconds a larger value.")
         start, end = float(first["time"]), float(last["time"])
-        rested = sum(max(0.0, min(stop, end) - max(begin, start)) for begin, stop in self._rests)
+        paused = sum(max(0.0, min(stop, end) - max(begin, start)) for begin, stop in self._pauses)
         cpu = {name: now[name].cpu_seconds - mark.processes[name].cpu_seconds for name in mark.processes if name in now}
         return {
-            "frames_per_second": frames / (end - start - rested),
+            "frames_per_second": frames / (end - start - paused),
             "core_seconds_per_frame": sum(cpu.values()) / frames,
             "cpu_seconds_per_1000_frames": {name: 1000 * seconds / frames for name, seconds in sorted(cpu.items())},
             "peak_memory_mib": {name: now[name].peak_mib for name in sorted(cpu)},
@@ -160,18 +166,18 @@ class WholeSystem:
                 rows = list(csv.DictReader(file))
         except FileNotFoundError:
             return []
-        # The last one may not be written to its end.
+        # The last row may be incomplete.
         return [row for row in rows if None not in row.values()]
 
     def _processes(self) -> dict[str, _Process]:
-        """{name: ...} of this process's descendants that do the run's work."""
+        """Returns the learner and the actors among this process's descendants, by name."""
         parents, found = {}, {}
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
                 fields = rest.split()
                 peak = re.search(r"VmHWM:\s+(\d+)", (folder / "status").read_text())
-            except OSError:  # It ended just now.
+            except OSError:  # The process has just ended.
                 continue
             pid = int(folder.name)
             parents[pid] = int(fields[1])
@@ -207,7 +213,7 @@ class _Mark(NamedTuple):
 
 
 def _shares(processes: Sequence[Spent]) -> dict[str, float]:
-    """{activity: share of the time that processes have spent on it since their start}, the mean over processes."""
+    """Returns {activity: share of the time since the start}, averaged over the processes."""
     shares: dict[str, list[float]] = {}
     for spent in processes:
         for activity, seconds in spent.seconds.items():

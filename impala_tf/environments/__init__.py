@@ -3,15 +3,15 @@
 | id | environment |
 |---|---|
 | atari/<game> | an Atari game: atari/breakout, atari/ms_pacman |
-| dmlab/<level> | a level of DeepMind Lab: dmlab/rooms_watermaze, dmlab/seekavoid_arena_01 |
+| dmlab/<level> | a DeepMind Lab level: dmlab/rooms_watermaze, dmlab/seekavoid_arena_01 |
 | vizdoom/<scenario> | a VizDoom scenario: vizdoom/Basic, vizdoom/DefendTheCenter |
 | minigrid/<level> | a MiniGrid or BabyAI level with its mission: minigrid/BabyAI-GoToRedBall-v0 |
 | gymnasium/<id> | any Gymnasium id with discrete actions: gymnasium/CartPole-v1, gymnasium/package:Id-v0 |
 | catch | Catch, for quick learning tests |
-| memory | a cue is shown once and asked for later, for learning tests of agents with a memory |
+| memory | a cue is shown once and asked for later: tests whether agents with a memory learn to use it |
 | counting | a diagnostic of the data path |
 
-Only NumPy is imported until an environment is made.
+Until an environment is made, only NumPy is imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.errors import UserError
@@ -27,8 +27,37 @@ from impala_tf.structures import EnvironmentSpec
 
 __all__ = ["BatchedEnvironment", "check", "make", "needs_process", "spec"]
 
+
+class _Family(NamedTuple):
+    """Environments with ids of one form, implemented by one class.
+
+    Attributes:
+      module: in this package.
+      cls: class in the module. Its constructor takes the part of the id after the slash, the number of instances, the
+        seed, `autoreset`, `render`, and the family's options.
+      form: what the part of the id after the slash is, for messages.
+      names: function in the module that lists known values of that part.
+      check: function in the module that raises UserError for one that cannot be made; "" if there is none.
+      needs_process: see `needs_process`.
+    """
+
+    module: str
+    cls: str
+    form: str
+    names: str
+    check: str = ""
+    needs_process: bool = False
+
+
+_FAMILIES = {
+    "atari": _Family("atari", "AtariEnvironment", "<game>", "games", check="check"),
+    "dmlab": _Family("dmlab", "LabEnvironment", "<level>", "levels", check="check", needs_process=True),
+    "vizdoom": _Family("vizdoom", "VizDoomEnvironment", "<scenario>", "scenarios", needs_process=True),
+    "minigrid": _Family("minigrid", "MiniGridEnvironment", "<level>", "levels"),
+    "gymnasium": _Family("gymnasium_env", "GymnasiumEnvironment", "<id>", "known_ids"),
+}
 _BUILT_IN = {"catch": "CatchEnvironment", "memory": "MemoryEnvironment", "counting": "CountingEnvironment"}
-_FORMS = f"atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<level>, gymnasium/<id>, {', '.join(_BUILT_IN)}"
+_FORMS = ", ".join([*(f"{name}/{family.form}" for name, family in _FAMILIES.items()), *_BUILT_IN])
 
 
 def make(
@@ -44,45 +73,31 @@ def make(
 
     Args:
       env_id: see above.
-      num_envs: instances.
-      seed: non-negative; what it determines is documented at each environment.
-      autoreset: without it, only the first episode of each instance is asked for: what an instance shows after its end
-        is not to be looked at, and environments that are slow to start an episode do not start another. Games start
-        as the paper's evaluation wants it; see `AtariEnvironment`.
-      render: `BatchedEnvironment.render` will be called.
-      **options: those that begin with dmlab_ are `LabEnv`'s, without it, and the others `AtariEnvironment`'s; other
-        environments have none, and take no notice.
+      num_envs: number of instances.
+      seed: non-negative; each environment documents what it determines.
+      autoreset: if False, only the first episode of each instance is wanted: outputs after its end are meaningless, and
+        environments that start episodes slowly do not start another. Atari games then start as in the paper's
+        evaluation; see `AtariEnvironment`.
+      render: whether `BatchedEnvironment.render` will be called.
+      **options: those that begin with dmlab_ are passed to `LabLevel` without that prefix, the others to
+        `AtariEnvironment`. Environments ignore the options of others.
 
     Raises:
-      UserError: unknown id (names the nearest), missing package, number out of range.
+      UserError: unknown id (the message suggests the nearest), missing package, or number out of range.
     """
     if num_envs < 1:
         raise UserError(f"the number of environments must be at least 1, got {num_envs}")
     if seed < 0:
         raise UserError(f"the seed must not be negative, got {seed}")
-    family, _, name = env_id.partition("/")
     if env_id in _BUILT_IN:
-        return _of(env_id, _BUILT_IN[env_id])(num_envs, seed)
-    if not name:
-        raise _unknown(env_id)
-    if family == "atari":
-        own = {key: value for key, value in options.items() if not key.startswith("dmlab_")}
-        return _of("atari", "AtariEnvironment")(name, num_envs, seed, autoreset=autoreset, render=render, **own)
-    episodes = {"autoreset": autoreset, "render": render}
-    if family == "gymnasium":
-        return _of("gymnasium_env", "GymnasiumEnvironment")(env_id, num_envs, seed, **episodes)
-    if family == "minigrid":
-        return _of("minigrid", "MiniGridEnvironment")(name, num_envs, seed, **episodes)
-    if family == "vizdoom":
-        return _of("vizdoom", "VizDoomEnvironment")(name, num_envs, seed, **episodes)
-    if family == "dmlab":
-        own = {key.removeprefix("dmlab_"): value for key, value in options.items() if key.startswith("dmlab_")}
-        return _of("dmlab", "LabEnvironment")(name, num_envs, seed, **own, **episodes)
-    raise _unknown(env_id)
+        return _get(env_id, _BUILT_IN[env_id])(num_envs, seed)
+    family, name = _parse(env_id)
+    make_instances = _get(_FAMILIES[family].module, _FAMILIES[family].cls)
+    return make_instances(name, num_envs, seed, autoreset=autoreset, render=render, **_own(family, options))
 
 
 def spec(env_id: str, **options: Any) -> EnvironmentSpec:
-    """What an environment looks like to an agent; takes the options of `make` and raises what it raises.
+    """Returns the spec of an environment; takes the options of `make` and raises what it raises.
 
     Makes one instance and closes it.
     """
@@ -91,41 +106,57 @@ def spec(env_id: str, **options: Any) -> EnvironmentSpec:
 
 
 def check(env_id: str, **options: Any) -> None:
-    """Raises UserError for a game or level that cannot be made, and makes nothing; `make` finds out about others."""
-    family, _, name = env_id.partition("/")
-    if family == "atari" and name:
-        _of("atari", "rom")(name)
-    if family == "dmlab" and name:
-        own = {key: options[f"dmlab_{key}"] for key in ("level_cache", "dataset_path") if f"dmlab_{key}" in options}
-        _of("dmlab", "check")(name, **own)
+    """Finds out cheaply whether a game or level can be made; other environments are only checked by `make`.
+
+    Raises:
+      UserError: it cannot be made, or the id is unknown.
+    """
+    if env_id in _BUILT_IN:
+        return
+    family, name = _parse(env_id)
+    if _FAMILIES[family].check:
+        _get(_FAMILIES[family].module, _FAMILIES[family].check)(name, **_own(family, options))
 
 
 def needs_process(env_id: str) -> bool:
-    """Whether its instances should have a process each: engines that are slow, or do not share a process well."""
-    return env_id.partition("/")[0] in ("dmlab", "vizdoom")
+    """Returns whether every instance should have its own process: the engine is slow or cannot share a process."""
+    family = _FAMILIES.get(env_id.partition("/")[0])
+    return family is not None and family.needs_process
 
 
-def _of(module: str, name: str) -> Any:
+def _parse(env_id: str) -> tuple[str, str]:
+    """Splits an id into family and name."""
+    family, _, name = env_id.partition("/")
+    if family not in _FAMILIES or not name:
+        raise _unknown(env_id)
+    return family, name
+
+
+def _own(family: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Selects the options of a family: those that begin with its name, or for Atari those of no other family."""
+    own = {}
+    for key, value in options.items():
+        owner, _, rest = key.partition("_")
+        if owner in _FAMILIES and owner == family:
+            own[rest] = value
+        elif owner not in _FAMILIES and family == "atari":
+            own[key] = value
+    return own
+
+
+def _get(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"impala_tf.environments.{module}"), name)
 
 
 def _unknown(env_id: str) -> UserError:
-    """Names the ids whose last part comes nearest."""
-    from impala_tf.environments import atari, gymnasium_env
-
-    full_ids = {name: name for name in _BUILT_IN}
-    with contextlib.suppress(ImportError):
-        full_ids |= {name.lower(): f"gymnasium/{name}" for name in gymnasium_env.known_ids()}
-    with contextlib.suppress(UserError):
-        full_ids |= {name.lower(): f"minigrid/{name}" for name in _of("minigrid", "levels")()}
-    with contextlib.suppress(UserError):
-        full_ids |= {name.lower(): f"vizdoom/{name}" for name in _of("vizdoom", "scenarios")()}
-    full_ids |= {name: f"dmlab/{name}" for name in _of("dmlab", "LEVELS")}
-    with contextlib.suppress(UserError):
-        full_ids |= {game: f"atari/{game}" for game in atari.games()}
+    """Suggests the ids that end most like this one."""
+    known = {name: name for name in _BUILT_IN}
+    for name, family in reversed(_FAMILIES.items()):
+        with contextlib.suppress(UserError, ImportError):  # Missing packages.
+            known |= {each.lower(): f"{name}/{each}" for each in _get(family.module, family.names)()}
     last = env_id.rpartition("/")[2].lower()
-    near = [last] if last in full_ids else difflib.get_close_matches(last, full_ids)
-    with contextlib.suppress(UserError):  # Another spelling of a game, such as ALE/MsPacman-v5.
-        near = [atari.rom(env_id)]
-    hint = f"did you mean {' or '.join(full_ids[n] for n in near)}? " if near else ""
+    near = [last] if last in known else difflib.get_close_matches(last, known)
+    with contextlib.suppress(UserError):  # Other spellings of a game, such as ALE/MsPacman-v5.
+        near = [_get("atari", "rom")(env_id)]
+    hint = f"did you mean {' or '.join(known[name] for name in near)}? " if near else ""
     return UserError(f"unknown environment {env_id!r}: {hint}The forms are {_FORMS}.")

@@ -1,7 +1,8 @@
 """Atari games through ALE's native vector environment, preprocessed as in the paper (Table G.1).
 
-An agent step is 4 environment frames with the same action; the pixel-wise maximum of the last two, in gray, reduced to
-84 x 84, joins the previous three. A game starts after up to 30 no-op frames and ends after at most 108,000 frames.
+An agent step is 4 environment frames with the same action. The pixel-wise maximum of the last two frames, in gray and
+reduced to 84 x 84, is stacked with the previous three. Games start after up to 30 no-op frames and end after at most
+108,000 frames.
 """
 
 from __future__ import annotations
@@ -21,36 +22,36 @@ FRAMES_PER_STEP = 4
 MAX_NOOPS = 30
 HEIGHT, WIDTH = 210, 160
 
-# The console's 18 actions are NOOP, FIRE, eight directions, and these with FIRE. Skiing alone has nine, without FIRE.
+# The console's 18 actions are NOOP, FIRE, eight directions, and these with FIRE. Only Skiing has nine, without FIRE.
 _ALL_ACTIONS = 18
 _WITHOUT_FIRE = np.array([0, 0, *range(1, 9), *range(1, 9)], np.int32)
 
 
 class AtariEnvironment(BatchedEnvironment):
-    """One Atari game.
+    """Instances of one Atari game.
 
     Observations are uint8 [84, 84, 4], oldest frame first; a game starts with three black frames and its first. The
-    loss of a life ends the episode for learning (`terminated`) but not the game: play, the frame stack and the reported
-    return and length of the game go on across it.
+    loss of a life ends the episode for learning (`terminated`) but not the game: play, the frame stack, and the
+    reported return and length of the game continue across it.
 
     Args:
-      game: for example "ms_pacman"; see `rom`.
-      num_envs: instances.
-      seed: of no-op starts and sticky actions; each instance derives its own from it.
-      full_action_set: all 18 actions of the console instead of those that the game uses. Skiing has no FIRE, even so:
-        there an action with FIRE is the one without.
-      sticky_actions: probability that a frame repeats the action of the frame before it.
-      fire_on_reset: press FIRE first, where the game has it (some games wait for it).
-      life_loss_ends_episode: as above; without it only the end of the game terminates.
+      game: such as "ms_pacman"; see `rom`.
+      num_envs: number of instances.
+      seed: determines no-op starts and sticky actions; each instance derives its own from it.
+      full_action_set: whether to offer all 18 actions of the console instead of those that the game uses. Skiing never
+        reads FIRE; its actions with FIRE do the same as those without.
+      sticky_actions: probability that a frame repeats the action of the previous frame.
+      fire_on_reset: whether to press FIRE first in games that have it; some wait for it.
+      life_loss_ends_episode: as above; if False, only the end of the game terminates.
       max_frames_per_episode: environment frames after the no-ops at which a game is truncated.
-      env_threads: threads that step the instances; 0 for one per core.
-      autoreset: games start after 0 to 30 no-op frames. Without it, the first game of each instance, all that is asked
-        for, starts after 1 to 30, as in the paper's evaluation (section 5.3.2), all equally likely.
-      render: `render` will be called. It shows what ALE shows in colour, 210 x 160, of a second engine that plays the
-        game of instance 0: the pixel-wise maximum of the last two frames, too.
+      env_threads: number of threads that step the instances; 0: one per core.
+      autoreset: if True, games start after 0 to 30 no-op frames. If False, only the first game of each instance is
+        wanted, and it starts after 1 to 30, equally likely, as in the paper's evaluation (section 5.3.2).
+      render: whether `render` will be called. A second engine then plays the game of instance 0, for ALE's picture in
+        color, 210 x 160, which is also the pixel-wise maximum of the last two frames.
 
     Raises:
-      UserError: unknown game, missing package, option out of range.
+      UserError: unknown game, missing package, or option out of range.
     """
 
     def __init__(
@@ -79,9 +80,9 @@ class AtariEnvironment(BatchedEnvironment):
             AtariVectorEnv,
             game,
             autoreset_mode="SameStep",
-            stack_num=1,  # Stacked below: that is three times faster than transposing ALE's stacks.
+            stack_num=1,  # Frames are stacked below, three times faster than transposing ALE's stacks.
             noop_max=MAX_NOOPS + 1,  # ALE's bound is exclusive.
-            # `episodic_life` would reset the game whenever a life is lost; `life_loss_info` only tells of it.
+            # `episodic_life` would reset the game whenever a life is lost; `life_loss_info` only reports it.
             episodic_life=False,
             life_loss_info=life_loss_ends_episode,
             max_num_frames_per_episode=max_frames_per_episode,
@@ -92,8 +93,8 @@ class AtariEnvironment(BatchedEnvironment):
         )
         try:
             self._env: Any = make(num_envs=num_envs, num_threads=env_threads)
-            in_colour = {"grayscale": False, "img_height": HEIGHT, "img_width": WIDTH}
-            self._screen: Any = make(num_envs=1, num_threads=1, **in_colour) if render else None
+            in_color = {"grayscale": False, "img_height": HEIGHT, "img_width": WIDTH}
+            self._screen: Any = make(num_envs=1, num_threads=1, **in_color) if render else None
         except OSError as error:
             raise UserError(f"the ROM of {game} cannot be read: {error}; check ALE_ROMS_DIR") from error
         self.num_envs = num_envs
@@ -110,14 +111,14 @@ class AtariEnvironment(BatchedEnvironment):
         self._start = game, full_action_set, fire_on_reset
         self._seeds = instance_seeds(seed, num_envs)
         self._episodes = EpisodeTracker(num_envs)
-        # The last four frames of each pixel as the bytes of one number, oldest in the lowest.
+        # The last four frames of each pixel are the bytes of one number, the oldest in the lowest.
         self._stack = np.zeros((num_envs, 84, 84), "<u4")
         self._frame_number = np.zeros(num_envs, np.int32)
 
     def reset(self) -> EnvironmentOutput:
         frames, info = self._env.reset(seed=self._seeds)
         if self._noop_needed:
-            # Starts without one are drawn again, each from a seed that the one before determines.
+            # Starts without a no-op are drawn again, each from a seed that follows from the one before.
             while (again := info["episode_frame_number"] == _frames_before_noops(*self._start)).any():
                 self._seeds[again] = [instance_seeds(int(seed), 1)[0] for seed in self._seeds[again]]
                 frames, info = self._env.reset(seed=self._seeds[again], options={"reset_mask": again})
@@ -127,7 +128,7 @@ class AtariEnvironment(BatchedEnvironment):
         return self._episodes.first_output(self._push(frames, new_game=np.ones(self.num_envs, bool)))
 
     def send(self, actions: np.ndarray) -> None:
-        # ALE's threads would wait for ever after an action out of range, hence the check.
+        # After an action out of range, ALE's threads would wait forever.
         actions = self._check(actions)
         actions = _WITHOUT_FIRE[actions] if self._without_fire else actions
         self._env.send(actions)
@@ -138,10 +139,10 @@ class AtariEnvironment(BatchedEnvironment):
         frames, reward, terminated, truncated, info = self._env.recv()
         if self._screen is not None:
             self._shown = self._screen.recv()[0][0, 0]
-        # A game that goes on has advanced by exactly one action repeat. The number of lives does not tell the loss of
-        # one from the end of the game: some games show 0 at their start (Amidar), and some give lives.
-        goes_on = info["episode_frame_number"] == self._frame_number + FRAMES_PER_STEP
-        new_game = truncated | (terminated & ~goes_on)
+        # A game that continues has advanced by exactly one action repeat. The number of lives does not distinguish the
+        # loss of one from the end of the game: some games show 0 at their start (Amidar), and some give lives.
+        continues = info["episode_frame_number"] == self._frame_number + FRAMES_PER_STEP
+        new_game = truncated | (terminated & ~continues)
         self._frame_number = info["episode_frame_number"]
         return self._episodes.output(self._push(frames, new_game), reward, terminated, truncated, new_game)
 
@@ -152,8 +153,8 @@ class AtariEnvironment(BatchedEnvironment):
         del self._env, self._screen  # Joins ALE's threads.
 
     def _push(self, frames: np.ndarray, new_game: np.ndarray) -> np.ndarray:
-        """Appends the newest frames, uint8 [B, 1, 84, 84], to the stacks; returns them as uint8 [B, 84, 84, 4]."""
-        stack = self._stack >> 8  # Drops the oldest. A fresh array, so that earlier outputs stay as they are.
+        """Appends the newest frames, uint8 [B, 1, 84, 84], to the stacks; returns the stacks, uint8 [B, 84, 84, 4]."""
+        stack = self._stack >> 8  # Drops the oldest frame. A fresh array: earlier outputs stay as they are.
         stack[new_game] = 0
         observation = stack.view(np.uint8).reshape(*stack.shape, 4)
         observation[..., 3] = frames[:, 0]
@@ -163,7 +164,9 @@ class AtariEnvironment(BatchedEnvironment):
 
 @functools.cache
 def _frames_before_noops(game: str, full_action_set: bool, fire_on_reset: bool) -> int:
-    """Some games wait for a switch of the console, which ALE works: for 134 frames in Name This Game; then FIRE."""
+    """Returns the frames that ALE spends before the no-ops: on switches of the console that some games wait for (134 in
+    Name This Game), and on FIRE.
+    """
     from ale_py.vector_env import AtariVectorEnv
 
     env: Any = AtariVectorEnv(
@@ -173,29 +176,42 @@ def _frames_before_noops(game: str, full_action_set: bool, fire_on_reset: bool) 
 
 
 def _names(env: Any, full_action_set: bool) -> tuple[str, ...]:
-    """ALE's names of the actions that the game uses, or of all."""
+    """Returns ALE's names of the actions that the game uses, or of all 18."""
     from ale_py import Action
 
     return tuple(action.name for action in (Action if full_action_set else env.ale.get_action_set()))
 
 
 def games() -> list[str]:
-    """Names of the games that ALE brings, for example "ms_pacman". UserError where ale_py is not installed."""
+    """Returns the names of the games that come with ALE, such as "ms_pacman".
+
+    Raises:
+      UserError: ale_py is not installed.
+    """
     try:
         from ale_py import roms, vector_env  # noqa: F401
     except ImportError as error:
         raise UserError('Atari environments need the package ale-py: pip install "ale-py==0.12.1"') from error
-    # It announces a directory of one's own (ALE_ROMS_DIR) each time. To redirect standard output instead would take it
-    # from other threads, too.
+    # ALE announces a ROM directory of the user's (ALE_ROMS_DIR) each time. Redirecting standard output instead would
+    # also affect other threads.
     roms.print = lambda *_: None  # type: ignore[attr-defined]
     return sorted(roms.get_all_rom_ids())
 
 
-def rom(name: str) -> str:
-    """ALE's name of a game: "ms_pacman" for "ms_pacman", "MsPacman", "ALE/MsPacman-v5", "MsPacmanNoFrameskip-v4".
+def check(game: str, **_options: Any) -> None:
+    """Checks that ALE has a game.
 
     Raises:
-      UserError: no such game; names the nearest ones.
+      UserError: it does not, or ale_py is not installed.
+    """
+    rom(game)
+
+
+def rom(name: str) -> str:
+    """Returns ALE's name of a game: ms_pacman for "MsPacman", "ALE/MsPacman-v5" and "MsPacmanNoFrameskip-v4".
+
+    Raises:
+      UserError: there is no such game; the message suggests the nearest.
     """
     known = {_key(game): game for game in games()}
     key = _key(re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", name))

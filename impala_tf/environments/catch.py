@@ -1,4 +1,4 @@
-"""Catch (Mnih et al., 2014; bsuite): the smallest game that has to be looked at. Solved within seconds of training."""
+"""Catch (Mnih et al., 2014; bsuite): the smallest game with images. Agents solve it within seconds of training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ ROWS, COLUMNS = 10, 5
 class CatchEnvironment(BatchedEnvironment):
     """A ball falls down a board of 10 rows and 5 columns; a paddle in the lowest row has to catch it.
 
-    Observations are float32 [10, 5]: 1 at ball and paddle, else 0. Actions: 0 left, 1 stay, 2 right. The ball starts in
-    a random column of the top row and the paddle in the middle; the ball falls one row per step. An episode takes 9
-    agent steps, all with reward 0 but the last: 1 for a catch, else -1. Random play returns about -0.6.
+    Observations are float32 [10, 5]: 1 at the ball and at the paddle, 0 elsewhere. Actions: 0 left, 1 stay, 2 right.
+    The ball starts in a random column of the top row, the paddle in the middle; the ball falls one row per step. An
+    episode takes 9 agent steps. The reward is 0 until the last of them, then 1 for a catch and -1 for a miss. The mean
+    return of random play is about -0.6.
 
     Args:
-      num_envs: instances.
-      seed: of the balls' columns.
+      num_envs: number of instances.
+      seed: determines the columns of the balls.
     """
 
     spec = EnvironmentSpec(

@@ -1,8 +1,8 @@
-"""Counting: an environment without a task that proves the way of the data from the actor to the loss.
+"""Counting: an environment without a task, for proving the path of the data from the actor to the loss.
 
-Every observation says which instance it is from and which step it is, and everything else in its entry follows from
-that and the action. `check_unroll` therefore sees whether an unroll is torn, mixed or shifted, without any other
-record of what happened.
+Every observation holds the number of its instance and of its step, and everything else in its entry follows from these
+and the action. `check_unroll` can therefore tell whether an unroll is torn, mixed or shifted, without any other record
+of what happened.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 
 class CountingEnvironment(BatchedEnvironment):
-    """Counts.
+    """Counts its steps.
 
     Observations are int32 [4]: instance id, agent steps since `reset`, episode index, agent steps in this episode.
-    Actions: 8. Reward: `reward_of`. Episodes with an even index end by termination, those with an odd one by
-    truncation, each after its own number of steps (`episode_lengths`), short enough to fall inside unrolls.
+    There are 8 actions. Rewards: `reward_of`. Episodes with an even index terminate, those with an odd index are
+    truncated, after `episode_lengths` steps, few enough for many ends inside unrolls.
 
     Args:
-      num_envs: instances.
-      seed: goes into the instance ids.
-      tag: also goes into them; by default 31 random bits, drawn here. So the ids of two processes, or of one process
-        before and after a restart, differ even with the same seed, and those of one environment always do: they are
-        consecutive (modulo 2^31). They are therefore not repeatable from the seed alone.
+      num_envs: number of instances.
+      seed: enters the instance ids.
+      tag: also enters the instance ids; by default 31 random bits. The ids of two processes, or of one process before
+        and after a restart, therefore differ even if the seed is the same, and the seed alone does not reproduce them.
+        The ids within one environment are consecutive (modulo 2^31).
     """
 
     spec = EnvironmentSpec(ArraySpec((4,), np.dtype(np.int32)), num_actions=8, frames_per_step=1)
@@ -64,23 +64,23 @@ class CountingEnvironment(BatchedEnvironment):
 
 
 def episode_lengths(instance: np.ndarray, episode: np.ndarray) -> np.ndarray:
-    """Agent steps of an episode: 3 to 9 for the terminated (even) ones of an instance, 4 to 8 for the truncated."""
+    """Returns the agent steps of episodes: 3 to 9 for those that terminate (even index), 4 to 8 for the truncated."""
     return np.where(episode % 2 == 0, 3 + instance % 7, 4 + instance % 5)
 
 
 def reward_of(counter: np.ndarray, action: np.ndarray) -> np.ndarray:
-    """float32: the count that the step arrived at (modulo 1024, so that it is exact) plus an eighth of its action."""
+    """Returns rewards, float32: the step counter (modulo 1024, so that it is exact) plus an eighth of the action."""
     return (counter % 1024 + action / 8).astype(np.float32)
 
 
 class TornUnroll(AssertionError):
-    """The entries of an unroll do not belong together; says where and how."""
+    """The entries of an unroll do not belong together; the message says where and how."""
 
 
 def check_unroll(
     observation: np.ndarray, action: np.ndarray, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray
 ) -> None:
-    """Checks that the entries of one unroll are consecutive and each is the answer to the action that it holds.
+    """Checks that the entries of one unroll are consecutive and that each answers the action that it holds.
 
     To check that unrolls overlap by one entry, compare the last entry of one with the first of the next.
 
@@ -91,7 +91,7 @@ def check_unroll(
       terminated, truncated: bool [T + 1].
 
     Raises:
-      TornUnroll: they are not.
+      TornUnroll: the check failed.
     """
     arrays = [np.asarray(x) for x in (observation, action, reward, terminated, truncated)]
     observation, action, reward, terminated, truncated = arrays

@@ -1,8 +1,8 @@
-"""One level of DeepMind Lab (Beattie et al., 2016), as the paper plays it (section 5.1, Tables D.2 and D.3).
+"""Levels of DeepMind Lab (Beattie et al., 2016), played as in the paper (section 5.1, Tables D.2 and D.3).
 
-Nothing here holds an engine before the first `reset`, so a parent process may ask for specs and spaces. Once it holds
-one, a process must not fork (the child hangs), and the engine ends the process where others raise an exception: after
-a missing map, for example. An instance therefore belongs into a process of its own, started by spawn.
+No engine starts before the first `reset`, so a parent process may ask for specs. A process with an engine must not fork
+(the child would hang), and the engine ends the process in cases where others raise an exception, such as a missing map.
+An instance therefore belongs in a process of its own, started by spawn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEIGHT, WIDTH = 72, 96
 FRAMES_PER_STEP = 4
 
 # Table D.2. Columns: look right, look down (pixels per frame), strafe right, move forward, fire, jump, crouch. The
-# engine reads a row's memory without regard to strides.
+# engine reads a row's memory and ignores its strides.
 ACTIONS = np.array(
     [
         [0, 0, 0, 1, 0, 0, 0],  # Forward.
@@ -57,7 +57,7 @@ ACTION_NAMES = (
 
 _DMLAB30_FOLDER = "contributed/dmlab30/"
 
-# Two of the 30 have one level for training and one for testing.
+# Two of the 30 tasks have one level for training and another for testing.
 DMLAB30 = tuple(
     dict.fromkeys(
         env_id.removeprefix("dmlab/") for test in (False, True) for env_id in suites.env_ids("dmlab30", test=test)
@@ -69,35 +69,34 @@ LEVELS = (*DMLAB30, "seekavoid_arena_01")
 
 _NEED_DATASET = ("psychlab_arbitrary_visuomotor_mapping", "psychlab_continuous_recognition")
 
-# Levels for testing draw from another part of the seeds: 0x600D5EED in the authors' scalable_agent, which gives it to
-# every level that it evaluates.
+# Levels for testing draw their seeds from another range. The authors' scalable_agent passes this number to every level
+# that it evaluates.
 _TEST_SETTINGS = {"allowHoldOutLevels": "true", "mixerSeed": str(0x600D5EED)}
 
 
-class LabEnv(gymnasium.Env):
-    """One level.
+class LabLevel(gymnasium.Env):
+    """One instance of one level, as a `gymnasium.Env`; `LabEnvironment` is a batch of them.
 
-    Observations: {"image": uint8 [72, 96, 3], RGB; "instruction": int32 [64], `instructions.encode` of what the level
-    says, mostly nothing}. An agent step is 4 environment frames with the same action (`ACTIONS`).
+    Observations: {"image": uint8 [72, 96, 3], RGB; "instruction": int32 [64], the level's instruction after
+    `instructions.encode`, mostly empty}. An agent step is 4 environment frames with the same action (`ACTIONS`).
 
-    Episodes end as `terminated`, also where it is the level's own clock that ends them, as it mostly is: the paper's
-    discount is 0 at every end. The engine shows nothing of the moment after the end: the observation that comes with it
-    is the last one before.
+    Every end of an episode is reported as `terminated`, even if the level's own clock ended it, as it usually does: the
+    paper's discount is 0 at every end. The engine has no observation after the end, so the last one is returned again.
 
-    Each episode has a seed of its own, in [0, 2^31 - 1), drawn from the generator that `reset(seed=...)` seeds. A new
-    `reset(seed=...)` also starts a fresh engine, because an engine plays a seed's episode differently when it has
-    played another before; so the same seed always gives the same episodes.
+    Each episode has its own seed, in [0, 2^31 - 1), drawn from the generator that `reset(seed=...)` seeds. That call
+    also starts a new engine, because an engine plays an episode differently after others. The same seed therefore
+    always gives the same episodes.
 
     Args:
-      level: a level of DMLab-30 by its name alone, "rooms_watermaze", or the path of any other inside Lab's
-        game_scripts/levels, "seekavoid_arena_01". Levels that end in "_test" may be played, with seeds for testing.
-      renderer: "software" (OSMesa) or "hardware" (EGL or GLX, as Lab was built).
-      level_cache: folder of compiled maps, see `LevelCache`; "": none.
-      dataset_path: folder of the images that some levels of PsychLab show; "dummy" makes Lab show plain colours.
-      test: seeds for testing, whatever the level is called: what training draws from is not drawn from.
+      level: the name of a DMLab-30 level, such as "rooms_watermaze", or the path of any other level in Lab's
+        game_scripts/levels, such as "seekavoid_arena_01". Levels that end in "_test" use seeds for testing.
+      renderer: "software" (OSMesa) or "hardware" (EGL or GLX, depending on the build of Lab).
+      level_cache: folder for compiled maps, see `LevelCache`; "": none.
+      dataset_path: folder of the images that some PsychLab levels show; "dummy" makes Lab show plain colors.
+      test: whether to use seeds for testing, from which training never draws.
 
     Raises:
-      UserError: from the constructor what `check` raises; from `reset` what the engine finds.
+      UserError: from the constructor, as `check`; from `reset`, if the engine cannot start.
     """
 
     metadata = {"render_modes": [], "frames_per_step": FRAMES_PER_STEP}  # noqa: RUF012 - Gymnasium's.
@@ -125,18 +124,18 @@ class LabEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Starts an episode; a first call without a seed takes one from the operating system. No options."""
+        """Starts an episode. A first call without a seed takes one from the operating system; `options` are ignored."""
         super().reset(seed=seed)
         if seed is not None:
             self.close()
         if self._lab is None:
             self._lab = self._make()
-        # Without a seed, processes that start in the same second play the same episodes; NumPy's integers it refuses.
+        # Without a seed, processes started in the same second would play the same episodes. Lab refuses NumPy integers.
         self._lab.reset(seed=int(self.np_random.integers(2**31 - 1)))
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Takes one agent step, 4 frames; fewer where the episode ends.
+        """Takes one agent step: 4 frames, or fewer if the episode ends.
 
         Raises:
           ValueError: the action is not in [0, 9).
@@ -151,12 +150,12 @@ class LabEnv(gymnasium.Env):
         return self._last_observation if terminated else self._observe(), reward, terminated, False, {}
 
     def get_action_meanings(self) -> list[str]:
-        """The actions' names, under the name that ALE's environments have given this."""
+        """Returns the names of the actions; ALE's environments introduced this method."""
         return list(ACTION_NAMES)
 
     def close(self) -> None:
-        """Ends the engine; `reset` starts another."""
-        lab, self._lab = self._lab, None  # The process does not survive most calls to a closed engine.
+        """Ends the engine; `reset` starts a new one."""
+        lab, self._lab = self._lab, None  # Most calls to a closed engine end the process.
         if lab is not None:
             lab.close()
 
@@ -175,7 +174,7 @@ class LabEnv(gymnasium.Env):
             raise UserError(f"dmlab/{self._level} cannot be made: {reason}{hint}") from error
 
     def _observe(self) -> dict[str, np.ndarray]:
-        seen = self._lab.observations()  # A fresh array every time.
+        seen = self._lab.observations()  # Fresh arrays every time.
         self._last_observation = {"image": seen["RGB_INTERLEAVED"], "instruction": instructions.encode(seen["INSTR"])}
         return self._last_observation
 
@@ -184,13 +183,13 @@ class LabEnvironment(GymnasiumEnvironment):
     """Instances of one level.
 
     Args:
-      level, renderer, level_cache, dataset_path, test: as in `LabEnv`.
-      num_envs: instances.
+      level, renderer, level_cache, dataset_path, test: as in `LabLevel`.
+      num_envs: number of instances.
       seed: each instance derives its own from it.
       **episodes: `autoreset` and `render` of `GymnasiumEnvironment`.
 
     Raises:
-      UserError: as `LabEnv`.
+      UserError: as `LabLevel`.
     """
 
     def __init__(
@@ -206,19 +205,19 @@ class LabEnvironment(GymnasiumEnvironment):
         **episodes: Any,
     ):
         make_one = functools.partial(
-            LabEnv, level, renderer=renderer, level_cache=level_cache, dataset_path=dataset_path, test=test
+            LabLevel, level, renderer=renderer, level_cache=level_cache, dataset_path=dataset_path, test=test
         )
         super().__init__(
             f"dmlab/{level}", num_envs, seed, make_one=make_one, frames_per_step=FRAMES_PER_STEP, **episodes
         )
 
 
-def check(level: str, *, level_cache: str = "", dataset_path: str = "") -> None:
-    """Finds out, without an engine, what would keep `level` from being made.
+def check(level: str, *, level_cache: str = "", dataset_path: str = "", **_options: Any) -> None:
+    """Checks, without starting an engine, that a level can be made.
 
     Raises:
-      UserError: deepmind_lab is not installed, it has no such level (names the nearest), the level needs a data set,
-        the level cache cannot be written to.
+      UserError: deepmind_lab is not installed, there is no such level (the message suggests the nearest), the level
+        needs a data set, or the level cache cannot be written to.
     """
     module = _module()
     name = level.removeprefix(_DMLAB30_FOLDER)
@@ -242,13 +241,18 @@ def check(level: str, *, level_cache: str = "", dataset_path: str = "") -> None:
         LevelCache(level_cache)
 
 
+def levels() -> tuple[str, ...]:
+    """Returns the names of the levels that the paper uses."""
+    return LEVELS
+
+
 def engine_level(level: str) -> str:
-    """Where Lab has the level, in its game_scripts/levels."""
+    """Returns the path of a level in Lab's game_scripts/levels."""
     return _DMLAB30_FOLDER + level if level in DMLAB30 else level
 
 
 def engine_config(level: str, dataset_path: str = "", test: bool = False) -> dict[str, str]:
-    """The settings that Lab takes for the level; with `test`, or for a level for testing, those for testing."""
+    """Returns Lab's settings for a level; those for testing if `test` is set or the level is one for testing."""
     config = {"width": str(WIDTH), "height": str(HEIGHT), "logLevel": "WARN"}
     if dataset_path:
         config["datasetPath"] = dataset_path
@@ -256,7 +260,7 @@ def engine_config(level: str, dataset_path: str = "", test: bool = False) -> dic
 
 
 def _module() -> Any:
-    """deepmind_lab; importing it starts no engine."""
+    """Imports deepmind_lab, which starts no engine."""
     try:
         import deepmind_lab
     except ModuleNotFoundError as error:

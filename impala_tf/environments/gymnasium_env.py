@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 from collections.abc import Callable
@@ -17,20 +18,19 @@ from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 class GymnasiumEnvironment(BatchedEnvironment):
     """Instances of one Gymnasium environment.
 
-    Observations: see `AgentObservation`; images, vectors, and either with an instruction. Time limits are reported as
-    `truncated`.
+    Observations are images or vectors, either of them with or without an instruction; see `AgentObservation`. Time
+    limits are reported as `truncated`.
 
     Args:
-      env_id: "gymnasium/<id>", where <id> is Gymnasium's, "CartPole-v1", or "package:id" where a package must be
-        imported to register it. With `make_one`, any id: it is for messages.
-      num_envs: instances.
+      name: Gymnasium's id: "CartPole-v1", or "package:id" if a package must be imported to register it. With
+        `make_one`, any environment id, for messages.
+      num_envs: number of instances.
       seed: each instance derives its own from it.
-      make_one: makes one instance, a `gymnasium.Env`. Where its metadata says that it draws in "rgb_array", it takes
-        that as `render_mode`.
-      frames_per_step: environment frames of an agent step, where the environment repeats actions. A Gymnasium id does
-        not tell of that.
-      autoreset: without it, an instance whose episode has ended is left alone until the next `reset`; see `OneEpisode`.
-      render: `render` will be called.
+      make_one: makes one instance, a `gymnasium.Env`. If its metadata lists the render mode "rgb_array", `make_one`
+        must take `render_mode`.
+      frames_per_step: environment frames per agent step, if the environment repeats actions. Gymnasium does not tell.
+      autoreset: if False, an instance whose episode has ended is left alone until the next `reset`; see `OneEpisode`.
+      render: whether `render` will be called.
 
     Raises:
       UserError: unknown id, missing package, actions that are not discrete, observations that an agent cannot read.
@@ -38,7 +38,7 @@ class GymnasiumEnvironment(BatchedEnvironment):
 
     def __init__(
         self,
-        env_id: str,
+        name: str,
         num_envs: int,
         seed: int,
         *,
@@ -49,37 +49,41 @@ class GymnasiumEnvironment(BatchedEnvironment):
     ):
         from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-        make = functools.partial(_make, env_id, make_one, autoreset, render)
-        self._env: Any = SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        self._env_id = name if make_one else f"gymnasium/{name}"
+        with contextlib.ExitStack() as made:  # Closes the first instances if a later one cannot be made.
+            envs = []
+            for _ in range(num_envs):
+                envs.append(_make(self._env_id, make_one, autoreset, render))
+                made.callback(envs[-1].close)
+            take_next = functools.partial(next, iter(envs))
+            self._env: Any = SyncVectorEnv([take_next] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+            made.pop_all()
+        observations: Any = self._env.single_observation_space
         actions: Any = self._env.single_action_space
-        self.spec = EnvironmentSpec(
-            _spec(self._env.single_observation_space),
-            int(actions.n),
-            frames_per_step,
-            action_names=action_names(self._env.envs[0]),
-        )
+        names = _action_names(envs[0])
+        self.spec = EnvironmentSpec(_spec(observations), int(actions.n), frames_per_step, action_names=names)
         self.num_envs = num_envs
-        self._env_id = env_id
         self._first_action = int(actions.start)
         self._seeds = instance_seeds(seed, num_envs).tolist()
         self._episodes = EpisodeTracker(num_envs)
 
     def reset(self) -> EnvironmentOutput:
-        self._seen, _ = self._env.reset(seed=self._seeds)
-        return self._episodes.first_output(self._seen)
+        self._observation, _ = self._env.reset(seed=self._seeds)
+        return self._episodes.first_output(self._observation)
 
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
         answer = self._env.step(self._check(actions) + self._first_action)
-        self._seen, reward, terminated, truncated, _ = answer
-        truncated &= ~terminated  # An end is an end, even when the clock ran out with it.
-        return self._episodes.output(self._seen, reward, terminated, truncated, terminated | truncated)
+        self._observation, reward, terminated, truncated, _ = answer
+        truncated &= ~terminated  # If the time limit hits in the step that terminates, the termination counts.
+        return self._episodes.output(self._observation, reward, terminated, truncated, terminated | truncated)
 
     def render(self) -> np.ndarray:
         import gymnasium
 
         first = self._env.envs[0]
         if first.render_mode is None:
-            return as_image((self._seen["image"] if isinstance(self._seen, dict) else self._seen)[0])
+            observation = self._observation
+            return as_image((observation["image"] if isinstance(observation, dict) else observation)[0])
         try:
             return np.asarray(first.render(), np.uint8)
         except gymnasium.error.DependencyNotInstalled as error:
@@ -90,13 +94,13 @@ class GymnasiumEnvironment(BatchedEnvironment):
 
 
 def _make(env_id: str, make_one: Callable[..., Any] | None, autoreset: bool, render: bool) -> Any:
-    """One instance, with observations that an agent can read. Runs in the instance's process."""
+    """Makes one instance, with observations that an agent can read."""
     import gymnasium
 
     from impala_tf.environments.observations import AgentObservation
     from impala_tf.environments.one_episode import OneEpisode
 
-    gymnasium.logger.min_level = gymnasium.logger.ERROR  # Its warnings are for who writes an environment.
+    gymnasium.logger.min_level = gymnasium.logger.ERROR  # Its warnings are for authors of environments.
     name = env_id.removeprefix("gymnasium/")
     make = make_one or functools.partial(gymnasium.make, name, disable_env_checker=True)
     try:
@@ -108,14 +112,14 @@ def _make(env_id: str, make_one: Callable[..., Any] | None, autoreset: bool, ren
         raise _user_error(env_id, name, error) from error
     try:
         readable = AgentObservation(env, env_id)
-    except UserError:
+    except BaseException:
         env.close()
         raise
     return readable if autoreset else OneEpisode(readable)
 
 
-def action_names(env: Any) -> tuple[str, ...]:
-    """What the environment, or a wrapper of it, calls its actions; () where it does not say, or not for all."""
+def _action_names(env: Any) -> tuple[str, ...]:
+    """Returns the environment's names for its actions; () if it has none, or not one for each."""
     if not env.has_wrapper_attr("get_action_meanings"):
         return ()
     names = tuple(map(str, env.get_wrapper_attr("get_action_meanings")()))
@@ -129,14 +133,14 @@ def _spec(space: Any) -> Any:
 
 
 def known_ids() -> list[str]:
-    """The ids that Gymnasium knows without importing another package, less ALE's, which atari/<game> serves better."""
+    """Returns the ids that Gymnasium knows without importing another package, except ALE's, which are atari/<game>."""
     import gymnasium
 
     return [name for name, spec in gymnasium.registry.items() if not str(spec.entry_point).startswith("ale_py")]
 
 
 def _user_error(env_id: str, name: str, error: Exception) -> UserError:
-    """What a user can do about an environment that Gymnasium could not make."""
+    """Tells the user what to do about an environment that Gymnasium could not make."""
     import gymnasium
 
     if isinstance(error, (gymnasium.error.DependencyNotInstalled, ImportError)):

@@ -1,8 +1,8 @@
-"""A folder of compiled DeepMind Lab maps, shared by processes.
+"""Caches compiled DeepMind Lab maps in a folder that processes share.
 
-Lab draws most mazes from the episode's seed and compiles each map when the episode begins, which takes seconds. Before
-that it asks its level cache for the map, and afterwards hands it over. What a cache offers Lab believes: a missing or
-damaged map ends the process. So files come and go here only whole, and each is read through before it is offered.
+Lab generates most mazes from the episode's seed and compiles each map when the episode begins, which takes seconds. It
+first asks its level cache for the map, and afterwards passes the compiled map to the cache. Lab trusts the cache: a
+missing or damaged map ends the process. Files are therefore only ever written whole, and read through before use.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from impala_tf.errors import UserError
 
 
 class LevelCache:
-    """The `level_cache` that `deepmind_lab.Lab` takes: it calls `fetch` and, where that found nothing, `write`.
+    """The `level_cache` of `deepmind_lab.Lab`, which calls `fetch` and, if that found nothing, `write`.
 
-    Never deletes anything.
+    Maps are never deleted.
 
     Args:
-      folder: made if it is not there; any number of processes may share it.
+      folder: created if missing; any number of processes may share it.
 
     Raises:
-      UserError: it cannot be made or written to.
+      UserError: the folder cannot be created or written to.
     """
 
     def __init__(self, folder: str):
@@ -38,7 +38,7 @@ class LevelCache:
             raise UserError(f"the level cache {folder} cannot be written to: {error.strerror}") from error
 
     def fetch(self, key: str, pk3_path: str) -> bool:
-        """Copies the map `key` to `pk3_path`; says whether it is there, whole."""
+        """Copies the map `key` to `pk3_path`; returns whether the cache has it, undamaged."""
         try:
             _copy(self._folder / key, Path(pk3_path))
             with zipfile.ZipFile(pk3_path) as pk3:  # A pk3 is a zip file, with a checksum for each of its members.
@@ -50,13 +50,13 @@ class LevelCache:
         return whole
 
     def write(self, key: str, pk3_path: str) -> None:
-        """Keeps the map at `pk3_path` as `key`."""
-        with contextlib.suppress(OSError):  # A full disk costs the time to compile again, not the run.
+        """Stores the map at `pk3_path` under `key`."""
+        with contextlib.suppress(OSError):  # A full disk must not end the run; the map is compiled again.
             _copy(Path(pk3_path), self._folder / key)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies a file so that `target` appears whole or, with an OSError, not at all."""
+    """Copies a file so that `target` appears whole or not at all; raises OSError in the latter case."""
     handle, part = tempfile.mkstemp(dir=target.parent, prefix=".part-")
     try:
         with open(source, "rb") as read, open(handle, "wb") as write:

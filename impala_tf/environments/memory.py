@@ -1,4 +1,4 @@
-"""Memory: a cue is shown once and asked for later. Only an agent that remembers does better than chance."""
+"""Memory: a cue is shown once and asked for later. Only agents with a memory do better than chance."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ SHORTEST, LONGEST = 3, 7
 
 
 class MemoryEnvironment(BatchedEnvironment):
-    """Which of four cues was it?
+    """Shows one of four cues, and later asks which it was.
 
-    Observations are float32 [5]: in the first step of an episode a 1 at the cue, in the last one a 1 in the fifth
-    place, which asks for it; nothing in between. Actions: 4, one for each cue; only the last one counts: reward 1 if it
-    is the cue, else 0. Episodes take 3 to 7 agent steps, drawn anew for each, so that unrolls of any length are full of
-    their ends. The best play returns 1; without memory nothing returns more than 0.25 on average.
+    Observations are float32 [5]. At the first step of an episode, the entry of the cue is 1; at the last one, the fifth
+    entry is 1, which asks for the cue; all others are 0. There are 4 actions, one per cue. Only the last action of an
+    episode counts: its reward is 1 if it names the cue, else 0. Episodes take 3 to 7 agent steps, a random number, so
+    that unrolls of any length contain many ends. The best policy returns 1; without memory, no policy returns more than
+    0.25 on average.
 
     Args:
-      num_envs: instances.
-      seed: of the cues and the episodes' lengths.
+      num_envs: number of instances.
+      seed: determines the cues and the lengths of the episodes.
     """
 
     spec = EnvironmentSpec(

@@ -15,18 +15,16 @@ from impala_tf.errors import UserError
 
 
 class MiniGridEnvironment(GymnasiumEnvironment):
-    """One level.
+    """Instances of one level.
 
-    Observations are {"image": uint8 [56, 56, 3], what the agent sees of its surroundings, 7 x 7 tiles; "instruction":
-    the mission}; the agent's direction, a compass that MiniGrid shows besides, is dropped. 7 actions: left, right,
-    forward, pick up, drop, toggle, done. Reward: when the mission is done, 1 less up to 0.9 for the time that it took.
-    Time limits are reported as `truncated`.
-
-    The instances share this process by default, and the actors share the cores.
+    Observations are {"image": uint8 [56, 56, 3], the agent's view of 7 x 7 tiles; "instruction": the mission}. The
+    agent's direction, which MiniGrid also gives, is dropped. There are 7 actions: left, right, forward, pick up, drop,
+    toggle, done. The reward for completing the mission is 1, less up to 0.9 for the time taken. Time limits are
+    reported as `truncated`.
 
     Args:
-      level: Gymnasium's id, "BabyAI-GoToRedBall-v0", "MiniGrid-MemoryS7-v0", ...
-      num_envs: instances.
+      level: Gymnasium's id, such as "BabyAI-GoToRedBall-v0" or "MiniGrid-MemoryS7-v0".
+      num_envs: number of instances.
       seed: each instance derives its own from it.
       **episodes: `autoreset` and `render` of `GymnasiumEnvironment`.
 
@@ -46,7 +44,11 @@ class MiniGridEnvironment(GymnasiumEnvironment):
 
 
 def levels() -> list[str]:
-    """All ids. UserError where MiniGrid is not installed."""
+    """Returns the ids of all levels.
+
+    Raises:
+      UserError: MiniGrid is not installed.
+    """
     try:
         import minigrid  # noqa: F401
     except ImportError as error:
@@ -61,7 +63,7 @@ def _make(level: str, render_mode: str | None = None) -> gymnasium.Env:
 
 
 class _Quiet(gymnasium.Wrapper):
-    """BabyAI prints each level that it draws and rejects."""
+    """Silences BabyAI, which prints each level that it generates and rejects."""
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict]:
         with contextlib.redirect_stdout(io.StringIO()):

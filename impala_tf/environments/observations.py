@@ -1,4 +1,4 @@
-"""What an agent can read of a Gymnasium environment's observations."""
+"""Reduces the observations of a Gymnasium environment to what an agent can read."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ _INSTRUCTION = Box(-(2**31), 2**31 - 1, instructions.SPEC.shape, np.int32)
 
 
 class AgentObservation(gymnasium.ObservationWrapper):
-    """An array, or Dict(image=array, instruction=int32 [MAX_WORDS]) where text comes with it; nothing else is left.
+    """Turns observations into an array or, with text, Dict(image=array, instruction=int32 [MAX_WORDS]).
 
-    Arrays: uint8 images [height, width(, channels)] stay uint8, with a channel dimension; any other becomes float32.
-    Of a Dict, the agent sees the image, or the only array where there is no image, and the text; entries of other
-    kinds, such as MiniGrid's `direction`, are dropped. Text is encoded by `instructions.encode`; an entry
-    "instruction" that is int32 [MAX_WORDS] already is taken as it is.
+    Images, uint8 [height, width(, channels)], stay uint8 and get a channel dimension; other arrays become float32. From
+    a Dict, the agent gets the image (or the only array, if there is no image) and the text; entries of other kinds,
+    such as MiniGrid's `direction`, are dropped. Text is encoded by `instructions.encode`; an entry "instruction" that
+    is already int32 [MAX_WORDS] stays as it is.
+
+    Args:
+      env: environment to wrap.
+      name: environment id, for messages.
 
     Raises:
-      UserError: actions that are not discrete, or observations without exactly one array and at most one text.
+      UserError: the actions are not discrete, or the observations do not have exactly one array and at most one text.
     """
 
     def __init__(self, env: gymnasium.Env, name: str):
@@ -56,7 +60,7 @@ class AgentObservation(gymnasium.ObservationWrapper):
 
 
 def array_spec(space: Box) -> ArraySpec:
-    """The array that an agent gets for one in `space`."""
+    """Returns the spec of the array that an agent gets for one in `space`."""
     image = _is_image(space)
     shape = (*space.shape, 1) if image and len(space.shape) == 2 else space.shape
     return ArraySpec(shape, np.dtype(np.uint8 if image else np.float32))
@@ -67,8 +71,8 @@ def _is_image(space: Space) -> bool:
 
 
 def _entries(name: str, space: Dict) -> tuple[str, str | None]:
-    """The keys of the array that the agent sees and of the text, if there is any."""
-    # MiniGrid's missions are no gymnasium.spaces.Text, but have its dtype.
+    """Returns the key of the array that the agent gets, and that of the text, if there is one."""
+    # MiniGrid's missions are not of the class gymnasium.spaces.Text, but have its dtype.
     texts = [key for key, entry in space.items() if entry.dtype is not None and entry.dtype.kind == "U"]
     texts += [key for key, entry in space.items() if key == "instruction" and _is_instruction(entry)]
     arrays = [key for key, entry in space.items() if isinstance(entry, Box) and key not in texts]

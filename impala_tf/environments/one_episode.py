@@ -1,4 +1,4 @@
-"""One episode and no more, where starting the next would be work for nothing."""
+"""Plays one episode and no more, for environments that start episodes slowly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import gymnasium
 
 
 class OneEpisode(gymnasium.Wrapper):
-    """Leaves the environment alone from the end of its episode to the next reset with a seed.
+    """Leaves the environment alone from the end of its episode until the next reset with a seed.
 
-    A reset without one, as the automatic reset is, does nothing then and shows the last observation; so does every
-    step, with reward 0 and without an end.
+    Meanwhile, resets without a seed, such as automatic ones, and steps return the last observation again; steps return
+    reward 0 and do not end an episode.
     """
 
     _ended = False

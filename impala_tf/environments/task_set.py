@@ -1,4 +1,4 @@
-"""The tasks of a run, and the environments that an actor plays them in."""
+"""The tasks of a run, and the environments in which an actor plays them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from impala_tf.environments.multi_task import MultiTaskEnvironment
 from impala_tf.environments.remote.lockstep import Lockstep
 from impala_tf.environments.remote.pool import WorkerPool
 from impala_tf.structures import EnvironmentSpec
-from impala_tf.suites import tasks
+from impala_tf.suites.tasks import names as task_names
+
+_LONGEST_WAIT = 60.0  # Seconds, for a restart; twice what `Restarted` waits at most.
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskSet:
-    """What a run plays; resolved once by whoever starts the run, and handed to its processes.
+    """What a run plays; resolved once by the process that starts the run, and passed to the others.
 
     Attributes:
-      names: environment ids. A task's id in the trajectories is its place among them.
+      names: environment ids. A task's index is its id in the trajectories.
       options: of `environments.make`.
-      spec: what all the environments look like to an agent.
-      own_processes: every environment gets a process of its own, because it is slow or because an engine may break its
-        process.
+      spec: of every task's environments.
+      own_processes: whether every environment gets a process of its own, because it is slow or its engine cannot share
+        a process.
       deadline: seconds in which an environment in a process of its own must answer.
     """
 
@@ -39,16 +41,16 @@ class TaskSet:
 
 
 def resolve(config: EnvironmentConfig) -> TaskSet:
-    """Checks the settings of the environments and finds out what the environments look like.
+    """Checks the settings of the environments and determines their spec.
 
-    Makes an environment of the first task, for its spec, and closes it.
+    Makes one environment of the first task and closes it.
 
     Raises:
       UserError: as `tasks.names`, `environments.check` and `environments.make`.
     """
-    names = tasks.names(config.env)
+    names = task_names(config.env)
     options = config.options()
-    # Games share a network by having all 18 actions, used or not (Appendix G).
+    # So that games can share a network, each has all 18 actions, used or not (Appendix G).
     options["full_action_set"] = options["full_action_set"] or len(names) > 1
     for name in names:
         environments.check(name, **options)
@@ -59,11 +61,11 @@ def resolve(config: EnvironmentConfig) -> TaskSet:
 
 
 def make_pool(tasks: TaskSet, task_ids: Sequence[int], seed: int) -> WorkerPool:
-    """The environments of an actor, each in a process of its own.
+    """Makes the environments of an actor, each in a process of its own; those that fail are restarted.
 
     Args:
       tasks: of the run.
-      task_ids: the task of each environment.
+      task_ids: [N], the task of each environment.
       seed: each environment derives its own from it.
     """
     env_ids = [tasks.names[task] for task in task_ids]
@@ -71,25 +73,26 @@ def make_pool(tasks: TaskSet, task_ids: Sequence[int], seed: int) -> WorkerPool:
 
 
 def make_batch(tasks: TaskSet, task_ids: np.ndarray, seed: int, threads: int) -> BatchedEnvironment:
-    """The environments of an actor, stepped together.
+    """Makes the environments of an actor, stepped together.
 
     Args:
       tasks: of the run.
       task_ids: int32 [B], ascending: the task of each environment.
       seed: each environment derives its own from it.
-      threads: that step Atari games.
+      threads: number of threads that step Atari games.
 
     Raises:
-      UserError: as `environments.make`; or the tasks look different to an agent.
+      UserError: as `environments.make`, or the tasks have different specs. With `own_processes`, `reset` raises it.
     """
     if tasks.own_processes:
         pool = make_pool(tasks, task_ids.tolist(), seed)
-        return Lockstep(pool, tasks.deadline, pool.close)
+        # Long enough for an environment to hang, to be restarted, and to start slowly.
+        return Lockstep(pool, 2 * tasks.deadline + _LONGEST_WAIT, pool.close)
     if len(tasks.names) == 1:
         return environments.make(tasks.names[0], len(task_ids), seed, **{**tasks.options, "env_threads": threads})
 
-    def make_task(task: int, num_envs: int, times_before: int) -> BatchedEnvironment:
-        own_seed = int(np.random.SeedSequence([seed, task, times_before]).generate_state(1)[0] >> 1)
+    def make_task(task: int, num_envs: int, restarts: int) -> BatchedEnvironment:
+        own_seed = int(np.random.SeedSequence([seed, task, restarts]).generate_state(1)[0] >> 1)
         options = {**tasks.options, "env_threads": min(threads, num_envs)}
         return environments.make(tasks.names[task], num_envs, own_seed, **options)
 

@@ -1,4 +1,4 @@
-"""VizDoom's scenarios (Kempka et al., 2016), seen as the paper sees DMLab: RGB, 96 x 72, actions taken 4 times."""
+"""VizDoom's scenarios (Kempka et al., 2016), set up as the paper sets up DMLab: RGB, 96 x 72, action repeat 4."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ HEIGHT, WIDTH = 72, 96
 
 
 class VizDoomEnvironment(GymnasiumEnvironment):
-    """One scenario.
+    """Instances of one scenario.
 
-    Observations are uint8 [72, 96, 3]; the game variables that Gymnasium's environment shows besides are dropped.
-    Actions: nothing, or one of the scenario's buttons. A frame is one of the engine's 35 per second; rewards are summed
-    over the 4 of a step. The scenario's time limit is reported as `truncated`, unless the player died in that very
-    step.
+    Observations are uint8 [72, 96, 3]; the game variables that Gymnasium's environment also gives are dropped. An
+    action is either nothing or one of the scenario's buttons. A frame is one of the engine's 35 per second; rewards are
+    summed over the 4 frames of a step. The scenario's time limit is reported as `truncated`, unless the player died in
+    the same step.
 
     Args:
-      scenario: "Basic", "DefendTheCenter", ...: a name in `scenarios`, or as Gymnasium spells it, "DefendCenter".
-      num_envs: instances.
+      scenario: a name from `scenarios`, such as "DefendTheCenter", or Gymnasium's spelling of it, "DefendCenter".
+      num_envs: number of instances.
       seed: each instance derives its own from it.
-      **episodes: `autoreset` and `render` of `GymnasiumEnvironment`. An engine, itself another program, survives its
-        process if that is killed, unless that is a `Child`.
+      **episodes: `autoreset` and `render` of `GymnasiumEnvironment`.
+
+    An engine is a program of its own. If the process is killed, its engines survive, unless the process is a `Child`.
 
     Raises:
-      UserError: unknown scenario, or one with other actions than buttons; missing package.
+      UserError: unknown scenario, actions other than single buttons, or missing package.
     """
 
     def __init__(self, scenario: str, num_envs: int, seed: int, **episodes: Any):
@@ -52,7 +53,7 @@ class VizDoomEnvironment(GymnasiumEnvironment):
 
 
 def scenarios() -> dict[str, str]:
-    """The scenarios with single buttons as actions: {"Basic": Gymnasium's newest id of it, ...}.
+    """Returns {"Basic": Gymnasium's newest id of it, ...} for the scenarios whose actions are single buttons.
 
     Raises:
       UserError: VizDoom is not installed.
@@ -68,7 +69,7 @@ def scenarios() -> dict[str, str]:
 
 
 def _name(config_file: str) -> str:
-    """defend_the_center.cfg -> DefendTheCenter."""
+    """Turns defend_the_center.cfg into DefendTheCenter."""
     return "".join(word.capitalize() for word in config_file.removesuffix(".cfg").split("_"))
 
 
@@ -88,7 +89,7 @@ def _key(name: str) -> str:
 
 
 def _make(gymnasium_id: str, render_mode: str | None = None) -> gymnasium.Env:
-    import vizdoom.gymnasium_wrapper  # noqa: F401 - registers the ids, here in the instance's process.
+    import vizdoom.gymnasium_wrapper  # noqa: F401 - registers the ids.
 
     env = gymnasium.make(
         gymnasium_id,
@@ -102,7 +103,7 @@ def _make(gymnasium_id: str, render_mode: str | None = None) -> gymnasium.Env:
 
 
 class _Screen(gymnasium.Wrapper):
-    """The screen alone, reduced; and time limits that do not also terminate."""
+    """Keeps the screen only, reduced, and reports time limits as truncation instead of termination."""
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
@@ -127,7 +128,7 @@ class _Screen(gymnasium.Wrapper):
 
 @contextlib.contextmanager
 def _elsewhere():
-    """A current directory for the engine to start in and leave its folders in, gone afterwards."""
+    """A temporary current directory, for the folders that the engine creates when it starts."""
     before = os.getcwd()
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
@@ -138,13 +139,13 @@ def _elsewhere():
 
 
 def reduce(screen: np.ndarray) -> np.ndarray:
-    """uint8 [120, 160, 3] to uint8 [72, 96, 3]: the mean over the area of each new pixel, 5/3 by 5/3 of the old."""
+    """Reduces a screen, uint8 [120, 160, 3], to uint8 [72, 96, 3]; a new pixel is the mean over 5/3 x 5/3 old ones."""
     rows = _three_of_five(screen.reshape(HEIGHT // 3, 5, -1).astype(np.uint16), 1)
     pixels = _three_of_five(rows.reshape(HEIGHT, WIDTH // 3, 5, 3), 2)
     return ((pixels + 12) // 25).astype(np.uint8).reshape(HEIGHT, WIDTH, 3)
 
 
 def _three_of_five(x: np.ndarray, axis: int) -> np.ndarray:
-    """Of each 5 values along the axis, 3 sums of 5/3 each, in thirds of a value."""
+    """Replaces each 5 values along the axis by 3 sums over 5/3 of a value, in units of a third."""
     a, b, c, d, e = np.moveaxis(x, axis, 0)
     return np.stack([3 * a + 2 * b, b + 3 * c + d, 2 * d + 3 * e], axis)

@@ -1,1 +1,1 @@
-"""Evaluation of a trained agent: whole episodes without learning, their returns, and videos of them."""
+"""Evaluates trained agents: plays full episodes without learning, computes scores, and renders videos."""

@@ -1,13 +1,15 @@
-"""Plays episodes with a saved policy, several at once, each with a seed of its own.
+"""Plays episodes with a saved policy, several at once, each with its own seed.
 
-Every episode is an environment of its own, made with the episode's seed, and its actions are drawn by a generator of
-that seed: an episode can be played again by itself, and which others are played beside it makes no difference but for
-rounding. Episodes are numbered beforehand and all of them count: to count those that end first would prefer short ones.
+Every episode gets a new environment, made with the episode's seed, and draws its actions from a generator with the same
+seed. An episode can therefore be replayed alone, and its result does not depend on the episodes played alongside it,
+except for rounding. Episodes are numbered in advance and all of them count: counting the first ones to finish would
+favor short episodes.
 """
 
 from __future__ import annotations
 
 import collections
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
@@ -20,18 +22,19 @@ from impala_tf.errors import UserError, one_line
 from impala_tf.export.saved_model import SavedPolicy
 from impala_tf.structures import AgentInput, EnvironmentOutput, agent_input
 
+_LOGGER = logging.getLogger(__name__)
 _ATTEMPTS = 3
 _POLL_SECONDS = 0.25
 
 
 class Episode(NamedTuple):
-    """One that has ended.
+    """The result of a finished episode.
 
     Attributes:
-      number: from 0.
-      seed: with which `environments.make` made it.
-      episode_return: undiscounted, unclipped, of the full game.
-      length: of the full game, agent steps.
+      number: index of the episode, from 0.
+      seed: the seed given to `environments.make`.
+      episode_return: undiscounted, unclipped return of the full game.
+      length: length of the full game in agent steps.
     """
 
     number: int
@@ -41,15 +44,15 @@ class Episode(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One step of a watched episode, at the time that the policy has chosen its action.
+    """One step of a watched episode, after the policy has chosen its action.
 
     Attributes:
-      environment: of one instance.
+      environment: a batch of one environment.
       logits: float32 [A].
       value: V(x_t).
-      action: chosen.
-      reward: that came with x_t.
-      episode_return: so far.
+      action: the chosen action.
+      reward: the reward that came with x_t.
+      episode_return: the sum of the rewards so far.
       step: agent steps so far.
     """
 
@@ -63,12 +66,12 @@ class Moment(NamedTuple):
 
 
 def seed_of(seed: int, number: int) -> int:
-    """The seed of an episode, in [0, 2^31)."""
+    """Returns the seed of an episode, in [0, 2^31)."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
 
 
-class _Seat:
-    """An episode that is being played."""
+class _Player:
+    """Plays one episode: its environment, core state and random generator."""
 
     def __init__(self, number: int, seed: int, environment: BatchedEnvironment, policy: SavedPolicy):
         self.number, self.seed, self.environment = number, seed, environment
@@ -78,11 +81,11 @@ class _Seat:
         self.step, self.so_far = 0, 0.0
 
     def choose(self, logits: np.ndarray, greedy: bool) -> np.ndarray:
-        """int32 [1]; drawn by the Gumbel-max trick unless greedy."""
+        """Chooses an action, int [1]: the most probable one if greedy, otherwise sampled by the Gumbel-max trick."""
         return np.argmax(logits if greedy else logits + self._random.gumbel(size=logits.shape), keepdims=True)
 
     def take(self, output: EnvironmentOutput, action: np.ndarray) -> Episode | None:
-        """Takes what the environment answered; returns the episode if that was its end."""
+        """Handles the environment's output for an action; returns the result if the episode has ended."""
         self.inputs = agent_input(output, action.astype(np.int32))
         self.step += 1
         self.so_far += float(output.reward[0])
@@ -98,51 +101,52 @@ def play(
     numbers: Iterable[int],
     num_envs: int,
     *,
+    label: str,
     greedy: bool,
     add: Callable[[Episode], None],
     go_on: Callable[[int], bool],
-    warn: Callable[[str], None],
     watch: Callable[[Moment], None] | None = None,
 ) -> None:
-    """Plays episodes.
+    """Plays episodes. An episode that fails is logged and replayed.
 
     Args:
-      policy: to be played.
-      make: takes an episode's number and seed; makes its environment, of one instance. Called in threads: making one
-        and its first reset may take long, and the others go on.
-      seed: from which those of the episodes come.
-      numbers: of the episodes.
-      num_envs: how many are played at once.
-      greedy: takes the most probable action instead of drawing one.
-      add: takes an episode that has ended.
-      go_on: asked between steps, and told how many agent steps all episodes have taken; where it says no, those
-        under way are given up.
-      warn: told of episodes that fail, and are played again.
-      watch: sees every step of episode 0.
+      policy: the policy to play.
+      make: takes an episode's number and seed and returns its environment, a batch of one. Called in threads, because
+        making an environment and resetting it for the first time may take long.
+      seed: the seed from which the episodes' seeds are derived.
+      numbers: the numbers of the episodes to play.
+      num_envs: number of episodes played at once.
+      label: names the task in messages.
+      greedy: take the most probable action instead of sampling.
+      add: called with every finished episode.
+      go_on: called between steps with the number of agent steps taken in all episodes; once it returns False, the
+        episodes in progress are abandoned.
+      watch: called at every step of episode 0.
 
     Raises:
-      UserError: the policy is not finite, an environment cannot be made, or an episode fails again and again.
+      UserError: the policy's output is not finite, an environment cannot be made, or an episode failed three times.
     """
     waiting = collections.deque(numbers)
     attempts: collections.Counter[int] = collections.Counter()
-    starting: dict[Future[_Seat], int] = {}
-    playing: list[_Seat] = []
+    starting: dict[Future[_Player], int] = {}
+    playing: list[_Player] = []
     steps = 0
 
-    def start(number: int) -> _Seat:
+    def start(number: int) -> _Player:
         environment = make(number, seed_of(seed, number))
         try:
-            return _Seat(number, seed_of(seed, number), environment, policy)
+            return _Player(number, seed_of(seed, number), environment, policy)
         except BaseException:
             environment.close()
             raise
 
     def failed(number: int, error: Exception) -> None:
         attempts[number] += 1
-        message = f"episode {number} failed ({one_line(error)})"
         if attempts[number] == _ATTEMPTS:
-            raise UserError(f"{message}, for the {_ATTEMPTS}rd time; the episodes that have ended are kept.") from None
-        warn(f"{message}; it is played again")
+            raise UserError(
+                f"{label}: episode {number} failed {_ATTEMPTS} times ({one_line(error)}). Finished episodes are kept."
+            ) from None
+        _LOGGER.warning("%s: episode %d failed (%s); it will be replayed", label, number, one_line(error))
         waiting.append(number)
 
     pool = ThreadPoolExecutor(num_envs, thread_name_prefix="episode")
@@ -151,7 +155,7 @@ def play(
             while waiting and len(starting) + len(playing) < num_envs:
                 number = waiting.popleft()
                 starting[pool.submit(start, number)] = number
-            # With nothing to play there is nothing to do but wait.
+            # Wait for new episodes only if there is none to step.
             done = wait(starting, 0 if playing else _POLL_SECONDS, FIRST_COMPLETED).done if starting else ()
             for future in done:
                 number = starting.pop(future)
@@ -165,8 +169,8 @@ def play(
                 steps += len(playing)
                 _step(policy, playing, greedy, add, failed, watch, pool)
     finally:
-        for seat in playing:
-            seat.environment.close()
+        for player in playing:
+            player.environment.close()
         for future in starting:
             if not future.cancel():
                 future.add_done_callback(_close_started)
@@ -174,45 +178,46 @@ def play(
 
 
 def _step(policy, playing, greedy, add, failed, watch, pool) -> None:
-    """One step of all who are playing; who has come to an end is taken off the list, and so closed once."""
-    inputs: AgentInput = _joined([seat.inputs for seat in playing])
-    answer = policy.step(inputs, _joined([seat.core_state for seat in playing]))
+    """Steps all episodes in `playing` once; removes and closes those that end, so that each is closed exactly once."""
+    inputs: AgentInput = _concatenate([player.inputs for player in playing])
+    answer = policy.step(inputs, _concatenate([player.core_state for player in playing]))
     actions, broken = [], {}
-    for i, seat in enumerate(playing):
-        seat.core_state = {name: array[i : i + 1] for name, array in answer.core_state.items()}
-        actions.append(seat.choose(answer.logits[i], greedy))
-        if watch and seat.number == 0:
-            action, reward = int(actions[i][0]), float(seat.inputs.last_reward[0])
+    for i, player in enumerate(playing):
+        player.core_state = {name: array[i : i + 1] for name, array in answer.core_state.items()}
+        actions.append(player.choose(answer.logits[i], greedy))
+        if watch and player.number == 0:
+            action, reward = int(actions[i][0]), float(player.inputs.last_reward[0])
             value = float(answer.value[i])
-            watch(Moment(seat.environment, answer.logits[i], value, action, reward, seat.so_far, seat.step))
+            watch(Moment(player.environment, answer.logits[i], value, action, reward, player.so_far, player.step))
         try:
-            seat.environment.send(actions[i])
+            player.environment.send(actions[i])
         except Exception as error:
             broken[i] = error
-    for i, seat in enumerate(list(playing)):
+    for i, player in enumerate(list(playing)):
         try:
             if i in broken:
                 raise broken[i]
-            episode = seat.take(seat.environment.receive(), actions[i])
+            episode = player.take(player.environment.receive(), actions[i])
             if episode is None:
                 continue
         except Exception as error:
-            _leave(seat, playing, pool)
-            failed(seat.number, error)
+            _leave(player, playing, pool)
+            failed(player.number, error)
         else:
-            _leave(seat, playing, pool)
+            _leave(player, playing, pool)
             add(episode)
 
 
-def _leave(seat, playing, pool) -> None:
-    playing.remove(seat)
-    pool.submit(seat.environment.close)  # To end a process takes a while.
+def _leave(player, playing, pool) -> None:
+    playing.remove(player)
+    pool.submit(player.environment.close)  # In a thread, because ending a process takes a while.
 
 
-def _joined(parts: list[Any]) -> Any:
+def _concatenate(parts: list[Any]) -> Any:
+    """Concatenates nests of arrays along the first axis."""
     return tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def _close_started(future: Future[_Seat]) -> None:
+def _close_started(future: Future[_Player]) -> None:
     if not future.cancelled() and future.exception() is None:
         future.result().environment.close()

@@ -32,28 +32,28 @@ from impala_tf.suites import tasks
 _LOGGER = logging.getLogger(__name__)
 
 MACHINE_OPTIONS = ("dmlab_renderer", "dmlab_level_cache", "dmlab_dataset_path")
-"""Options of `environments.make` that are of this machine: where files are, what draws."""
+"""Options of `environments.make` that depend on the machine, not on the task: paths and the renderer."""
 
 _REPORT_SECONDS = 10.0
 _EPISODES_AT_ONCE = 16
-_FILMED_STEPS_PER_SECOND = 15  # An Atari console's 60 frames; others have no speed of their own, or about this.
+_VIDEO_STEPS_PER_SECOND = 15  # Real time for Atari (60 Hz, 4 frames per step) and about right for the others.
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated, and how.
+    """The settings of an evaluation.
 
     Attributes:
-      saved_model: folder of the policy.
-      output: JSON file of the result.
-      env: as `--env` of training; a suite means its tasks to evaluate on. Empty: that of the policy's training.
-      episodes: of each task; 0: what the protocol says.
-      greedy: takes the most probable action instead of drawing one, as the paper's authors do.
-      seed: from which the episodes' seeds come.
-      num_envs: episodes that are played at once; 0: 16, or two per core where each has a process.
-      video: mp4 file that shows episode 0; empty: none.
-      options: of the machine, `MACHINE_OPTIONS`.
-      deadline: seconds in which an environment in a process of its own must answer.
+      saved_model: folder of the SavedModel.
+      output: JSON file to write the result to.
+      env: like the training flag `--env`; for a suite, its evaluation tasks. Empty: what the agent was trained on.
+      episodes: episodes per task; 0: as the protocol says.
+      greedy: take the most probable action instead of sampling one, which is what the paper's authors do.
+      seed: the seed from which the episodes' seeds are derived.
+      num_envs: episodes played at once; 0: 16, or two per core if each environment runs in its own process.
+      video: mp4 file to record episode 0 to; empty: none.
+      options: the `MACHINE_OPTIONS`.
+      deadline: seconds within which an environment in its own process must answer.
     """
 
     saved_model: str
@@ -68,10 +68,10 @@ class Evaluation:
     deadline: float = 300.0
 
     def protocols(self) -> list[EvaluationProtocol]:
-        """Its tasks, and how each is evaluated. Needs no TensorFlow.
+        """Returns the protocol of every task. Does not import TensorFlow.
 
         Raises:
-          UserError: there is no such model, `env` names a task twice or an unknown game or level, or no video can be
+          UserError: there is no SavedModel, `env` names a task twice or an unknown game or level, or no video can be
             written.
         """
         metadata = saved_model.read_metadata(pathlib.Path(self.saved_model))
@@ -82,33 +82,33 @@ class Evaluation:
         for task in found:
             environments.check(task.env_id, **task.options, **self.options)
         if self.video and len(found) > 1:
-            raise UserError(f"--video shows one task, and there are {len(found)}: choose one by --env.")
+            raise UserError(f"--video records one task, but there are {len(found)}: choose one with --env.")
         if self.video:
             video.check(pathlib.Path(self.video))
         return found
 
 
 def run(evaluation: Evaluation, stopped: Callable[[], bool]) -> dict[str, Any] | None:
-    """Evaluates and writes the result; resumes an evaluation that was interrupted.
+    """Evaluates a policy and writes the result; resumes an interrupted evaluation.
 
     Args:
-      evaluation: what and how.
-      stopped: called many times a second; once it returns true, the episodes that have ended are kept for the next
-        call.
+      evaluation: the settings.
+      stopped: called many times a second; once it returns True, the evaluation stops and finished episodes are kept for
+        the next call.
 
     Returns:
-      What the output holds, or None if it was stopped.
+      The content of the output file, or None if the evaluation was stopped.
 
     Raises:
-      UserError: something in the settings cannot be used, the policy does not fit a task, an environment fails again
-        and again, or something cannot be written.
+      UserError: a setting is invalid, the policy does not fit a task, an environment keeps failing, or a file cannot be
+        written.
     """
     protocols = evaluation.protocols()
     path = pathlib.Path(evaluation.saved_model)
     metadata = saved_model.read_metadata(path)
     evaluation = dataclasses.replace(evaluation, env=evaluation.env or metadata["settings"]["env"])
     if len(protocols) > 1:
-        _LOGGER.info("checking an environment of each of the %d tasks", len(protocols))
+        _LOGGER.info("checking one environment for each of the %d tasks", len(protocols))
     specs = {}
     for task in protocols:
         specs[task.env_id] = environments.spec(task.env_id, **task.options, **evaluation.options)
@@ -127,13 +127,15 @@ def run(evaluation: Evaluation, stopped: Callable[[], bool]) -> dict[str, Any] |
         try:
             write_json(output, result)
         except OSError as error:
-            raise UserError(f"--output={output} cannot be written: {error.strerror}. The episodes are kept.") from None
+            raise UserError(
+                f"--output={output} cannot be written: {error.strerror}. Finished episodes are kept."
+            ) from None
         record.remove()
     return result
 
 
 def _header(evaluation: Evaluation, metadata: dict[str, Any], protocols: list[EvaluationProtocol]) -> dict[str, Any]:
-    """What is evaluated, and how: the first part of the result."""
+    """Returns the first part of the result: which policy is evaluated, and how."""
     return {
         "saved_model": evaluation.saved_model,
         "model": {key: metadata.get(key) for key in ("tasks", "frames", "learner_step", "versions")},
@@ -146,7 +148,7 @@ def _header(evaluation: Evaluation, metadata: dict[str, Any], protocols: list[Ev
 
 
 def _results(env: str, protocols: list[EvaluationProtocol], record: Record) -> dict[str, Any]:
-    """Statistics and episodes by task and, of a suite, its scores."""
+    """Returns the second part of the result: statistics and episodes by task and, for a suite, its scores."""
     by_task, returns = {}, {}
     for task in protocols:
         played = [record.episodes[task.env_id][number] for number in range(task.episodes)]
@@ -167,7 +169,7 @@ def _play(
     label: str,
     stopped: Callable[[], bool],
 ) -> None:
-    """Plays the episodes of a task that the record does not have yet."""
+    """Plays those episodes of a task that are not in the record yet."""
     played = record.episodes.get(task.env_id, {})
     numbers = [number for number in range(task.episodes) if number not in played]
     processes = environments.needs_process(task.env_id)
@@ -179,20 +181,20 @@ def _play(
         return not stopped()
 
     with contextlib.ExitStack() as stack:
-        # Where the record has the first episode already, its film is there, too.
-        film = stack.enter_context(_video(evaluation, policy, task)) if evaluation.video and 0 in numbers else None
+        # If episode 0 is in the record already, so is its video on disk.
+        recording = stack.enter_context(_video(evaluation, policy, task)) if evaluation.video and 0 in numbers else None
 
         def make(number: int, seed: int) -> BatchedEnvironment:
-            filmed = film is not None and number == 0
+            recorded = recording is not None and number == 0
             options = {**task.options, **evaluation.options, "env_threads": 1, "autoreset": False}
-            if processes and not filmed:
+            if processes and not recorded:
                 pool = WorkerPool(spec, [task.env_id], options, seed, evaluation.deadline, restart=False)
                 return Lockstep(pool, evaluation.deadline, pool.close)
-            return environments.make(task.env_id, 1, seed, render=filmed, **options)
+            return environments.make(task.env_id, 1, seed, render=recorded, **options)
 
         def add(episode: Episode) -> None:
             if episode.number == 0:
-                stack.close()  # The film is complete.
+                stack.close()  # The video is complete.
             record.add(task.env_id, episode)
 
         episodes.play(
@@ -201,19 +203,19 @@ def _play(
             evaluation.seed,
             numbers,
             max(1, min(num_envs, len(numbers))),
+            label=label,
             greedy=evaluation.greedy,
             add=add,
             go_on=go_on,
-            warn=lambda line: _LOGGER.warning("%s: %s", label, line),
-            watch=functools.partial(_watch, film) if film else None,
+            watch=functools.partial(_watch, recording) if recording else None,
         )
-        if film and stopped():
-            film.discard()
+        if recording and stopped():
+            recording.discard()
     progress.report()
 
 
 class _Progress:
-    """Lines of progress on a task."""
+    """Logs the progress on a task."""
 
     def __init__(self, task: EvaluationProtocol, record: Record, label: str):
         self._task, self._record, self._label = task, record, label
@@ -224,13 +226,13 @@ class _Progress:
         return len(self._record.episodes.get(self._task.env_id, ()))
 
     def tick(self, steps: int) -> None:
-        """Reports if it is time to; `steps`: agent steps so far."""
+        """Reports if the last report is long enough ago; `steps` is the number of agent steps so far."""
         self._steps = steps
         if time.monotonic() - self._reported > _REPORT_SECONDS:
             self.report()
 
     def report(self) -> None:
-        """Says how far it is and what the mean return is so far."""
+        """Logs the number of finished episodes, their mean return, the speed and the time left."""
         self._reported = time.monotonic()
         played, seconds = self._num_played(), self._reported - self._start
         line = f"{played} of {self._task.episodes} episodes"
@@ -248,9 +250,9 @@ def _video(evaluation: Evaluation, policy: SavedPolicy, task: EvaluationProtocol
     metadata = policy.metadata
     title = f"{task.env_id}, {metadata['frames'] / 1e6:.3g}M frames"
     return video.Video(
-        evaluation.video, title, metadata["action_names"], metadata["num_actions"], _FILMED_STEPS_PER_SECOND
+        evaluation.video, title, metadata["action_names"], metadata["num_actions"], _VIDEO_STEPS_PER_SECOND
     )
 
 
-def _watch(film: video.Video, moment: Moment) -> None:
-    film.add(moment.environment.render(), *moment[1:])
+def _watch(recording: video.Video, moment: Moment) -> None:
+    recording.add(moment.environment.render(), *moment[1:])

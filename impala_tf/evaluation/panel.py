@@ -1,4 +1,4 @@
-"""What an agent thinks while it plays, drawn beside what it sees."""
+"""Draws the panel of a video: the agent's policy and value estimates, shown next to its environment."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _BARS_TOP = _POLICY_TOP + 20
 _NAMES_WIDTH, _NUMBERS_WIDTH = 108, 48
 _SMALL, _LARGE, _TITLE = 12, 20, 22
 _CURVE_TOP, _CURVE_HEIGHT, _CURVE_WIDTH = 122, 84, WIDTH - _NUMBERS_WIDTH
-_SMOOTHING = 3  # Pillow's lines have steps; the curve is drawn larger and reduced.
+_SMOOTHING = 3  # Pillow does not antialias lines: the curve is drawn this many times larger and then reduced.
 
 
 def canvas(width: int, height: int) -> Image.Image:
-    """An empty picture in the panel's background colour."""
+    """Returns an empty image in the panel's background color."""
     return Image.new("RGB", (width, height), _BACKGROUND)
 
 
 class Panel:
-    """Title, step, return and reward; the value over the last steps; the policy as bars.
+    """Draws title, step, return and reward, the value over the last steps, and the policy as bars.
 
     Args:
-      title: cut where it does not fit.
-      action_names: one for each action, or () for their numbers.
-      num_actions: A. Of more than `MAX_BARS`, the most probable ones are drawn.
-      height: in pixels, at least `MIN_HEIGHT`.
+      title: cut off if it does not fit.
+      action_names: one name per action, or () to show action numbers.
+      num_actions: A; with more than `MAX_BARS` actions, only the most probable ones are drawn.
+      height: height in pixels, at least `MIN_HEIGHT`.
     """
 
     def __init__(self, title: str, action_names: Sequence[str], num_actions: int, height: int):
@@ -49,12 +49,12 @@ class Panel:
         rows = min(num_actions, MAX_BARS)
         self._row_height = min((height - _BARS_TOP) / rows, 26.0)
         self._bar_font_size = min(0.88 * self._row_height, 14.0)
-        self._empty = self._draw_what_stays(title, height)
+        self._empty = self._draw_background(title, height)
 
     def draw(
         self, logits: np.ndarray, value: float, action: int, reward: float, episode_return: float, step: int
     ) -> Image.Image:
-        """The panel at one agent step, `WIDTH` x height; the arguments are those of `Video.add`."""
+        """Returns the panel for one agent step, `WIDTH` x height pixels; see `Video.add` for the arguments."""
         if step <= self._last_step:
             self._values.clear()
             self._rewards.clear()
@@ -64,15 +64,15 @@ class Panel:
         image = self._empty.copy()
         draw = ImageDraw.Draw(image)
         for column, text in enumerate([f"{step:,}", _number(episode_return), _number(reward)]):
-            colour = _sign_colour(reward) if column == 2 and reward else _TEXT
-            _write(draw, column * WIDTH // 3, 63, text, colour, _LARGE)
+            color = _sign_color(reward) if column == 2 and reward else _TEXT
+            _write(draw, column * WIDTH // 3, 63, text, color, _LARGE)
         _write(draw, WIDTH, _CURVE_TOP - 16, f"{value:.2f}", _BLUE, _LARGE, right=True)
         image.paste(self._curve(), (0, _CURVE_TOP))
         self._draw_range(draw)
         self._draw_policy(draw, np.asarray(logits, np.float64), int(action))
         return image
 
-    def _draw_what_stays(self, title: str, height: int) -> Image.Image:
+    def _draw_background(self, title: str, height: int) -> Image.Image:
         image = canvas(WIDTH, height)
         draw = ImageDraw.Draw(image)
         font = _font(_TITLE)
@@ -88,7 +88,7 @@ class Panel:
         return image
 
     def _range(self) -> tuple[float, float]:
-        """Of the curve: the values, with some room, and not so little that noise fills it."""
+        """Returns the curve's value range: the values plus a margin, wide enough that noise does not fill the plot."""
         low, high = min(self._values), max(self._values)
         room = max(0.1 * (high - low), 0.05 * max(abs(low), abs(high)), 0.05)
         return low - room, high + room
@@ -105,7 +105,7 @@ class Panel:
             draw.line([(0, zero), (width, zero)], _LINE, _SMOOTHING)
         for at, reward in zip(x, self._rewards):
             if reward:
-                draw.line([(at, height - 12 * _SMOOTHING), (at, height)], _sign_colour(reward), 2 * _SMOOTHING)
+                draw.line([(at, height - 12 * _SMOOTHING), (at, height)], _sign_color(reward), 2 * _SMOOTHING)
         points: Any = np.stack([x, y], axis=-1).ravel().tolist()
         if len(points) > 2:
             draw.line(points, _BLUE, 2 * _SMOOTHING)
@@ -125,16 +125,16 @@ class Panel:
         for row, shown in enumerate(_shown(policy, action)):
             top, bottom = (round(_BARS_TOP + (row + edge) * self._row_height) for edge in (0.12, 0.88))
             middle = (top + bottom) // 2
-            colour, text_colour = (_AMBER, _AMBER) if shown == action else (_BLUE, _TEXT)
-            _write(draw, 0, middle, self._names[shown], text_colour, size)
+            color, text_color = (_AMBER, _AMBER) if shown == action else (_BLUE, _TEXT)
+            _write(draw, 0, middle, self._names[shown], text_color, size)
             draw.rectangle([left, top, left + full - 1, bottom - 1], _RAISED)
             length = max(round(full * policy[shown]), 1)
-            draw.rectangle([left, top, left + length - 1, bottom - 1], colour)
-            _write(draw, WIDTH, middle, f"{policy[shown]:.1%}", text_colour, size, right=True)
+            draw.rectangle([left, top, left + length - 1, bottom - 1], color)
+            _write(draw, WIDTH, middle, f"{policy[shown]:.1%}", text_color, size, right=True)
 
 
 def _shown(policy: np.ndarray, action: int) -> list[int]:
-    """The actions to draw: all in their order, or the most probable ones, the likeliest first, and the one taken."""
+    """Returns the actions to draw: all in order or, if too many, the most probable ones first, and the one taken."""
     if len(policy) <= MAX_BARS:
         return list(range(len(policy)))
     best = np.argsort(-policy, kind="stable")[:MAX_BARS].tolist()
@@ -146,7 +146,7 @@ _font = functools.cache(lambda size: ImageFont.load_default(size=size))
 
 @functools.lru_cache(4096)
 def _lettering(text: str, size: float) -> Image.Image:
-    """The text alone, as a mask. Most of a panel's texts have been on another one before."""
+    """Renders text as a mask; cached, because most texts of a panel were on an earlier one."""
     font: Any = _font(size)
     ascent, descent = font.getmetrics()
     mask = Image.new("L", (int(font.getlength(text)) + 2, ascent + descent))
@@ -155,16 +155,16 @@ def _lettering(text: str, size: float) -> Image.Image:
 
 
 def _write(
-    draw: ImageDraw.ImageDraw, x: int, middle: int, text: str, colour: tuple[int, int, int], size: float, right=False
+    draw: ImageDraw.ImageDraw, x: int, middle: int, text: str, color: tuple[int, int, int], size: float, right=False
 ) -> None:
-    """Writes text from x on, or with `right` up to it, around the height `middle`."""
+    """Writes text that starts at x, or ends there if `right`, vertically centered on `middle`."""
     mask = _lettering(text, size)
-    draw.bitmap((x - mask.width if right else x, middle - mask.height // 2), mask, colour)
+    draw.bitmap((x - mask.width if right else x, middle - mask.height // 2), mask, color)
 
 
 def _number(x: float) -> str:
     return f"{x:,.0f}" if x == round(x) else f"{x:,.2f}"
 
 
-def _sign_colour(reward: float) -> tuple[int, int, int]:
+def _sign_color(reward: float) -> tuple[int, int, int]:
     return _GREEN if reward > 0 else _RED

@@ -1,13 +1,12 @@
-"""The paper's protocols of evaluation: how many episodes, under which rules.
+"""The paper's evaluation protocols: the number of episodes and the rules they are played under.
 
-- Atari (section 5.3.2, Table C.1): 200 episodes of each game, each a full game with all its lives, begun by 1 to 30
-  no-ops and ended after 108,000 frames.
-- DMLab-30 (section 5.3.1, Table B.1): 500 episodes of each of the 30 levels for testing, with the engine's settings for
-  testing.
+- Atari (section 5.3.2, Table C.1): 200 episodes per game, each a full game with all its lives that starts with 1 to 30
+  no-ops and ends after 108,000 frames at the latest.
+- DMLab-30 (section 5.3.1, Table B.1): 500 episodes on each of the 30 test levels, with the engine's test settings.
 
-Others: 100 episodes. Returns are undiscounted and unclipped. What else shapes a task, sticky actions, say, is as it was
-in training. So is what resets the core state: where the loss of a life ended an episode for learning, it does so here,
-and the game, and its return, go on.
+All other environments: 100 episodes. Returns are undiscounted and unclipped. Everything else that shapes a task, such
+as sticky actions, is as in training. So are resets of the core state: if losing a life ended an episode during
+training, it also resets the core state here, while the game and its return continue.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ class EvaluationProtocol(NamedTuple):
     """How a task is evaluated.
 
     Attributes:
-      env_id: of the task.
-      episodes: how many.
-      options: of `environments.make`.
+      env_id: environment id of the task.
+      episodes: number of episodes.
+      options: options for `environments.make`.
     """
 
     env_id: str
@@ -30,7 +29,7 @@ class EvaluationProtocol(NamedTuple):
 
 
 def evaluation_protocol(env_id: str, trained_with: dict[str, Any]) -> EvaluationProtocol:
-    """The protocol of a task, for a policy that was trained with these options of its environment."""
+    """Returns the protocol of a task for a policy trained with the environment options `trained_with`."""
     family = env_id.partition("/")[0]
     if family == "atari":
         return EvaluationProtocol(env_id, 200, {**trained_with, "max_frames_per_episode": 108_000})

@@ -1,4 +1,4 @@
-"""The episodes of an evaluation as they end, kept beside the result to come, so that it can be gone on with."""
+"""Keeps the finished episodes of an evaluation on disk, so that an interrupted evaluation can be resumed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from impala_tf.evaluation.episodes import Episode
 
 
 class Record:
-    """<output>.partial: a line of JSON for what is evaluated, then one for each episode.
+    """The file <output>.partial: one line of JSON with the header, then one per finished episode.
 
     Attributes:
-      episodes: {task: {episode's number: episode}}, those that have ended.
+      episodes: {task: {number: episode}}, the finished episodes.
     """
 
     def __init__(self, output: pathlib.Path, header: dict[str, Any]):
-        """Opens the record of an interrupted evaluation, or begins one.
+        """Opens the record of an interrupted evaluation, or starts a new one.
 
         Args:
-          output: of the evaluation's result.
-          header: what is evaluated, and how.
+          output: file of the evaluation's result.
+          header: what identifies the evaluation, JSON-able; a record with another header is not resumed.
 
         Raises:
-          UserError: the output exists or cannot be written, or the record is another evaluation's or in use.
+          UserError: the output exists or cannot be written, or the record is in use or belongs to another evaluation.
         """
         if output.exists():
             raise UserError(f"{output} exists already: give another --output, or remove it first.")
@@ -34,7 +34,7 @@ class Record:
         self.episodes: dict[str, dict[int, Episode]] = {}
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a+")  # noqa: SIM115 - open until the end
+            self._file = open(self.path, "a+")  # noqa: SIM115 - closed by __exit__
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
@@ -47,7 +47,7 @@ class Record:
     def _read(self, header: dict[str, Any]) -> None:
         self._file.seek(0)
         text = self._file.read()
-        whole = text.rfind("\n") + 1  # A line that was being written when the disk or the process ended is lost.
+        whole = text.rfind("\n") + 1  # Drops a last line that was only partly written.
         try:
             lines = [json.loads(line) for line in text[:whole].splitlines()] or [header]
         except ValueError:
@@ -55,7 +55,7 @@ class Record:
         if lines[0] != header:
             changed = ", ".join(key for key in header if lines[0].get(key) != header[key])
             raise UserError(
-                f"{self.path} is of another evaluation (other {changed}): remove it, or give another --output."
+                f"{self.path} belongs to another evaluation (different {changed}): remove it, or give another --output."
             )
         self._file.truncate(whole)
         if not whole:
@@ -65,10 +65,10 @@ class Record:
             self.episodes.setdefault(line["task"], {})[episode.number] = episode
 
     def add(self, task: str, episode: Episode) -> None:
-        """Adds an episode that has ended.
+        """Adds a finished episode.
 
         Raises:
-          UserError: it cannot be written.
+          UserError: the file cannot be written.
         """
         self.episodes.setdefault(task, {})[episode.number] = episode
         self._write({"task": task, **as_json(episode)})
@@ -79,12 +79,12 @@ class Record:
             self._file.flush()
         except OSError as error:
             raise UserError(
-                f"{self.path} cannot be written: {error.strerror}. The episodes before are kept; the same command goes "
-                "on from there."
+                f"{self.path} cannot be written: {error.strerror}. Earlier episodes are kept; run the same command "
+                "again to resume."
             ) from None
 
     def remove(self) -> None:
-        """Removes the file, where the result stands."""
+        """Removes the file, once the result has been written."""
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Record:
@@ -92,12 +92,12 @@ class Record:
 
     def __exit__(self, *_: object) -> None:
         if not self.episodes:
-            self.remove()  # There is nothing to go on with.
+            self.remove()  # There is nothing to resume.
         self._file.close()
 
 
 def as_json(episode: Episode) -> dict[str, Any]:
-    """An episode as the result and its record have it."""
+    """Returns the JSON form of an episode, in the record and in the result."""
     return {
         "number": episode.number,
         "seed": episode.seed,

@@ -1,4 +1,4 @@
-"""What the episodes of an evaluation say: means with confidence intervals, and human normalised scores."""
+"""Scores from the returns of an evaluation: means with confidence intervals, and human-normalized scores."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _RESAMPLES = 1000
 
 
 def of_task(env_id: str, returns: Sequence[float], lengths: Sequence[int]) -> dict[str, Any]:
-    """Statistics of one task.
+    """Computes the statistics of one task.
 
     Args:
-      env_id: of the task.
-      returns: undiscounted, unclipped, of full games; at least one.
-      lengths: of the same, agent steps.
+      env_id: environment id of the task.
+      returns: undiscounted, unclipped returns of full games, one per episode; at least one.
+      lengths: lengths of the same episodes in agent steps.
 
     Returns:
-      `mean`, `median`, `std` (of the episodes, with n - 1), `min` and `max` of the returns, `mean_ci95`: the 95%
-      interval of the mean (percentile bootstrap), `mean_length`, and `human_normalised`: the mean's score, a fraction,
-      None where the task has no references.
+      A dict with `mean`, `median`, `std` (sample standard deviation, n - 1), `min` and `max` of the returns;
+      `mean_ci95`, the 95% confidence interval of the mean (percentile bootstrap); `mean_length`; and
+      `human_normalised`, the score of the mean as a fraction, None if the task has no reference scores.
     """
     values = np.asarray(returns, np.float64)
     return {
@@ -40,13 +40,14 @@ def of_task(env_id: str, returns: Sequence[float], lengths: Sequence[int]) -> di
 
 
 def of_suite(suite: str, returns: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The aggregate scores of a suite, fractions, each with its 95% interval over the episodes of every task.
+    """Computes a suite's aggregate scores as fractions, each with a 95% interval from resampling every task's episodes.
 
-    Atari-57's main score is `human_normalised_median` (Table 4), DMLab-30's `human_normalised_mean_capped` (Table 3).
+    The main score of Atari-57 is `human_normalised_median` (Table 4), that of DMLab-30 is
+    `human_normalised_mean_capped` (Table 3).
 
     Args:
       suite: one of `suites.SUITES`.
-      returns: of all its tasks.
+      returns: {env_id: returns} of all tasks of the suite.
     """
     means = {env_id: _resampled_means(values, stream) for stream, (env_id, values) in enumerate(returns.items())}
     scores: dict[str, Any] = {"name": suite, "references": suites.references(suite)[0]}
@@ -62,12 +63,12 @@ def of_suite(suite: str, returns: Mapping[str, Sequence[float]]) -> dict[str, An
 
 
 def _resampled_means(values: Sequence[float] | np.ndarray, stream: int = 0) -> np.ndarray:
-    """Means of bootstrap resamples, float64 [_RESAMPLES]; the same values and stream give the same ones."""
+    """Returns the means of bootstrap resamples, float64 [_RESAMPLES], the same for the same values and stream."""
     chosen = np.random.default_rng(stream).integers(len(values), size=(_RESAMPLES, len(values)))
     return np.asarray(values, np.float64)[chosen].mean(axis=1)
 
 
 def _interval(resampled: Sequence[float] | np.ndarray) -> list[float]:
-    """[low, high] of the percentile bootstrap."""
+    """Returns the interval [low, high] of the percentile bootstrap."""
     tail = (1 - CONFIDENCE) / 2
     return [float(x) for x in np.quantile(resampled, [tail, 1 - tail])]

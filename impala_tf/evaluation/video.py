@@ -1,4 +1,4 @@
-"""A video of an agent at play: what the environment shows and, beside it, policy and value."""
+"""Writes videos of an agent playing: the environment's image next to the agent's policy and value."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _MARGIN, _GAP = 16, 24
 
 
 class Video:
-    """Writes an mp4 (H.264), one frame for each agent step, of one or more episodes. For a `with` statement.
+    """Writes an mp4 file (H.264) of one or more episodes, one frame per agent step. Use it in a `with` statement.
 
-    The file appears, complete, at the end of the `with`. After an exception, or without any frame, there is none.
+    The complete file appears when the `with` block ends. After an exception, or without any frames, no file is left.
 
     Args:
-      path: of the file: must end in .mp4, must not exist; its folder must.
-      title: stands over the panel.
-      action_names: one for each action, or (): see `EnvironmentSpec`.
+      path: the file to write; must end in .mp4 and not exist, in a folder that exists.
+      title: text above the panel.
+      action_names: one name per action, or (); see `EnvironmentSpec`.
       num_actions: A.
-      frames_per_second: agent steps in a second of the video; 15 for Atari's speed.
+      frames_per_second: agent steps per second of video; 15 is real time for Atari.
 
     Raises:
-      UserError: the path is none of those, or there is no ffmpeg for this machine.
+      UserError: the path cannot be used, or there is no ffmpeg for this machine.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Video:
         check(self._path)
         if self._path.exists():
             raise UserError(f"the video {self._path} exists already: remove it, or choose another name")
-        # ffmpeg chooses the format by the ending.
+        # ffmpeg chooses the format by the suffix.
         self._unfinished = self._path.with_name(f".{self._path.stem}.unfinished.mp4")
         self._title, self._action_names, self._num_actions = title, action_names, num_actions
         self._frames_per_second = frames_per_second
@@ -72,17 +72,18 @@ class Video:
         """Adds one agent step.
 
         Args:
-          frame: uint8 [H, W, 3], RGB, what the environment shows; the same size each time. It is enlarged by a whole
-            number, to about 420 pixels in height.
-          logits: float [A], unnormalised log-probabilities of the policy there.
-          value: V there.
-          action: the one that is taken there.
-          reward: the one that came with the frame, unclipped.
-          episode_return: sum of the rewards until then.
-          step: agent steps of the episode before this one; where it does not go up, another episode begins.
+          frame: uint8 [H, W, 3], the environment's RGB image, of the same size every time. It is scaled up by an
+            integer factor, to a height of about 420 pixels.
+          logits: float [A], unnormalized log-probabilities of the policy.
+          value: the value estimate V.
+          action: the action taken at this step.
+          reward: the unclipped reward that came with the frame.
+          episode_return: sum of the rewards so far.
+          step: agent steps of the episode before this one; if it does not increase, a new episode has started.
 
         Raises:
           UserError: ffmpeg cannot write the file.
+          ValueError: the frame is not uint8 [H, W, 3] or has another size than the first one.
         """
         if not self._shape:
             self._start(frame.shape)
@@ -99,7 +100,7 @@ class Video:
         self._num_frames += 1
 
     def discard(self) -> None:
-        """Gives it up: there will be no file."""
+        """Discards the video: no file will be left."""
         self._discarded = True
 
     def __exit__(
@@ -117,7 +118,7 @@ class Video:
             self._unfinished.unlink(missing_ok=True)
 
     def _start(self, shape: tuple[int, ...]) -> None:
-        """Lays out the picture around frames of this shape, and starts ffmpeg."""
+        """Computes the layout for frames of this shape and starts ffmpeg."""
         if len(shape) != 3 or shape[2] != 3:
             raise ValueError(f"expected frames [H, W, 3], got {list(shape)}")
         self._shape = shape
@@ -127,7 +128,7 @@ class Video:
         inner = max(factor * height, panel.MIN_HEIGHT)
         self._frame_at = _MARGIN, _MARGIN + (inner - factor * height) // 2
         self._panel_at = _MARGIN + factor * width + _GAP, _MARGIN
-        # H.264's colours come for squares of two by two pixels.
+        # H.264 subsamples color by two, so width and height must be even.
         size = tuple(x + x % 2 for x in (self._panel_at[0] + panel.WIDTH + _MARGIN, inner + 2 * _MARGIN))
         self._empty = panel.canvas(*size)
         self._panel = panel.Panel(self._title, self._action_names, self._num_actions, inner)
@@ -145,7 +146,7 @@ class Video:
         self._writer = writer
 
     def _frames_in_file(self) -> int:
-        """0 where there is none that can be read: nothing else tells that ffmpeg has failed."""
+        """Counts the frames in the file, 0 if it cannot be read. Nothing else shows that ffmpeg has failed."""
         try:
             return imageio_ffmpeg.count_frames_and_secs(self._unfinished)[0]
         except (RuntimeError, OSError):
@@ -156,14 +157,14 @@ class Video:
 
 
 def check(path: Path) -> None:
-    """Raises UserError where no new video can be written."""
+    """Raises UserError if no new video can be written to `path`."""
     if path.suffix != ".mp4":
         raise UserError(f"the video {path} must have a name that ends in .mp4")
     if not path.parent.is_dir():
-        raise UserError(f"the video {path} cannot be written: there is no folder {path.parent}")
+        raise UserError(f"the video {path} cannot be written: the folder {path.parent} does not exist")
     try:
         imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise UserError(
-            "imageio-ffmpeg brings no ffmpeg for this machine: set IMAGEIO_FFMPEG_EXE to one that is installed"
+            "imageio-ffmpeg has no ffmpeg for this machine: set IMAGEIO_FFMPEG_EXE to an installed one"
         ) from error

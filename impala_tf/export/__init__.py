@@ -1,1 +1,1 @@
-"""Agents as SavedModels: what is in one and reading it (`saved_model`), and writing one (`exporter`)."""
+"""Agents as SavedModels: their format and how to read them (`saved_model`), and how to write them (`exporter`)."""

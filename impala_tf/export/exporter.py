@@ -1,6 +1,6 @@
-"""Writes agents as SavedModels; `saved_model` documents what is in one.
+"""Writes agents as SavedModels; `saved_model` documents the format.
 
-The exported policy computes in float32 and without cuDNN's LSTM, whatever the run does.
+The exported policy computes in float32 and without cuDNN's LSTM, whatever the run uses.
 """
 
 from __future__ import annotations
@@ -27,39 +27,43 @@ from impala_tf.records.logdir import LogDir
 from impala_tf.structures import AgentInput, EnvironmentSpec
 
 _PREPROCESSING = {
-    "atari": "84 x 84 gray, reduced by area; pixel-wise maximum of the last two of 4 frames with the same action; the "
-    "last 4 of these stacked, oldest first, black before a game's first; uint8, not scaled.",
+    "atari": "84 x 84 grayscale, area interpolation; pixel-wise maximum of the last two of 4 frames with the same "
+    "action; the last 4 of these stacked, oldest first, black before a game's first; uint8, not scaled.",
     "dmlab": "96 x 72 RGB, uint8, not scaled; 4 frames with the same action; instruction as word hashes.",
-    "vizdoom": "96 x 72 RGB, reduced from 160 x 120 by area; uint8, not scaled; 4 frames with the same action.",
-    "minigrid": "56 x 56 RGB of what the agent sees, uint8, not scaled; mission as word hashes.",
+    "vizdoom": "96 x 72 RGB, reduced from 160 x 120 by area interpolation; uint8, not scaled; 4 frames with the same "
+    "action.",
+    "minigrid": "56 x 56 RGB of the agent's view, uint8, not scaled; mission as word hashes.",
     "gymnasium": "The environment's own observation: images as uint8, not scaled, vectors as float32.",
 }
 
 
 class Exporter:
-    """Writes SavedModels of a run's agents; builds the graph once."""
+    """Writes SavedModels of a run's agent at different times; builds the graph once."""
 
     def __init__(self, tasks: TaskSet, config: Config):
-        """
+        """Builds the graph.
+
         Args:
-          tasks, config: of the run.
+          tasks: the tasks of the run.
+          config: the settings of the run.
         """
         self._tasks, self._config = tasks, config
         spec = tasks.spec
         portable = dataclasses.replace(config.network, precision="float32", lstm_kernel="loop")
         self._agent = make_agent(spec, dataclasses.replace(config, network=portable))
         self._module = tf.Module()
-        # The variables alone: Keras's layers would have to be there to load them.
+        # Only the variables: a model that contains Keras layers would need Keras to be loaded.
         self._module.parameters = list(self._agent.trainable_variables)
         self._signatures = signatures(self._agent, spec)
 
     def write(self, output: pathlib.Path, agent: Agent, frames: int, learner_step: int) -> None:
-        """Writes an agent of the run; under another name first, so that what is there is whole.
+        """Writes a SavedModel atomically: under a temporary name first.
 
         Args:
-          output: folder, which must not exist.
-          agent: has the parameters; how it computes, and in what precision, makes no difference.
-          frames, learner_step: that the parameters come from.
+          output: the folder to write; must not exist.
+          agent: holds the parameters; its precision and LSTM kernel make no difference.
+          frames: environment frames after which the agent had these parameters.
+          learner_step: learner steps after which the agent had these parameters.
 
         Raises:
           UserError: the folder exists.
@@ -88,14 +92,14 @@ def export(logdir: LogDir, output: pathlib.Path) -> pathlib.Path:
     """Exports the newest readable checkpoint of a run, which may still be in progress.
 
     Args:
-      logdir: of the run.
-      output: folder to write; must not exist.
+      logdir: the run's folder.
+      output: the folder to write; must not exist.
 
     Returns:
-      The checkpoint.
+      The folder of the exported checkpoint.
 
     Raises:
-      UserError: there is no run or no checkpoint, it cannot be read, or `output` cannot be written.
+      UserError: there is no run or no readable checkpoint, or `output` cannot be written.
     """
     check_output(output)
     config = logdir.read_config()
@@ -110,7 +114,7 @@ def export(logdir: LogDir, output: pathlib.Path) -> pathlib.Path:
 
     path, _ = read_newest(logdir.checkpoints, read)
     if path is None:
-        raise UserError(f"{logdir.path} has no checkpoint yet: there is nothing to export.")
+        raise UserError(f"{logdir.path} has no checkpoint yet, so there is nothing to export.")
     try:
         Exporter(tasks, config).write(output, agent, int(path.name), int(step_count))
     except (OSError, tf.errors.OpError) as error:
@@ -119,13 +123,13 @@ def export(logdir: LogDir, output: pathlib.Path) -> pathlib.Path:
 
 
 def check_output(output: pathlib.Path) -> None:
-    """Raises UserError where there is something already."""
+    """Raises UserError if `output` exists."""
     if output.exists() or output.is_symlink():
         raise UserError(f"{output} exists already: give another --output, or remove it first.")
 
 
 def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:
-    """The signatures of an agent's SavedModel; `impala_tf.saved_model` says what they take and return."""
+    """Returns the signatures of an agent's SavedModel; `saved_model` documents their inputs and outputs."""
     core_state = core_state_names(agent.core_state_spec)
 
     def batched(array: Any, name: str) -> tf.TensorSpec:
@@ -146,7 +150,7 @@ def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:
         if not isinstance(spec.observation, dict):
             seen = given["observation"]
         before = tf.nest.pack_sequence_as(agent.initial_state(1), [given[name] for name in core_state])
-        output, behind = agent.step(
+        output, core_state_after = agent.step(
             AgentInput(seen, given["last_reward"], given["last_action"], given["episode_start"]), before
         )
         return {
@@ -154,7 +158,7 @@ def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:
             "greedy_action": tf.argmax(output.logits, axis=-1, output_type=tf.int32),
             "logits": output.logits,
             "value": output.value,
-            **dict(zip(core_state, tf.nest.flatten(behind))),
+            **dict(zip(core_state, tf.nest.flatten(core_state_after))),
         }
 
     compiled = tf.function(step, autograph=False)
@@ -166,7 +170,7 @@ def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:
 
 
 def metadata(tasks: TaskSet, config: Config, frames: int, learner_step: int) -> dict[str, Any]:
-    """What `METADATA` holds: tasks, spec, settings and versions, JSON-able."""
+    """Returns the content of `METADATA`: tasks, spec, settings and versions, JSON-able."""
     spec = tasks.spec
     return {
         "format": 1,
@@ -179,7 +183,7 @@ def metadata(tasks: TaskSet, config: Config, frames: int, learner_step: int) -> 
             "frames_per_step": spec.frames_per_step,
             "frame_stack": spec.frame_stack,
         },
-        # Only what shapes observations and actions; the other options are the machine's.
+        # Only the options that shape observations and actions; the others depend on the machine.
         "environment_options": {name: value for name, value in tasks.options.items() if name in config_lib.FIXED},
         "learner_step": learner_step,
         "frames": frames,

@@ -1,17 +1,17 @@
-"""Agents as SavedModels: what is in one, and one that is read. `impala_tf.export` writes them.
+"""Agents as SavedModels: the format, and a loaded policy. `exporter` writes them.
 
-A SavedModel of an agent loads with plain `tf.saved_model.load` where this package is not installed; nothing in it is
-for one kind of device. It has two signatures, which take and return tensors by name:
+An agent's SavedModel loads with plain `tf.saved_model.load`, without this package, on any device. It has two
+signatures, which take and return tensors by name:
 
 - `initial_state`: `batch_size`, int32 scalar B -> `core_state_0`, `core_state_1`, ..., float32 [B, ...]: the core state
-  at the start of an episode. Nothing for an agent without memory.
+  at the start of an episode. No outputs for an agent without a recurrent core.
 - `step`, for any B: `observation` (or `observation_image` and `observation_instruction`) [B, ...], `last_action` int32
-  [B], `last_reward` float32 [B] (unclipped), `episode_start` bool [B] (the core state is reset there), and the core
-  state -> `action` int32 [B], drawn from the softmax of `logits` float32 [B, A], `greedy_action` int32 [B], `value`
-  float32 [B], and the next core state. Before the first step, last action and last reward are 0.
+  [B], `last_reward` float32 [B] (unclipped), `episode_start` bool [B] (resets the core state before the step), and the
+  core state -> `action` int32 [B], sampled from the softmax of `logits` float32 [B, A], `greedy_action` int32 [B],
+  `value` float32 [B], and the next core state. Before the first step, last action and last reward are 0.
 
-`assets.extra/impala_tf.json` (`METADATA`) says what it was trained for, how observations come about and what the
-actions mean.
+`assets.extra/impala_tf.json` (`METADATA`) describes the tasks that the agent was trained on, the preprocessing of the
+observations, and the actions.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ _NEEDED = {"tasks", "observation", "num_actions", "action_names", "environment_o
 
 
 def observation_names(observation: Any) -> dict[str, Any]:
-    """An observation's arrays, or their specs, by the names that they have in a signature."""
+    """Returns an observation's arrays, or their specs, by their names in a signature."""
     if isinstance(observation, dict):
         return {f"observation_{key}": value for key, value in observation.items()}
     return {"observation": observation}
 
 
 def core_state_names(core_state_spec: Any) -> dict[str, Any]:
-    """The core state's `ArraySpec`s by the names that they have in a signature."""
+    """Returns the core state's `ArraySpec`s by their names in a signature."""
     leaves: list[Any] = []
     map_spec(leaves.append, core_state_spec)
     return {f"core_state_{i}": leaf for i, leaf in enumerate(leaves)}
 
 
 def describe(observation: Any) -> Any:
-    """The nest of an observation's `ArraySpec`s as JSON has it."""
+    """Returns the JSON form of an observation's `ArraySpec`s."""
     return map_spec(lambda array: {"shape": list(array.shape), "dtype": np.dtype(array.dtype).name}, observation)
 
 
 class Step(NamedTuple):
-    """What a policy answers to B inputs.
+    """A policy's outputs for B inputs.
 
     Attributes:
       logits: float32 [B, A].
       value: float32 [B].
-      core_state: {name: float32 [B, ...]}, behind the step.
+      core_state: {name: float32 [B, ...]}, after the step.
     """
 
     logits: np.ndarray
@@ -65,18 +65,18 @@ class Step(NamedTuple):
 
 
 class SavedPolicy:
-    """An agent's SavedModel, loaded.
+    """A policy loaded from a SavedModel.
 
     Attributes:
-      path: its folder.
-      metadata: what `METADATA` holds.
+      path: the SavedModel's folder.
+      metadata: the content of `METADATA`.
     """
 
     def __init__(self, path: str):
-        """Loads it.
+        """Loads the SavedModel in the folder `path`; imports TensorFlow.
 
         Raises:
-          UserError: there is none, it is damaged, or it is not an agent of this package.
+          UserError: there is no SavedModel, it is damaged, or it is not an agent of this package.
         """
         self.path = pathlib.Path(path)
         self.metadata = read_metadata(self.path)
@@ -84,24 +84,28 @@ class SavedPolicy:
 
         self._to_tensor = tf.convert_to_tensor
         try:
-            # Kept as a whole: the signatures do not keep the variables alive.
+            # Keep the whole object: the signatures do not keep the variables alive.
             self._loaded = tf.saved_model.load(path)
             self._initial_state, self._step = (self._loaded.signatures[n] for n in ("initial_state", "step"))
-        except Exception as error:  # Damage has many faces.
+        except Exception as error:  # A damaged file can raise almost anything.
             raise UserError(
                 f"--saved_model={path} is damaged and cannot be loaded ({one_line(error)[:200]}). Export it again."
             ) from None
 
     def initial_state(self, batch_size: int) -> dict[str, np.ndarray]:
-        """{name: float32 [B, ...]}, the core state at the start of an episode."""
+        """Returns the core state at the start of an episode, {name: float32 [B, ...]}."""
         state = self._initial_state(batch_size=self._to_tensor(batch_size))
         return {name: state[name].numpy() for name in sorted(state)}
 
     def step(self, inputs: AgentInput, core_state: dict[str, np.ndarray]) -> Step:
-        """One step of B policies; inputs [B, ...], core state as `initial_state` returned it.
+        """Runs the policy on a batch of inputs.
+
+        Args:
+          inputs: arrays [B, ...].
+          core_state: from `initial_state` or the previous `Step`.
 
         Raises:
-          UserError: the logits are not finite, so that no action can be chosen.
+          UserError: the logits are not finite, so no action can be chosen.
         """
         given = {
             **observation_names(inputs.observation),
@@ -118,7 +122,7 @@ class SavedPolicy:
 
 
 def read_metadata(path: pathlib.Path) -> dict[str, Any]:
-    """What `METADATA` holds; needs no TensorFlow.
+    """Reads `METADATA` from the SavedModel in the folder `path`. Does not import TensorFlow.
 
     Raises:
       UserError: there is no SavedModel, or it is not an agent of this package.
@@ -127,38 +131,35 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"--saved_model={path}: there is no SavedModel (no saved_model.pb). impala-export writes one.")
     try:
         metadata = json.loads((path / METADATA).read_text())
-        if (
-            not {"tasks", "observation", "num_actions", "action_names", "environment_options", "settings"}
-            <= metadata.keys()
-        ):
+        if not metadata.keys() >= _NEEDED:
             raise ValueError
     except (OSError, ValueError, AttributeError):
         raise UserError(
-            f"--saved_model={path} is no agent of impala_tf, or damaged: {METADATA} is missing or cannot be read. "
+            f"--saved_model={path} is not an agent of impala_tf, or damaged: {METADATA} is missing or cannot be read. "
             "impala-export writes one."
         ) from None
     return metadata
 
 
 def check(path: pathlib.Path, metadata: dict[str, Any], env_id: str, spec: EnvironmentSpec) -> None:
-    """Tells whether the policy of a SavedModel can act in an environment; needs no TensorFlow.
+    """Checks that the policy of a SavedModel can act in an environment. Does not import TensorFlow.
 
     Args:
-      path: of the SavedModel.
-      metadata: of it.
-      env_id: of the environment.
-      spec: of it.
+      path: the SavedModel's folder.
+      metadata: from `read_metadata`.
+      env_id: id of the environment.
+      spec: spec of the environment.
 
     Raises:
-      UserError: the policy was made for other observations or actions than the environment's.
+      UserError: the policy takes other observations or actions than the environment's.
     """
 
     def refuse(what: str, expected: str, given: str) -> None:
         tasks = ", ".join(metadata["tasks"])
         tasks = tasks if len(tasks) <= 80 else f"{tasks[:77]}..."
         raise UserError(
-            f"--saved_model={path} was trained on {tasks} and cannot play {env_id}: it takes {what} {expected}, and "
-            f"they are {given} there."
+            f"--saved_model={path} was trained on {tasks} and cannot play {env_id}: its {what} are {expected}, those "
+            f"of the environment {given}."
         )
 
     expected, given = metadata["observation"], describe(spec.observation)
@@ -167,7 +168,7 @@ def check(path: pathlib.Path, metadata: dict[str, Any], env_id: str, spec: Envir
     names, others = metadata["action_names"], list(spec.action_names)
     if metadata["num_actions"] != spec.num_actions:
         refuse("actions", _listed(metadata["num_actions"], names), _listed(spec.num_actions, others))
-    # Tasks that were learnt together may call their actions by different names.
+    # Tasks that were learned together may have different names for their actions.
     if names and others and names != others and env_id not in metadata["tasks"]:
         refuse("actions", ", ".join(names), ", ".join(others))
 

@@ -1,1 +1,1 @@
-"""Where a run's processes run: on this machine (`local`), or all in one process and thread (`in_turns`)."""
+"""Runs a program: as processes on this machine (`local`), or all in one process and thread (`in_turns`)."""

@@ -1,4 +1,4 @@
-"""The whole run in one process and thread, through a real Reverb server: for debuggers and profilers."""
+"""Runs learner and actor in one process and thread, with a real Reverb server, for debuggers and profilers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from impala_tf.topology import Topology
 def run(config: Config, tasks: TaskSet, topology: Topology, stop: threading.Event) -> None:
     """Trains until the run is finished or `stop` is set.
 
+    Args:
+      config: settings of the run.
+      tasks: tasks of the run.
+      topology: topology of the run; one actor with `envs_per_actor` environments acts.
+      stop: ends the run early, with a checkpoint.
+
     Raises:
-      UserError: as `Training`, `actor.connect`, `actor.make_actor` and `in_turns.run`.
+      UserError: as for `Training`, `connect`, `make_actor` and `impala_tf.roles.in_turns.run`.
     """
     with Training(config, tasks, topology) as training:
         agent, end = actor_role.connect(config, tasks, training.end.address)

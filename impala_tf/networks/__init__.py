@@ -1,1 +1,1 @@
-"""The agent's networks: torso (observation to features), core (memory) and heads (policy and value)."""
+"""The agent's networks: torso (observation to features), core (memory), and policy and value heads."""

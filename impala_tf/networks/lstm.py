@@ -1,6 +1,6 @@
-"""The LSTM's recurrence over time-major inputs: a loop for any device, and cuDNN's for GPUs.
+"""The LSTM recurrence over time-major inputs: a loop for any device, and cuDNN for GPUs.
 
-Both compute, with gates in the order input, forget, cell, output and one bias vector,
+Both compute the following, with gates in the order input, forget, cell, output and one bias vector per gate:
 
     i, f, g, o = split(x_t kernel + h recurrent_kernel + bias)
     c <- sigmoid(f) c + sigmoid(i) tanh(g)
@@ -18,7 +18,7 @@ State = tuple[tf.Tensor, tf.Tensor]
 
 
 class Weights(NamedTuple):
-    """Those of a `tf.keras.layers.LSTMCell`: kernel [F, 4 D], recurrent_kernel [D, 4 D], bias [4 D]; float32."""
+    """Weights of a `tf.keras.layers.LSTMCell`: kernel [F, 4 D], recurrent_kernel [D, 4 D], bias [4 D]; float32."""
 
     kernel: tf.Variable
     recurrent_kernel: tf.Variable
@@ -26,7 +26,7 @@ class Weights(NamedTuple):
 
 
 def make_cell(units: int, num_inputs: int, seeds) -> tf.keras.layers.LSTMCell:
-    """The holder of the weights: Glorot uniform and a forget bias of 1, as the LSTMs of the authors' scalable_agent."""
+    """Creates the weights: Glorot uniform with a forget bias of 1, like the LSTMs of the authors' scalable_agent."""
     cell = tf.keras.layers.LSTMCell(
         units,
         kernel_initializer=tf.keras.initializers.GlorotUniform(next(seeds)),
@@ -39,31 +39,31 @@ def make_cell(units: int, num_inputs: int, seeds) -> tf.keras.layers.LSTMCell:
 
 
 def weights_of(cell: tf.keras.layers.LSTMCell) -> Weights:
-    """Reads them where Keras keeps them."""
+    """Returns the variables of a Keras cell."""
     return Weights(cell.kernel, cell.recurrent_kernel, cell.bias)
 
 
 def has_gpu() -> bool:
-    """Whether this process sees a GPU: actors hide it from themselves."""
+    """Whether a GPU is visible to this process. Actors hide it."""
     return bool(tf.config.get_visible_devices("GPU"))
 
 
 def loop(inputs: tf.Tensor, reset: tf.Tensor | None, state: State, weights: Weights) -> tuple[tf.Tensor, tf.Tensor]:
-    """The recurrence step by step, for any device, inside and outside of XLA clusters.
+    """Computes the recurrence step by step; runs on any device, with or without XLA.
 
     Args:
       inputs: float32 [T, B, F].
-      reset: bool [T, B], where the state is set to 0 before this step; None: nowhere.
-      state: before the first step.
-      weights: of the recurrence.
+      reset: bool [T, B]; where true, the state is set to 0 before this step. None never resets.
+      state: h and c before the first step.
+      weights: kernel, recurrent kernel and bias.
 
     Returns:
-      h and c behind every step, each float32 [T, B, D].
+      h and c after every step, each float32 [T, B, D].
     """
-    # The inputs' share of the gates does not wait for the state: one large product instead of T small ones.
+    # The input projection does not depend on the state: one large product instead of T small ones.
     projected = tf.tensordot(inputs, weights.kernel, 1) + weights.bias
     recurrent_kernel = tf.convert_to_tensor(weights.recurrent_kernel)
-    if inputs.shape[0] == 1:  # An actor's step: a loop would cost more than its body.
+    if inputs.shape[0] == 1:  # An actor's step, where a loop would cost more than its body.
         h, c = (x if reset is None else _reset(reset[0], x) for x in state)
         h, c, _ = _step(projected[0], h, c, recurrent_kernel)
         return h[tf.newaxis], c[tf.newaxis]
@@ -73,18 +73,19 @@ def loop(inputs: tf.Tensor, reset: tf.Tensor | None, state: State, weights: Weig
 def sequences(
     inputs: tf.Tensor, lengths: tf.Tensor, state: State, weights: Weights, cudnn: bool
 ) -> tuple[tf.Tensor, State]:
-    """The recurrence over sequences of different lengths.
+    """Computes the recurrence over sequences of different lengths.
 
     Args:
-      inputs: float32 [L, N, F]; what stands behind the end of a sequence must be finite, and makes no difference.
-      lengths: int32 [N], from 1 to L - 1. TensorFlow calls cuDNN in another way where all sequences have length L, but
-        may take the plan that it made for the one way for the other (its issue 41630): so let none have it.
+      inputs: float32 [L, N, F]. Entries after the end of a sequence must be finite and have no effect.
+      lengths: int32 [N], from 1 to L - 1. TensorFlow calls cuDNN differently if all sequences have length L, but may
+        reuse the plan it cached for the other case (TensorFlow issue 41630), so no sequence may have length L.
       state: h and c before the first step, each float32 [N, D].
-      weights: of the recurrence.
-      cudnn: whether to call cuDNN, which needs a GPU and must not be inside an XLA cluster.
+      weights: kernel, recurrent kernel and bias.
+      cudnn: whether to call cuDNN, which needs a GPU and does not compile with XLA.
 
     Returns:
-      h at every step, float32 [L, N, D], undefined behind the end of a sequence; and h and c at the end of each.
+      h after every step, float32 [L, N, D], undefined after the end of a sequence; and h and c at the end of each
+      sequence.
     """
     if cudnn:
         return _cudnn(inputs, lengths, state, weights)
@@ -102,17 +103,17 @@ def _cudnn(inputs: tf.Tensor, lengths: tf.Tensor, state: State, weights: Weights
         params=cudnn_parameters(weights),
         sequence_lengths=lengths,
         rnn_mode="lstm",
-        is_training=True,  # Without it there is no gradient.
+        is_training=True,  # Otherwise the op has no gradient.
         time_major=True,
     )
     return outputs, (h[0], c[0])
 
 
 def cudnn_parameters(weights: Weights) -> tf.Tensor:
-    """The weights as cuDNN wants them, float32 [4 (F + D) D + 8 D].
+    """Flattens the weights into cuDNN's layout, float32 [4 (F + D) D + 8 D].
 
-    For each gate a matrix [D, F] for the inputs, then for each a matrix [D, D] for h, then for each gate two bias
-    vectors, all of the inputs' before all of h's; the first are 0 here.
+    The layout is: for each gate a matrix [D, F] for the inputs, for each gate a matrix [D, D] for h, for each gate a
+    bias vector [D] for the inputs (0 here), and for each gate a bias vector [D] for h.
     """
     matrices = [*tf.split(weights.kernel, 4, axis=1), *tf.split(weights.recurrent_kernel, 4, axis=1)]
     flat = [tf.reshape(tf.transpose(matrix), [-1]) for matrix in matrices]
@@ -120,13 +121,13 @@ def cudnn_parameters(weights: Weights) -> tf.Tensor:
 
 
 def _reset(where: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Rows of x [B, D] set to 0 where `where` [B]."""
-    # Selected, not multiplied: a state that is not finite must not outlive its episode.
+    """Sets the rows of x [B, D] to 0 where `where` [B] is true."""
+    # Selects instead of multiplying, so that a non-finite state does not survive its episode.
     return tf.where(where[:, tf.newaxis], 0.0, x)
 
 
 def _step(projected: tf.Tensor, h: tf.Tensor, c: tf.Tensor, recurrent_kernel: tf.Tensor):
-    """h and c behind the step, and the five activations that its gradient needs, [B, 5 D]."""
+    """Returns h and c after the step, and the five activations that its gradient needs, [B, 5 D]."""
     i, f, g, o = tf.split(projected + tf.matmul(h, recurrent_kernel), 4, axis=-1)
     i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
     c = f * c + i * g
@@ -135,13 +136,13 @@ def _step(projected: tf.Tensor, h: tf.Tensor, c: tf.Tensor, recurrent_kernel: tf
 
 
 def _recurrence(projected, reset, h_0, c_0, recurrent_kernel) -> tuple[tf.Tensor, tf.Tensor]:
-    """h and c behind every step, [T, B, D], of the gates' share that inputs and bias give, [T, B, 4 D].
+    """Returns h and c after every step, [T, B, D], given the gates' input projections, [T, B, 4 D].
 
-    The gradient is written out: what TensorFlow derives from a loop stacks up more, and multiplies for the recurrent
-    kernel's gradient at every step instead of once.
+    The gradient is written by hand. The one that TensorFlow derives from the loop stores more activations, and computes
+    the recurrent kernel's gradient with one product per step instead of a single large one.
     """
     num_steps, units = tf.shape(projected)[0], h_0.shape[-1]
-    # Where only one of them knows B; a loop's state must not forget it.
+    # Restores B if only `h_0` has it statically: the shape of the loop's state must not change.
     projected = tf.ensure_shape(projected, [None, h_0.shape[0], 4 * units])
 
     def arrays(count: int) -> tuple[tf.TensorArray, ...]:

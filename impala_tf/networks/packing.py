@@ -1,6 +1,6 @@
-"""Unrolls cut at episode starts into sequences of different lengths, and put together again.
+"""Cuts unrolls at episode starts into segments of different lengths, and reassembles them.
 
-An LSTM that cannot be reset on its way, as cuDNN's, takes the pieces as a batch of its own.
+An LSTM that cannot reset its state within a sequence, such as cuDNN's, processes the segments as its batch.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import tensorflow as tf
 
 
 class Cut(NamedTuple):
-    """How unrolls [T, B] fall into N segments. All int32.
+    """A division of unrolls [T, B] into N segments. All fields are int32.
 
     Attributes:
-      lengths: [N], of the segments, 1 or more; unroll by unroll, and in each by time.
-      position: [T, B], where an entry stands in the packed segments [T + 1, N], flattened.
-      first: [B], the number of each unroll's first segment.
-      last: [B], that of its last.
+      lengths: [N], length of each segment, at least 1. Segments are ordered by unroll, then by time.
+      position: [T, B], index of each entry in the flattened packed segments [T + 1, N].
+      first: [B], index of each unroll's first segment.
+      last: [B], index of each unroll's last segment.
     """
 
     lengths: tf.Tensor
@@ -27,14 +27,14 @@ class Cut(NamedTuple):
 
 
 def cut(episode_start: tf.Tensor) -> Cut:
-    """Cuts before every entry where `episode_start`, bool [T, B], is true.
+    """Cuts unrolls before every entry where `episode_start`, bool [T, B], is true.
 
-    N depends on the data: not for XLA clusters.
+    Does not compile with XLA, because N depends on the data.
     """
-    # On the CPU, where such small things are done faster, where the shapes are needed, and cuDNN the lengths.
+    # On the CPU: it is faster for small tensors, and both the shapes and cuDNN's sequence lengths are needed there.
     with tf.device("CPU"):
         num_steps, batch_size = tf.unstack(tf.shape(episode_start))
-        # Laid end to end, the unrolls are one line, [B * T], and the segments pieces of it.
+        # Concatenate the unrolls into one line, [B * T], so that every segment is a contiguous piece of it.
         starts = tf.reshape(tf.transpose(tf.concat([tf.ones_like(episode_start[:1]), episode_start[1:]], axis=0)), [-1])
         start = tf.cast(tf.where(starts)[:, 0], tf.int32)
         lengths = tf.concat([start[1:], [batch_size * num_steps]], axis=0) - start
@@ -46,9 +46,9 @@ def cut(episode_start: tf.Tensor) -> Cut:
 
 
 def pack(x: tf.Tensor, cut: Cut) -> tf.Tensor:
-    """Entries [T, B, F] as segments [T + 1, N, F], 0 behind the end of each.
+    """Packs entries [T, B, F] into segments [T + 1, N, F], padded with 0.
 
-    One step more than the longest can have: see `lstm.sequences`.
+    T + 1 is one step more than the longest possible segment; see `lstm.sequences`.
     """
     length, number, size = tf.shape(x)[0] + 1, tf.size(cut.lengths), x.shape[-1]
     rows = tf.scatter_nd(tf.reshape(cut.position, [-1, 1]), tf.reshape(x, [-1, size]), [length * number, size])
@@ -56,14 +56,17 @@ def pack(x: tf.Tensor, cut: Cut) -> tf.Tensor:
 
 
 def unpack(x: tf.Tensor, cut: Cut) -> tf.Tensor:
-    """The inverse: segments [T + 1, N, D] as entries [T, B, D]."""
+    """Unpacks segments [T + 1, N, D] into entries [T, B, D]; the inverse of `pack`."""
     return tf.gather(tf.reshape(x, [-1, x.shape[-1]]), cut.position)
 
 
 def pack_state(state: Any, episode_start: tf.Tensor, cut: Cut) -> Any:
-    """States [B, D] before the first entry as states [N, D] before each segment: 0 where an episode starts.
+    """Maps states [B, D] before each unroll to states [N, D] before each segment, which are 0 at an episode start.
 
-    `episode_start` is that of `cut`: an unroll may begin with a new episode.
+    Args:
+      state: nest of float32 [B, D].
+      episode_start: bool [T, B], as given to `cut`; row 0 marks unrolls that begin with a new episode.
+      cut: the division into segments.
     """
 
     def scatter(x: tf.Tensor) -> tf.Tensor:
@@ -74,5 +77,5 @@ def pack_state(state: Any, episode_start: tf.Tensor, cut: Cut) -> Any:
 
 
 def unpack_state(state: Any, cut: Cut) -> Any:
-    """States [N, D] behind each segment as those behind each unroll's last entry, [B, D]."""
+    """Maps states [N, D] after each segment to states [B, D] after each unroll."""
     return tf.nest.map_structure(lambda x: tf.gather(x, cut.last), state)

@@ -1,7 +1,7 @@
-"""Torsos: observations [N, ...] to float32 features [N, F], one frame at a time (IMPALA, Figure 3).
+"""Torsos: networks from observations [N, ...] to float32 features [N, F] (IMPALA, Figure 3).
 
-N is time folded into the batch. All variables exist once the constructor returns. With precision "bfloat16" the layers
-compute in it; variables, and the features that leave a torso, are float32 all the same.
+N is the batch with time folded into it. All variables exist once the constructor returns. With precision "bfloat16",
+only the layers' computations use bfloat16; the variables and the returned features are still float32.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from impala_tf.structures import ArraySpec
 
 
 class _FirstConv2D(tf.keras.layers.Conv2D):
-    """The convolution that sees the observation; where that is pixels, uint8, they are scaled to [0, 1] (Figure 3).
+    """First convolution of a torso; scales uint8 pixels to [0, 1] (Figure 3).
 
-    It is the filters that are divided by 255, which is the same and spares a pass over millions of pixels.
+    It divides the filters by 255 instead of the pixels, which is equivalent and saves a pass over millions of pixels.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -43,12 +43,12 @@ def _flatten(x: tf.Tensor) -> tf.Tensor:
 
 
 class Torso(tf.Module):
-    """Base: `observation` [N, *spec.shape] of the spec's dtype to float32 [N, feature_size].
+    """Base class: maps observations [N, *spec.shape] of the spec's dtype to float32 [N, feature_size].
 
-    `frame_stack` says that the channels of an image are successive frames; the initial weights depend on it.
+    `frame_stack` is true if the channels of an image are successive frames; the initial weights depend on it.
     """
 
-    minimum_size = 1  # Smallest height and width of an image that it can read, pixels.
+    minimum_size = 1  # Smallest height and width of a readable image, in pixels.
 
     def __init__(self, spec: ArraySpec, feature_size: int, frame_stack: bool, seed: int, precision: str):
         super().__init__()
@@ -56,7 +56,7 @@ class Torso(tf.Module):
         self._frame_stack = frame_stack
         self._dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
         self._add_layers(initializers.seeds(seed))
-        self(tf.zeros([1, *spec.shape], spec.dtype))  # Keras layers create their variables when first called.
+        self(tf.zeros([1, *spec.shape], spec.dtype))  # Keras layers create their variables on the first call.
 
     def __call__(self, observation: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._features(tf.convert_to_tensor(observation)), tf.float32)
@@ -65,14 +65,14 @@ class Torso(tf.Module):
         raise NotImplementedError
 
     def _features(self, x: tf.Tensor) -> tf.Tensor:
-        """Features [N, F] of observations in their own dtype."""
+        """Computes features [N, F], in the layers' dtype, from observations in the spec's dtype."""
         raise NotImplementedError
 
 
 class ShallowTorso(Torso):
-    """Figure 3 left: two convolutions and a fully connected layer of 256, the network of A3C (Mnih et al. 2016).
+    """Figure 3 (left): two convolutions and a fully connected layer of 256, the network of A3C (Mnih et al., 2016).
 
-    VALID padding: only with it has the DMLab agent the 1.2 million parameters that the caption of Figure 3 states.
+    Uses VALID padding: only then does the DMLab agent have the 1.2 million parameters stated in Figure 3's caption.
     """
 
     minimum_size = 20
@@ -85,7 +85,7 @@ class ShallowTorso(Torso):
         self._add_stack(sizes, seeds)
 
     def _add_stack(self, sizes: tuple[tuple[int, int, int], ...], seeds: Iterator[int]) -> None:
-        """Convolutions of (channels, kernel, stride) and the fully connected layer behind them."""
+        """Adds convolutions of the given (channels, kernel, stride), followed by the fully connected layer."""
         weights = [initializers.Pixels(next(seeds), self._frame_stack), *(_orthogonal(seeds) for _ in sizes[1:])]
         layers = [_FirstConv2D, *(tf.keras.layers.Conv2D for _ in sizes[1:])]
         self._convs = [
@@ -101,9 +101,10 @@ class ShallowTorso(Torso):
 
 
 class Shallow3ConvTorso(ShallowTorso):
-    """The other reading of the Atari text (section 5.3.2: "three convolutional layers"): Nature DQN's, with fc 512.
+    """Nature DQN's three convolutions with a fully connected layer of 512: the other reading of section 5.3.2.
 
-    The paper calls its shallow Atari network both that and equivalent to A3C's, which has two; no sizes are given.
+    The paper describes its shallow Atari network as having "three convolutional layers" and as equivalent to A3C's,
+    which has two. It gives no sizes.
     """
 
     minimum_size = 36
@@ -117,7 +118,7 @@ class Shallow3ConvTorso(ShallowTorso):
 
 
 class _ResidualBlock(tf.Module):
-    """relu, 3x3 convolution, relu, 3x3 convolution, and the input added."""
+    """relu, 3x3 convolution, relu, 3x3 convolution, and a skip connection from the input."""
 
     def __init__(self, channels: int, seeds: Iterator[int], dtype: str):
         super().__init__()
@@ -134,7 +135,7 @@ class _ResidualBlock(tf.Module):
 
 
 class _Section(tf.Module):
-    """3x3 convolution, 3x3 max pooling of stride 2, two residual blocks."""
+    """3x3 convolution, 3x3 max pooling with stride 2, and two residual blocks."""
 
     def __init__(self, conv: type[tf.keras.layers.Conv2D], channels: int, seeds: Iterator[int], dtype: str):
         super().__init__()
@@ -149,7 +150,7 @@ class _Section(tf.Module):
 
 
 class DeepTorso(Torso):
-    """Figure 3 right: 15 convolutions in three residual sections, relu, fully connected 256, relu; SAME padding."""
+    """Figure 3 (right): 15 convolutions in three residual sections, relu, fully connected 256, relu; SAME padding."""
 
     def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
         super().__init__(spec, 256, frame_stack, seed, precision)
@@ -166,7 +167,7 @@ class DeepTorso(Torso):
 
 
 class MLPTorso(Torso):
-    """Two relu layers of 64 for vectors and tiny images: any shape, flattened. Not in the paper."""
+    """Two relu layers of 64 units for vectors and small images of any shape, flattened. Not in the paper."""
 
     def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
         super().__init__(spec, 64, frame_stack, seed, precision)
@@ -187,33 +188,36 @@ class MLPTorso(Torso):
 _TORSOS = {"shallow": ShallowTorso, "shallow_3conv": Shallow3ConvTorso, "deep": DeepTorso, "mlp": MLPTorso}
 NAMES = ("auto", *_TORSOS)
 
-# Smaller images (gridworlds, catch) have no use for 8x8 filters of stride 4.
+# Smaller images (gridworlds, catch) do not suit 8x8 filters with stride 4.
 _AUTO_IMAGE_SIZE = 36
 
 
 def make_torso(
     name: str, observation_spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"
 ) -> Torso:
-    """Builds the torso called `name`, one of `NAMES`, for single observations of `observation_spec`.
+    """Builds a torso.
 
-    `frame_stack` is that of the `EnvironmentSpec`; `precision` is "float32" or "bfloat16".
-
-    "auto" is "shallow" for images of at least 36 x 36 pixels, and "mlp" for everything else.
+    Args:
+      name: one of `NAMES`. "auto" is "shallow" for images of at least 36 x 36 pixels, and "mlp" for everything else.
+      observation_spec: spec of a single observation.
+      frame_stack: as in `EnvironmentSpec`.
+      seed: seed for the initial weights.
+      precision: dtype in which the torso computes, "float32" or "bfloat16".
 
     Raises:
-      UserError: the name is unknown, or that torso cannot read such observations.
+      UserError: the name is unknown, or the torso cannot read these observations.
     """
     if name not in NAMES:
         raise UserError(f"Unknown torso {name!r}; choose one of {', '.join(NAMES)}.")
     if not isinstance(observation_spec, ArraySpec):
         kind = type(observation_spec).__name__
         raise UserError(
-            "An observation must be one array, an image [height, width, channels] or a vector, or that with a text as "
-            f"{{'image': ..., 'instruction': ...}}, not {kind}."
+            "An observation must be one array (an image [height, width, channels] or a vector), or "
+            f"{{'image': array, 'instruction': text}}, not {kind}."
         )
     shape, dtype = observation_spec
     if np.dtype(dtype).kind not in "biuf":
-        raise UserError(f"Observations must be numbers (integer, floating or bool), not {np.dtype(dtype)}.")
+        raise UserError(f"Observations must be numeric (integer, floating point or bool), not {np.dtype(dtype)}.")
     is_image = len(shape) == 3
     if name == "auto":
         name = "shallow" if is_image and min(shape[:2]) >= _AUTO_IMAGE_SIZE else "mlp"
@@ -221,7 +225,7 @@ def make_torso(
     if torso is not MLPTorso and not (is_image and min(shape[:2]) >= torso.minimum_size):
         size = torso.minimum_size
         raise UserError(
-            f"Torso {name!r} reads images [height, width, channels] of at least {size} x {size} pixels, not "
+            f"Torso {name!r} needs images [height, width, channels] of at least {size} x {size} pixels, not "
             f"observations of shape {list(shape)}; use --torso=mlp or --torso=auto."
         )
     return torso(observation_spec, frame_stack, seed, precision)

@@ -1,5 +1,5 @@
 """What each process of a run does: the learner, an actor, an environment process.
 
-Each role is a function of values that were resolved by whoever started the run (settings, tasks, topology, its own
-number); none of them starts another role.
+A role is a function of values that whoever started the run has resolved: settings, tasks, topology, its own number.
+No role starts another one.
 """

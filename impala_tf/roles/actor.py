@@ -1,4 +1,4 @@
-"""An actor's process: connects to the learner and acts until it is ended."""
+"""An actor's process: connects to the learner and acts until the process is ended."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ def connect(
     """Makes an agent and connects it to the learner.
 
     Args:
-      config, tasks: of the run.
-      address: of the learner's server, host:port.
-      on_lost: called from a thread, with a message, when a server that has answered no longer does.
+      config: settings of the run.
+      tasks: tasks of the run.
+      address: address of the learner's server, host:port.
+      on_lost: called from a thread, with a message, when the server has stopped answering.
 
     Raises:
-      UserError: as `ActorEnd`; or the learner plays or learns something else.
+      UserError: as for `ActorEnd`; or the learner has other tasks or settings.
     """
     agent = make_agent(tasks.spec, config)
     end = ActorEnd(
@@ -62,10 +63,10 @@ def connect(
 
 
 def seeds(config: Config, number: int, learner_step: int) -> tuple[int, int]:
-    """Seeds of an actor's environments and actions.
+    """Returns the seeds of an actor's environments and of its actions.
 
-    They depend on the learner step: an actor that is restarted, or started anew when the run is resumed, must not play
-    the same games again.
+    They depend on the learner step, so that an actor that is restarted, by the launcher or because the run is resumed,
+    does not play the same games again.
     """
     environment, actions = np.random.SeedSequence([config.run.seed, number, learner_step]).generate_state(2)
     return int(environment >> 1), int(actions)
@@ -82,19 +83,20 @@ def run(
     barrier: Any = None,
     spans: pathlib.Path | None = None,
 ) -> None:
-    """Acts until the process is ended: an actor has nothing to save, so a signal ends it.
+    """Acts until a signal ends the process; an actor has nothing to save.
 
     Args:
-      config, tasks: of the run.
-      topology: of the run; or a function that makes it from what the learner tells, for an actor started by hand.
-      number: of this actor.
-      address: of the learner's server, host:port.
-      ready: called when the first unrolls have been taken.
-      barrier: a `multiprocessing` barrier at which the actor waits after each unroll; None: it never waits for others.
-      spans: CSV file for the spans of its activities; None: none.
+      config: settings of the run.
+      tasks: tasks of the run.
+      topology: topology of the run; for an actor started by hand, a function that makes it from what the learner tells.
+      number: number of this actor.
+      address: address of the learner's server, host:port.
+      ready: called when the learner has taken the first unrolls.
+      barrier: a `multiprocessing` barrier at which the actor waits for the update on its unrolls; None: it never waits.
+      spans: CSV file for the spans of its activities; None: no file.
 
     Raises:
-      UserError: as `connect`; or the environments cannot be made.
+      UserError: as for `connect`; the environments cannot be made; or the others did not come to the barrier in time.
     """
     threads = config.launch.actor_threads
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -103,13 +105,14 @@ def run(
     agent, end = connect(config, tasks, address, _leave)
     with end:
         resolved = topology if isinstance(topology, Topology) else topology(end.told["topology"])
-        if tasks.own_processes:
-            _act_in_batches(config, tasks, resolved, number, agent, end, ready)
+        if tasks.own_processes and barrier is None:
+            _act_in_batches(config, tasks, resolved, number, agent, end, ready, spans)
         else:
             _act_in_step(config, tasks, resolved, number, agent, end, ready, barrier, spans)
 
 
 def _leave(message: str) -> None:
+    """Ends the process because the learner is gone."""
     print(f"ERROR: {message}", file=sys.stderr, flush=True)
     os._exit(1)  # The main thread may wait in native code that nothing can interrupt.
 
@@ -123,38 +126,56 @@ def make_actor(
     end: ActorEnd,
     spans: pathlib.Path | None = None,
 ) -> Actor:
-    """An actor that steps all its environments together.
+    """Makes an actor that steps all its environments together. The caller closes `Actor.environment`.
+
+    Args:
+      config: settings of the run.
+      tasks: tasks of the run.
+      topology: topology of the run.
+      number: number of the actor.
+      agent: the agent that `connect` returned.
+      end: the end that `connect` returned.
+      spans: CSV file for the spans of its activities; None: no file.
 
     Raises:
       UserError: the environments cannot be made.
     """
     environment_seed, action_seed = seeds(config, number, end.learner_step)
     task_ids = topology.task_ids(number)
-    return Actor(
-        task_set.make_batch(tasks, task_ids, environment_seed, topology.env_threads),
-        agent,
-        end.writer.write,
-        end.refresh,
-        config.data.unroll_length,
-        action_seed,
-        task_ids,
-        Timings(acting.ACTIVITIES, spans),
-    )
+    timings = Timings(acting.ACTIVITIES, spans)
+    environment = task_set.make_batch(tasks, task_ids, environment_seed, topology.env_threads)
+    try:
+        return Actor(
+            environment,
+            agent,
+            end.writer.write,
+            end.refresh,
+            config.data.unroll_length,
+            action_seed,
+            task_ids,
+            timings,
+        )
+    except BaseException:  # It could not be reset.
+        environment.close()
+        raise
 
 
 def _act_in_step(config, tasks, topology, number, agent, end, ready, barrier, spans) -> None:
     """Acts in environments that are stepped together."""
     actor = make_actor(config, tasks, topology, number, agent, end, spans)
     reported = time.monotonic()
-    unrolls = 0
+    unrolls = updates = 0
     try:
         while True:
             unrolls += actor.run_unroll()
             while not end.writer.flush(timeout=1.0):
                 pass  # Back-pressure: the queue is full. `_leave` ends the process if the server is gone.
-            if barrier is not None:
-                wait_at(barrier, config.launch.stall_timeout)
             actor.timings.lap("queue")
+            # An update takes one unroll of each environment. After a failed environment's unroll was dropped, the
+            # actor needs another round for it.
+            while barrier is not None and unrolls >= (updates + 1) * actor.environment.num_envs:
+                wait_at(barrier, config.launch.stall_timeout)
+                updates += 1
             if ready is not None and unrolls:
                 ready()
                 ready = None
@@ -167,15 +188,15 @@ def _act_in_step(config, tasks, topology, number, agent, end, ready, barrier, sp
         actor.environment.close()
 
 
-def _act_in_batches(config, tasks, topology, number, agent, end, ready) -> None:
-    """Acts in environments with a process each, for whichever of them wait."""
+def _act_in_batches(config, tasks, topology, number, agent, end, ready, spans) -> None:
+    """Acts in environments that have a process each, for whichever of them are waiting."""
     environment_seed, action_seed = seeds(config, number, end.learner_step)
     task_ids = topology.task_ids(number).tolist()
     pool = task_set.make_pool(tasks, task_ids, environment_seed)
     steps, learner_step = 0, 0
 
     def refresh() -> int:
-        # Once per unroll, as an actor that steps its environments together does: each time costs more than to act.
+        # Once per unroll, like an actor that steps its environments together: a pull costs more than a policy step.
         nonlocal steps, learner_step
         if steps % config.data.unroll_length == 0:
             learner_step = end.refresh()
@@ -190,7 +211,7 @@ def _act_in_batches(config, tasks, topology, number, agent, end, ready) -> None:
         config.data.unroll_length,
         task_ids,
         action_seed,
-        Timings(dynamic_batching.ACTIVITIES),
+        Timings(dynamic_batching.ACTIVITIES, spans),
         parent.send,
         config.run.log_interval,
     )

@@ -1,4 +1,4 @@
-"""What a learner and its actors must agree on: the learner tells it, and an actor that differs is refused."""
+"""What a learner and its actors must agree on; an actor that differs from its learner is refused."""
 
 from __future__ import annotations
 
@@ -11,48 +11,47 @@ from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError
 from impala_tf.topology import Topology
 
-_SHAPING_NETWORK = ("torso", "core")
-_SHAPING_DATA = ("unroll_length",)
-
 
 def told(config: Config, tasks: TaskSet, topology: Topology) -> dict[str, Any]:
-    """What the learner tells actors: tasks in their order, the settings that must be the same, and the topology."""
+    """Returns what the learner tells actors: its tasks in order, the settings that must be equal, and its topology."""
     return {"tasks": list(tasks.names), "settings": _shared_settings(config), "topology": topology.told()}
 
 
 def check(learner: dict[str, Any], config: Config, tasks: TaskSet, address: str) -> None:
-    """Compares an actor's settings with what its learner told.
+    """Compares an actor's tasks and settings with its learner's.
 
     Args:
-      learner: `told` of the learner.
-      config: of the actor.
-      tasks: of the actor.
-      address: of the learner, for the message.
+      learner: what the learner tells, from `told`.
+      config: the actor's settings.
+      tasks: the actor's tasks.
+      address: address of the learner's server, for the message.
 
     Raises:
-      UserError: they differ; names the differences.
+      UserError: they differ; names every difference.
     """
-    lines = []
-    theirs, ours = learner["tasks"], list(tasks.names)
-    if theirs != ours:
-        lines.append(f"--env: {','.join(theirs)} at the learner, {','.join(ours)} here")
-    settings = learner["settings"]
-    for name, value in _shared_settings(config).items():
-        # An option of Atari games, say, makes no difference to other environments, but is easily set alike.
-        if settings.get(name, value) != value:
-            lines.append(f"--{name}: {settings[name]} at the learner, {value} here")
-    if lines:
+    theirs = {"env": ",".join(learner["tasks"]), **learner["settings"]}
+    ours = {"env": ",".join(tasks.names), **_shared_settings(config)}
+    differences = [
+        f"--{name}: {theirs.get(name)} at the learner, {value} here"
+        for name, value in ours.items()
+        if theirs.get(name) != value
+    ]
+    if differences:
         raise UserError(
-            f"This actor does not fit the learner at {address}: {'; '.join(lines)}. Start it with the learner's "
+            f"This actor does not fit the learner at {address}: {'; '.join(differences)}. Start it with the learner's "
             "settings."
         )
 
 
 def _shared_settings(config: Config) -> dict[str, Any]:
-    fixed = {
-        name: getattr(config.environment, name)
-        for name in (field.name for field in dataclasses.fields(config.environment))
+    """Returns the settings that change what an actor plays, its network's shape, or the shape of an unroll.
+
+    Options of other environments are among them: they make no difference, but are easily set alike.
+    """
+    environment = {
+        name: value
+        for name, value in dataclasses.asdict(config.environment).items()
         if name != "env" and name in config_lib.FIXED
     }
-    network = {name: getattr(config.network, name) for name in _SHAPING_NETWORK}
-    return {**fixed, **network, **{name: getattr(config.data, name) for name in _SHAPING_DATA}}
+    network, data = config.network, config.data
+    return {**environment, "torso": network.torso, "core": network.core, "unroll_length": data.unroll_length}

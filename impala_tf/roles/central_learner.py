@@ -1,7 +1,8 @@
-"""The learner's process with central inference: it also runs the policy, for environments in other processes."""
+"""The learner's process with central inference: it also runs the policy for environments in other processes."""
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import threading
 from collections.abc import Sequence
@@ -31,18 +32,20 @@ def run(
     topology: Topology,
     stop: threading.Event,
     mailbox: PolicyMailbox,
-    spans: pathlib.Path | None = None,
+    spans: tuple[pathlib.Path | None, pathlib.Path | None] = (None, None),
 ) -> None:
     """Acts in a thread and learns, until the run is finished or `stop` is set.
 
     Args:
-      config, tasks, topology: of the run.
+      config: settings of the run.
+      tasks: tasks of the run.
+      topology: topology of the run.
       stop: ends the run early, with a checkpoint.
-      mailbox: to the environment processes.
-      spans: CSV file for the spans of the learner; None: none.
+      mailbox: connects to the environment processes.
+      spans: CSV files for the spans of learning and of acting; None: no file.
 
     Raises:
-      UserError: as `Training` and `Training.run`; or the policy is not finite.
+      UserError: as for `Training` and `Training.run`; or the policy is not finite.
     """
     policy: Agent
     variables: LocalVariables
@@ -53,16 +56,19 @@ def run(
         variables = LocalVariables(learned, policy.trainable_variables)
         return variables
 
-    with Training(config, tasks, topology, make_publisher=make_publisher, spans=spans) as training:
+    with (
+        Training(config, tasks, topology, make_publisher=make_publisher, spans=spans[0]) as training,
+        contextlib.closing(UnrollWriter(training.end.address, tasks.spec.frame_stack)) as writer,
+    ):
         inference = DynamicBatching(
             mailbox,
             policy,
-            UnrollWriter(training.end.address, tasks.spec.frame_stack),
+            writer,
             variables.refresh,
             config.data.unroll_length,
             task_ids=[topology.task_ids(worker) for worker in range(mailbox.num_workers)],
             seed=int(np.random.SeedSequence([config.run.seed, training.step_count]).generate_state(1)[0]),
-            timings=Timings(dynamic_batching.ACTIVITIES),
+            timings=Timings(dynamic_batching.ACTIVITIES, spans[1]),
             report=parent.send,
             log_interval=config.run.log_interval,
         )

@@ -1,4 +1,4 @@
-"""An environment process: steps environments for a policy that runs in another process."""
+"""An environment process: steps environments with the actions of a policy in another process."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def run(
     """Steps until the process is ended; like an actor, it has nothing to save.
 
     Args:
-      tasks, topology: of the run.
-      number: of this process.
-      mailbox: to the policy's process.
-      seed: numbers that no other process of the run has, or had before the run was interrupted.
-      ready: called when the first actions have been taken.
+      tasks: tasks of the run.
+      topology: topology of the run.
+      number: number of this process.
+      mailbox: connects to the policy's process.
+      seed: numbers that are different for every process of the run and for every start of it.
+      ready: called after the first step.
       log_interval: seconds between reports of where the time goes.
-      spans: CSV file for the spans of its activities; None: none.
+      spans: CSV file for the spans of its activities; None: no file.
 
     Raises:
       UserError: the environments cannot be made.

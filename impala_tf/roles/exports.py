@@ -1,4 +1,4 @@
-"""SavedModels of a run in progress, and their evaluation in a process of its own."""
+"""Exports SavedModels of a run in progress and evaluates them in a process of their own."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ class Exports:
     """
 
     def __init__(self, config: Config, tasks: TaskSet, logdir: LogDir, frames: int):
-        """
+        """Finds the exports and evaluations that there are already, and opens the logs.
+
         Args:
-          config, tasks: of the run.
-          logdir: of the run.
+          config: settings of the run.
+          tasks: tasks of the run.
+          logdir: folder of the run.
           frames: environment frames at which the run starts or resumes.
         """
         self._config, self._tasks, self._logdir = config, tasks, logdir
@@ -53,9 +55,15 @@ class Exports:
             self._tensorboard = tf.summary.create_file_writer(str(logdir.tensorboard))
 
     def add(self, agent: Agent, frames: int, learner_step: int, final: bool) -> None:
-        """Exports the agent, after a checkpoint, if it is time to or the run has its frames; starts an evaluation.
+        """Exports the agent and starts an evaluation, if they are due. Call it after each checkpoint.
 
         A failure is logged, and training continues.
+
+        Args:
+          agent: the agent to export.
+          frames: environment frames so far.
+          learner_step: learner steps so far.
+          final: whether the run is finished; its last agent is always exported.
         """
         if self._export_every and (final or frames - self._exported >= self._export_every):
             try:
@@ -68,20 +76,24 @@ class Exports:
             self._start()
 
     def poll(self) -> None:
-        """Logs the result of the evaluation in progress, if it has ended."""
-        if self._process is None or self._process.status is None:
+        """Passes on the log lines of the evaluation in progress, and logs its result once it has ended."""
+        if self._process is None:
+            return
+        self._process.poll()
+        if self._process.status is None:
             return
         assert self._evaluation is not None
         process, self._process = self._process, None
         try:
             process.answer(0.0)
             self._log(json.loads(pathlib.Path(self._evaluation.output).read_text()))
-        except (UserError, ChildFailed) as error:
+        except (UserError, ChildFailed, OSError, ValueError) as error:
             _LOGGER.warning("The evaluation at %s frames failed: %s", f"{self._evaluated:,}", one_line(error))
-        process.end()
+        finally:
+            process.end()
 
     def finish(self, stop: threading.Event) -> None:
-        """Evaluates the last export and waits for the result, unless `stop` is set."""
+        """Evaluates the last export and waits for the result, until `stop` is set."""
         if not self._evaluate_every:
             return
         reported = -_REPORT_SECONDS
@@ -89,14 +101,15 @@ class Exports:
             self._start()
             if time.monotonic() - reported > _REPORT_SECONDS:
                 _LOGGER.info(
-                    "evaluating the SavedModel at %s frames; Ctrl-C ends the run without", f"{self._evaluated:,}"
+                    "evaluating the SavedModel at %s frames; Ctrl-C ends the run without its result",
+                    f"{self._evaluated:,}",
                 )
                 reported = time.monotonic()
             stop.wait(_WAIT_SECONDS)
             self.poll()
 
     def close(self) -> None:
-        """Gives up an evaluation in progress and closes the logs."""
+        """Ends an evaluation in progress and closes the logs."""
         if self._process:
             self._process.end()
         if self._evaluate_every:
@@ -157,13 +170,13 @@ class Exports:
 
 
 def _newest(folder: pathlib.Path, frames: int) -> int:
-    """The newest entry of a folder whose entries are named by their frames, up to `frames`; 0 if there is none."""
+    """Returns the largest frame count, up to `frames`, that names an entry of the folder; 0 if there is none."""
     found = [int(path.stem) for path in folder.glob("*") if path.stem.isdecimal()]
     return max((number for number in found if number <= frames), default=0)
 
 
 def _evaluate(evaluation: Evaluation) -> None:
-    """The work of the evaluation's process; leaves the GPU and most of the cores to training."""
+    """Runs in the evaluation's process; leaves the GPU and all cores but one to training."""
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     evaluate.run(evaluation, stopped=lambda: False)

@@ -1,4 +1,4 @@
-"""The learner's process: batches, updates, parameters, checkpoints and logs."""
+"""The learner's process: draws batches, updates, publishes parameters, writes checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from impala_tf.transport.signatures import trajectory_signature, unroll_signatur
 from impala_tf.transport.variables import VariablePublisher
 
 ACTIVITIES = ("batch", "update", "publish", "records")
-"""What a learner's time goes to: waiting for a batch, the update, copying parameters, logs and checkpoints."""
+"""What a learner spends its time on: waiting for a batch, the update, copying parameters, logs and checkpoints."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ class Training:
     """A run's learner, from the opened log directory to the last checkpoint. Use it in a `with` statement.
 
     Attributes:
-      agent: the network that learns.
-      learner: owns the training state.
-      end: of the transport.
+      agent: the network that is trained.
+      learner: owns the training state and updates it.
+      end: the learner's end of the transport.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Training:
         If that fails, nothing is left running.
 
         Args:
-          config: of the run.
-          tasks: of the run.
-          topology: of the run; the server listens on the port of `config.launch`, or else on that of its address.
-          make_publisher: as `LearnerEnd` takes it, with the learner's variables.
-          spans: CSV file for the spans of `ACTIVITIES`; None: none.
+          config: settings of the run.
+          tasks: tasks of the run.
+          topology: topology of the run; the server listens on the port of its address, or on a free one if that is 0.
+          make_publisher: as for `LearnerEnd`.
+          spans: CSV file for the spans of `ACTIVITIES`; None: no file.
 
         Raises:
           UserError: something in the settings, the folder or its checkpoints cannot be used.
@@ -77,7 +77,7 @@ class Training:
             spec = tasks.spec
             self.agent = make_agent(spec, config)
             self.learner = Learner(self.agent, config, spec.frames_per_step)
-            logdir.prepare(config)  # Not before: settings that cannot work must not claim the folder.
+            logdir.prepare(config)  # Not earlier: settings that cannot work must not claim the folder.
             self._checkpointer = Checkpointer(logdir.checkpoints, config.run.checkpoints_kept, learner=self.learner)
             state = self._checkpointer.restore()
             self._progress = Progress(logdir, tasks.names, spec.frames_per_step, config.run.total_frames, state)
@@ -102,7 +102,7 @@ class Training:
             )
             stack.callback(self.end.stop)
             self.end.publish(self.step_count)
-            # Tracing takes seconds, which the actors need to start anyway.
+            # Tracing takes seconds; the actors start in the meantime.
             self.learner.trace(trajectory_signature(*unroll), config.data.batch_size)
             self._timings = Timings(ACTIVITIES, spans)
             self._open = stack.pop_all()
@@ -135,11 +135,11 @@ class Training:
 
         Args:
           stop: ends the run early.
-          check: called several times a second; raises what should end the run.
+          check: called several times a second; an exception that it raises ends the run.
           on_update: called after each update, when its parameters have been handed to the publisher.
 
         Raises:
-          UserError: no unrolls came for `stall_timeout` seconds, or too many updates in a row were refused.
+          UserError: no unrolls came for `stall_timeout` seconds; or as for `update` and `finish`.
         """
         stall_timeout = self._config.launch.stall_timeout
         if not self.finished:
@@ -159,18 +159,18 @@ class Training:
         self.finish(stop)
 
     def next_batch(self, timeout: float) -> Batch | None:
-        """The next time-major batch, or None if there is none within `timeout` seconds."""
+        """Returns the next time-major batch, or None if there is none within `timeout` seconds."""
         self._timings.begin()
         batch = self.end.next_batch(timeout)
         self._timings.lap("batch")
         return batch
 
     def update(self, batch: Batch, waited: float) -> None:
-        """Takes one learner step, publishes the new parameters, and reports and saves when it is time to.
+        """Takes one learner step, publishes the new parameters, and reports and saves when that is due.
 
         Args:
-          batch: time-major.
-          waited: seconds that the learner waited for it.
+          batch: the batch, time-major.
+          waited: seconds that the learner waited for the batch.
 
         Raises:
           UserError: the limit of refused updates in a row is reached.
@@ -199,11 +199,21 @@ class Training:
         self._exports.poll()
         self._timings.lap("records")
 
-    def finish(self, stop: threading.Event) -> None:
-        """Reports, writes the last checkpoint and, unless `stop` is set, has the last SavedModel evaluated.
+    def wait_until_published(self) -> None:
+        """Waits until actors can pull the parameters of the last update.
 
         Raises:
-          UserError: it could not be written.
+          UserError: that takes longer than `stall_timeout`.
+        """
+        stall_timeout = self._config.launch.stall_timeout
+        if not self.end.wait_until_published(stall_timeout):
+            raise UserError(f"The parameters were not published within {stall_timeout:g} s (--stall_timeout).")
+
+    def finish(self, stop: threading.Event) -> None:
+        """Reports, writes the last checkpoint and, unless `stop` is set, waits for the last SavedModel's evaluation.
+
+        Raises:
+          UserError: the checkpoint could not be written.
         """
         self._report()
         self._save(final=True)
@@ -231,7 +241,7 @@ class Training:
             )
 
     def _save(self, final: bool = False) -> None:
-        """Writes a checkpoint. One that fails in mid-run is reported and tried again; the last one must succeed."""
+        """Writes a checkpoint. A failure is logged and tried again later, except that the last one must succeed."""
         sizes = [variable.shape.num_elements() for variable in self.agent.trainable_variables]
         facts = {"learner_step": self.step_count, "parameters": sum(sizes)}  # For the model card.
         try:
@@ -253,7 +263,7 @@ class Training:
 
 
 def _close_log(close: Callable[[], None]) -> None:
-    with contextlib.suppress(OSError, tf.errors.OpError):  # What cannot be written has been reported.
+    with contextlib.suppress(OSError, tf.errors.OpError):  # `Training` has logged that the disk is full.
         close()
 
 
@@ -266,23 +276,25 @@ def run(
     barrier: Any = None,
     spans: pathlib.Path | None = None,
 ) -> None:
-    """Learns from what actors send until the run is finished or `stop` is set.
+    """Learns from the actors' unrolls until the run is finished or `stop` is set.
 
     Args:
-      config, tasks, topology: of the run.
+      config: settings of the run.
+      tasks: tasks of the run.
+      topology: topology of the run.
       stop: ends the run early, with a checkpoint.
-      barrier: a `multiprocessing` barrier at which learner and actors meet after each update, when its parameters can
-        be pulled; None: nobody waits for another.
-      spans: CSV file for the spans of `ACTIVITIES`; None: none.
+      barrier: a `multiprocessing` barrier at which learner and actors meet after each update, once its parameters can
+        be pulled; None: they never wait for each other.
+      spans: CSV file for the spans of `ACTIVITIES`; None: no file.
 
     Raises:
-      UserError: as `Training` and `Training.run`; or the actors did not come to the barrier in time.
+      UserError: as for `Training` and `Training.run`; or the actors did not come to the barrier in time.
     """
     with Training(config, tasks, topology, spans=spans) as training:
 
         def meet() -> None:
             if barrier is not None:
-                training.end.wait_until_published(config.launch.stall_timeout)
+                training.wait_until_published()
                 wait_at(barrier, config.launch.stall_timeout)
 
         training.run(stop, on_update=meet)

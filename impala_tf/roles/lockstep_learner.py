@@ -1,4 +1,4 @@
-"""The learner's process in batched A2C, synchronized every step: it acts for all environments at once, and learns."""
+"""The learner's process in batched A2C with synchronized steps: it acts for all environments at once, and learns."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ def run(
     mailbox: PolicyMailbox,
     spans: tuple[pathlib.Path | None, pathlib.Path | None] = (None, None),
 ) -> None:
-    """Collects an unroll of every environment, updates, and so on, until the run is finished or `stop` is set.
+    """Alternates between one unroll of every environment and an update, until the run is finished or `stop` is set.
 
     Args:
-      config, tasks, topology: of the run.
+      config: settings of the run.
+      tasks: tasks of the run.
+      topology: topology of the run.
       stop: ends the run early, with a checkpoint.
-      mailbox: to the environment processes.
-      spans: CSV files for the spans of learning and of acting; None: none.
+      mailbox: connects to the environment processes.
+      spans: CSV files for the spans of learning and of acting; None: no file.
 
     Raises:
-      UserError: as `in_turns.run`.
+      UserError: as for `Training`, `connect` and `in_turns.run`.
+      EnvironmentFailed: an environment process did not answer in time.
     """
     with Training(config, tasks, topology, spans=spans[0]) as training:
         agent, end = actor_role.connect(config, tasks, training.end.address)

@@ -1,11 +1,11 @@
-"""The path of unrolls and parameters through Reverb: no other folder imports it.
+"""Moves unrolls and parameters through Reverb; no other folder imports Reverb.
 
-`learner_end` and `actor_end` are the two ends, each made and stopped as one thing. The learner's end hosts the server,
-samples unrolls in time-major batches, and publishes parameters; an actor's end writes unrolls and pulls parameters.
+`learner_end` and `actor_end` are the two ends, each made and stopped as one. The learner's end hosts the server,
+samples unrolls in time-major batches and publishes parameters; an actor's end writes unrolls and pulls parameters.
 Every wait is bounded (`connection`).
 """
 
 TRAJECTORIES = "trajectories"
 VARIABLES = "variables"
 RUN = "run"
-"""Reverb's tables: unrolls, parameters, and what the learner tells actors about the run."""
+"""Names of Reverb's tables: unrolls, parameters, and what the learner tells actors about the run."""

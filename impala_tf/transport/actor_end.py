@@ -1,4 +1,4 @@
-"""An actor's end of the transport: its connection to the learner's server."""
+"""An actor's end of the transport: its connection to the learner."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ActorEnd:
     Attributes:
       told: what the learner tells about the run.
       writer: takes finished unrolls.
-      learner_step: of the parameters that were pulled first.
+      learner_step: learner step of the first parameters that were pulled.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class ActorEnd:
         If that fails, nothing is left running.
 
         Args:
-          address: of the learner's server, host:port.
-          spec: of the environments.
-          core_state_spec: of the agent.
-          unroll_length: T, agent steps.
-          variables: overwritten by `refresh`, in the learner's order.
-          timeout: seconds to wait for the learner to answer and to publish parameters.
-          check: looks at what the learner tells about the run; raises `UserError` if this actor does not fit.
-          on_lost: called from a thread, with a message, when a server that has answered no longer does.
+          address: address of the learner's server, host:port.
+          spec: spec of the environments.
+          core_state_spec: nest of `ArraySpec`s of the agent's core state.
+          unroll_length: T, in agent steps.
+          variables: the variables that `refresh` overwrites, in the learner's order.
+          timeout: seconds to wait for the learner to answer, and again for it to publish parameters.
+          check: called with what the learner tells about the run; raises `UserError` if this actor does not fit.
+          on_lost: called from a thread, with a message, when the server has stopped answering for `timeout` seconds.
 
         Raises:
           UserError: nothing answers in time, or the learner expects something else.
@@ -67,14 +67,18 @@ class ActorEnd:
             self._variables = VariableClient(address, variables, timeout)
             self.learner_step = self._variables.refresh()
             self.writer = UnrollWriter(address, spec.frame_stack)
+            stack.callback(self.writer.close)
             self._open = stack.pop_all()
 
     def refresh(self) -> int:
-        """Pulls the newest parameters; returns the learner step that made them."""
+        """Pulls the newest parameters and returns the learner step that made them."""
         return self._variables.refresh()
 
     def stop(self) -> None:
-        """Stops watching the server; unrolls that it has not taken yet are dropped."""
+        """Closes the writer, which drops unrolls that the server has not taken yet, and stops watching the server.
+
+        Calling it again does nothing.
+        """
         self._open.close()
 
     def __enter__(self) -> ActorEnd:

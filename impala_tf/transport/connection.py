@@ -1,8 +1,8 @@
-"""Deadlines for every wait on the learner's server.
+"""Puts a deadline on every wait for the learner's server.
 
-Reverb's clients retry for ever and say nothing. An actor therefore asks the server for its tables before it does
-anything else, and keeps asking from a thread while it runs. When there is no answer for long enough, the process ends
-with a message, whatever native call its main thread waits in.
+Reverb's clients retry forever and say nothing. An actor therefore asks the server for its tables before it does
+anything else, and keeps asking from a thread while it runs. When there has been no answer for long enough, the thread
+reports it, whatever native call the main thread waits in.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ _PING_SECONDS = 5
 _REMIND_SECONDS = 10.0
 
 
-def _ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
-    """The server's tables, or None if it does not answer. A new client each time: an old one's back-off would wait."""
+def ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
+    """Asks a server for its tables; returns None if it does not answer within 5 s.
+
+    It uses a new client each time, since an old one would wait for its back-off.
+    """
     try:
         return reverb.Client(address).server_info(timeout=_PING_SECONDS)
     except (reverb.errors.ReverbError, RuntimeError, ValueError):
@@ -34,17 +37,17 @@ def _ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
 
 
 def wait_for_server(address: str, timeout: float) -> dict[str, reverb_types.TableInfo]:
-    """Waits until a learner's server answers at `address` ("host:port") and returns its tables.
+    """Waits until a learner's server answers and returns its tables.
 
     Args:
-      address: of the server.
-      timeout: in seconds.
+      address: address of the server, host:port.
+      timeout: seconds.
 
     Raises:
       UserError: nothing answers in time, or what answers is not a learner's server.
     """
     start = last_said = time.monotonic()
-    while (tables := _ask(address)) is None or not _is_told(address, tables):
+    while (tables := ask(address)) is None or not _is_told(address, tables):
         now = time.monotonic()
         if now - start > timeout:
             raise UserError(
@@ -59,14 +62,17 @@ def wait_for_server(address: str, timeout: float) -> dict[str, reverb_types.Tabl
 
 
 def _is_told(address: str, tables: dict[str, reverb_types.TableInfo]) -> bool:
-    """Whether the server says what its run is; it does so a moment after its start."""
+    """Whether the learner has already written the facts about its run, which it does right after the server starts."""
     if RUN not in tables:
-        raise UserError(f"The server at {address} is not a learner's, or of another version of impala_tf.")
+        raise UserError(
+            f"The server at {address} is not a learner of this version of impala_tf: it has no table {RUN!r}. Check "
+            "--address and the learner's version."
+        )
     return tables[RUN].current_size > 0
 
 
 def read_told(address: str) -> dict[str, Any]:
-    """What the learner tells actors about the run; after `wait_for_server`."""
+    """Returns what the learner tells actors about the run. Call it after `wait_for_server`."""
     sample = next(iter(reverb.Client(address).sample(RUN, num_samples=1, emit_timesteps=False)))
     return json.loads(sample.data[0].tobytes())
 
@@ -75,16 +81,18 @@ class ServerWatch:
     """Calls `on_lost(message)` from a thread when the server has not answered for `timeout` seconds."""
 
     def __init__(self, address: str, timeout: float, on_lost: Callable[[str], None]):
+        """Starts the thread."""
         self._address, self._timeout, self._on_lost = address, timeout, on_lost
         self._stop = threading.Event()
-        threading.Thread(target=self._watch, name="server-watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="server-watch", daemon=True)
+        self._thread.start()
 
     def _watch(self) -> None:
         heard = time.monotonic()
         while not self._stop.wait(min(_PING_SECONDS, self._timeout / 4)):
-            if _ask(self._address) is not None:
+            if ask(self._address) is not None:
                 heard = time.monotonic()
-            elif time.monotonic() - heard > self._timeout:
+            elif time.monotonic() - heard > self._timeout and not self._stop.is_set():
                 self._on_lost(
                     f"The learner at {self._address} has not answered for {self._timeout:g} s: it has ended or cannot "
                     "be reached."
@@ -92,5 +100,7 @@ class ServerWatch:
                 return
 
     def stop(self) -> None:
-        """Ends the watch."""
+        """Ends the thread; waits for a question in progress, at most 6 s."""
         self._stop.set()
+        if threading.current_thread() is not self._thread:  # `on_lost` may stop the watch.
+            self._thread.join(_PING_SECONDS + 1)

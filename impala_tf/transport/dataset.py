@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 
@@ -62,7 +63,12 @@ class BatchQueue:
     """
 
     def __init__(self, dataset: tf.data.Dataset, prefetch: int):
-        """Starts drawing from `dataset`; at most `prefetch` batches wait in addition to the one being drawn."""
+        """Starts drawing.
+
+        Args:
+          dataset: yields `Batch`es.
+          prefetch: batches that may wait ready, in addition to the one being drawn.
+        """
         self._queue: queue.Queue[Batch | Exception] = queue.Queue(maxsize=prefetch)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._draw, args=(dataset,), name="batch-queue", daemon=True)
@@ -79,10 +85,8 @@ class BatchQueue:
 
     def _put(self, item: Batch | Exception) -> None:
         while not self._stopped.is_set():
-            try:
-                return self._queue.put(item, timeout=0.5)
-            except queue.Full:
-                continue
+            with contextlib.suppress(queue.Full):
+                return self._queue.put(item, timeout=0.1)
 
     def get(self, timeout: float) -> Batch | None:
         """Returns the next batch, or None if none is ready within `timeout` seconds.
@@ -99,5 +103,9 @@ class BatchQueue:
         return item
 
     def stop(self) -> None:
-        """Ends the thread once it has left Reverb. Stop the server as well, which makes a waiting sampler return."""
+        """Tells the thread to end. One that waits for a sample ends only when the server has been stopped as well."""
         self._stopped.set()
+
+    def join(self, timeout: float) -> None:
+        """Waits at most `timeout` seconds for the thread to end, after `stop`."""
+        self._thread.join(timeout)

@@ -29,7 +29,7 @@ class Frames(NamedTuple):
 
 
 def pack(unroll: Trajectory) -> Trajectory:
-    """An unroll ([T + 1, ...] numpy arrays) with `Frames` for its observation."""
+    """Returns an unroll ([T + 1, ...] numpy arrays) with `Frames` as its observation."""
     stacks = unroll.observation
     # The newest frame is the highest byte of each pixel's four: a shift is faster than a strided copy.
     newest = (stacks[1:].view("<u4")[..., 0] >> 24).astype(np.uint8)
@@ -37,7 +37,7 @@ def pack(unroll: Trajectory) -> Trajectory:
 
 
 def packed_signature(signature: Trajectory) -> Trajectory:
-    """The signature of what `pack` makes of an unroll of `signature`."""
+    """Returns the signature of a packed unroll, given that of the unroll."""
     entries, height, width, channels = signature.observation.shape
     if channels != _FRAMES or signature.observation.dtype != tf.uint8:
         raise ValueError(f"A stack of frames must be uint8 [..., {_FRAMES}], not {signature.observation}.")
@@ -51,7 +51,7 @@ def unpack(packed: Frames, episode_length: tf.Tensor) -> tf.Tensor:
 
     Args:
       packed: `Frames` with leading dimension [B].
-      episode_length: int32 [B, T + 1]; not 0 where a game has just begun, before which there are no frames.
+      episode_length: int32 [B, T + 1]; not 0 where a new game begins, whose earlier frames are 0.
 
     Returns:
       uint8 [T + 1, B, height, width, 4], time-major.

@@ -14,25 +14,27 @@ from impala_tf.transport import server
 from impala_tf.transport.dataset import BatchQueue, make_dataset
 from impala_tf.transport.variables import VariablePublisher
 
+_STOP_SECONDS = 5.0
+
 
 class Publisher(Protocol):
-    """Makes the learner's parameters known; `VariablePublisher` and `LocalVariables`."""
+    """Publishes the learner's parameters; implemented by `VariablePublisher` and `LocalVariables`."""
 
     def publish(self, learner_step: int) -> None:
-        """Publishes the variables' present values."""
+        """Publishes the variables' current values as those of `learner_step`."""
 
     def wait_until_pushed(self, timeout: float) -> bool:
-        """Waits until actors can have what was published last; False after `timeout` seconds."""
+        """Waits until actors can pull what was published last; False after `timeout` seconds."""
 
     def stop(self) -> None:
-        """Ends what the publisher started."""
+        """Ends what the publisher started; may be called again."""
 
 
 class LearnerEnd:
     """Everything between the actors and a learner, made and stopped as one. Use it in a `with` statement.
 
     Attributes:
-      address: of the server, localhost:port.
+      address: address of the server, localhost:port.
     """
 
     def __init__(
@@ -48,15 +50,15 @@ class LearnerEnd:
         """Starts the server and begins to sample. If that fails, nothing is left running.
 
         Args:
-          data: tables, queue, batch size and prefetch.
-          unroll: signature of one unroll on the wire, as `unroll_signature` gives it.
+          data: tables, queue size, batch size and prefetch.
+          unroll: signature of one unroll on the wire, from `unroll_signature`.
           variables: the parameters that `publish` publishes.
-          port: of the server; 0: a free one.
-          told: what actors may ask about the run, JSON-able.
-          make_publisher: takes the server's address and the variables.
+          port: port of the server; 0: a free one.
+          told: facts about the run that actors can read (`ActorEnd.told`); must be serializable as JSON.
+          make_publisher: called with the server's address and the variables.
 
         Raises:
-          UserError: as `server.load_config` and `server.Server`.
+          UserError: as for `server.load_config` and `server.Server`.
         """
         config = server.load_config(data)
         with contextlib.ExitStack() as stack:
@@ -69,20 +71,29 @@ class LearnerEnd:
             self._open = stack.pop_all()
 
     def publish(self, learner_step: int) -> None:
-        """Publishes the parameters as those of `learner_step`."""
+        """Publishes the current parameters as those of `learner_step`.
+
+        Raises:
+          Exception: the error of an earlier push.
+        """
         self._publisher.publish(learner_step)
 
     def wait_until_published(self, timeout: float) -> bool:
-        """Waits until actors can pull the parameters published last; False after `timeout` seconds."""
+        """Waits until actors can pull the parameters published last; False after `timeout` seconds.
+
+        Raises:
+          Exception: the error of the push.
+        """
         return self._publisher.wait_until_pushed(timeout)
 
     def next_batch(self, timeout: float) -> Batch | None:
-        """The next time-major batch, or None if there is none within `timeout` seconds."""
+        """Returns the next time-major batch, or None if there is none within `timeout` seconds."""
         return self._batches.get(timeout)
 
     def stop(self) -> None:
-        """Stops sampling, publishing and serving, in that order."""
+        """Stops sampling, publishing and serving, in that order; calling it again does nothing."""
         self._open.close()
+        self._batches.join(_STOP_SECONDS)
 
     def __enter__(self) -> LearnerEnd:
         return self

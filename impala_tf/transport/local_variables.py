@@ -1,4 +1,4 @@
-"""Parameters from the learner to a policy in the same process: no copy leaves it."""
+"""Hands parameters from the learner to a policy in the same process, without Reverb."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import tensorflow as tf
 
 
 class LocalVariables:
-    """Stands in for `VariablePublisher` and `VariableClient` where both are one process."""
+    """Replaces `VariablePublisher` and `VariableClient` where learner and policy share a process."""
 
     def __init__(self, learner: Sequence[tf.Variable], policy: Sequence[tf.Variable]):
-        """
+        """Copies nothing yet.
+
         Args:
           learner: variables to copy from.
           policy: variables to overwrite, in the same order.
@@ -22,11 +23,14 @@ class LocalVariables:
         self._held: tuple[int, list[tf.Tensor]] | None = None
 
     def publish(self, learner_step: int) -> None:
-        """Copies the learner's variables, between two updates, as those of `learner_step`."""
+        """Copies the learner's variables as those of `learner_step`. Call it in the learner's thread."""
         self._newest = (learner_step, self._copy())
 
     def refresh(self) -> int:
-        """Overwrites the policy's variables, in the policy's thread; returns the learner step that made them."""
+        """Overwrites the policy's variables with the newest copy and returns the learner step that made it.
+
+        Call it in the policy's thread, after the first `publish`.
+        """
         newest = self._newest
         assert newest is not None, "publish comes first"
         if newest is not self._held:
@@ -36,8 +40,8 @@ class LocalVariables:
         return newest[0]
 
     def wait_until_pushed(self, timeout: float) -> bool:
-        """Returns True: what has been published can be had at once."""
+        """Returns True: `refresh` sees a copy as soon as `publish` has returned."""
         return True
 
     def stop(self) -> None:
-        """Does nothing; `VariablePublisher.stop` ends a thread."""
+        """Does nothing; there is no thread to end."""

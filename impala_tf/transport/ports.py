@@ -8,13 +8,13 @@ from impala_tf.errors import UserError
 
 
 def check_free(port: int) -> None:
-    """gRPC would share a port that is in use without a word; this tells.
+    """Checks that a server can listen on a port; gRPC itself would silently share one that is in use.
 
     Args:
       port: 0 is always free.
 
     Raises:
-      UserError: if something listens on the port, or it may not be used.
+      UserError: something listens on the port, or this user may not use it.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -30,7 +30,7 @@ def check_address(address: str) -> None:
     """Checks the form of a learner's address.
 
     Raises:
-      UserError: if it is not host:port.
+      UserError: it is not host:port.
     """
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
@@ -38,7 +38,7 @@ def check_address(address: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nothing listens on at this moment."""
+    """Returns a port that nothing listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
     """Reads the tables that `--reverb_config` names and sets the queue's size.
 
     Raises:
-      UserError: there is no such file, it is not a ReverbServerConfig, it lacks one of the two tables, or the queue is
+      UserError: the file cannot be read, is not a ReverbServerConfig, or lacks one of the two tables; or the queue is
         not larger than a batch.
     """
     name = data.reverb_config
@@ -67,33 +68,33 @@ class Server:
         """Starts the server.
 
         Args:
-          config: its tables.
-          unroll: signature of one unroll on the wire, as `unroll_signature` gives it.
+          config: the tables, from `load_config`.
+          unroll: signature of one unroll on the wire, from `unroll_signature`.
           variables: the parameters that will be published.
-          port: to listen on, on every interface, without encryption: all that Reverb offers. 0: a free one.
-          told: what actors may ask about the run, JSON-able.
+          port: port to listen on, on every interface and without encryption, since Reverb offers nothing else; 0: a
+            free port.
+          told: facts about the run that actors can read; must be serializable as JSON.
 
         Raises:
-          UserError: the port is in use.
+          UserError: the port cannot be used.
         """
         ports.check_free(port)
         port = port or ports.free_port()
-        # Reverb makes a folder for checkpoints of its tables whether it is used or not; this one is removed again.
-        self._folder = tempfile.TemporaryDirectory(prefix="impala_tf_reverb_")
-        try:
-            checkpointer = checkpointers_lib.DefaultCheckpointer(path=self._folder.name)
-            self._server = reverb.Server(_tables(config, unroll, variables), port=port, checkpointer=checkpointer)
-            text = np.frombuffer(json.dumps(told or {}).encode(), np.uint8)
-            self._server.localhost_client().insert(text, {RUN: 1.0})
-        except BaseException:
-            self._folder.cleanup()
-            raise
+        text = json.dumps(told or {})
+        # Reverb creates a folder for checkpoints of its tables even if it is never used; `stop` removes this one.
+        folder = tempfile.TemporaryDirectory(prefix="impala_tf_reverb_")
+        with contextlib.ExitStack() as stack:
+            stack.callback(folder.cleanup)
+            checkpointer = checkpointers_lib.DefaultCheckpointer(path=folder.name)
+            server = reverb.Server(_tables(config, unroll, variables), port=port, checkpointer=checkpointer)
+            stack.callback(server.stop)
+            server.localhost_client().insert(np.frombuffer(text.encode(), np.uint8), {RUN: 1.0})
+            self._open = stack.pop_all()
         self.address = f"localhost:{port}"
 
     def stop(self) -> None:
-        """Stops serving; clients that wait are cut off."""
-        self._server.stop()
-        self._folder.cleanup()
+        """Stops serving and cuts off waiting clients; calling it again does nothing."""
+        self._open.close()
 
     def __enter__(self) -> Server:
         return self
@@ -103,7 +104,7 @@ class Server:
 
 
 def _tables(config, unroll, variables) -> list[reverb.Table]:
-    """The tables as `server_from_proto.tables_from_proto` builds them, with signatures, which a textproto lacks."""
+    """Builds the tables as `server_from_proto.tables_from_proto` does, but with signatures, which a textproto lacks."""
     published = variables_signature(variables)
     found = [
         reverb.Table(

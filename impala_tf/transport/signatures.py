@@ -1,4 +1,4 @@
-"""Table signatures: what one unroll and one set of parameters look like, derived from the environment's spec."""
+"""Signatures of Reverb's tables: shapes and dtypes of one unroll and of one set of parameters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from impala_tf.transport import frame_stacks
 
 
 def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_length: int) -> Trajectory:
-    """Signature of one unroll: a `Trajectory` of `tf.TensorSpec`s with T + 1 entries, without batch dimension.
+    """Returns the signature of one unroll: `tf.TensorSpec`s with T + 1 entries and no batch dimension.
 
     Args:
-      environment: spec of the environment that fills it.
+      environment: spec of the environment.
       core_state: nest of `ArraySpec`s of one environment's core state.
       unroll_length: T, in agent steps.
     """
@@ -25,13 +25,13 @@ def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_l
 
 
 def unroll_signature(environment: EnvironmentSpec, core_state: Any, unroll_length: int) -> Trajectory:
-    """Signature of one unroll on the wire and in the table: `trajectory_signature`'s, with stacks of frames packed."""
+    """Returns the signature of one unroll on the wire and in the table: `trajectory_signature` with packed stacks."""
     signature = trajectory_signature(environment, core_state, unroll_length)
     return frame_stacks.packed_signature(signature) if environment.frame_stack else signature
 
 
 def variables_signature(variables: Sequence[tf.Variable]) -> dict[str, Any]:
-    """Signature of one set of parameters: every variable, in order, and the learner step that made them."""
+    """Returns the signature of one set of parameters: all variables, in order, and the learner step that made them."""
     return {
         "learner_step": tf.TensorSpec((), tf.int64),
         "variables": [tf.TensorSpec(v.shape, v.dtype) for v in variables],
@@ -39,10 +39,15 @@ def variables_signature(variables: Sequence[tf.Variable]) -> dict[str, Any]:
 
 
 def check_same(what: str, theirs: Any, ours: Any) -> None:
-    """Compares a table's signature on the learner's server with the one that this process would use.
+    """Compares a table's signature on the learner's server with the one that this actor uses.
+
+    Args:
+      what: what the table holds, in the plural, for the message.
+      theirs: signature on the server.
+      ours: signature of this actor.
 
     Raises:
-      UserError: naming the first fields that differ.
+      UserError: they differ; names the first three fields.
     """
     theirs, ours = _describe(theirs), _describe(ours)
     if theirs != ours:
@@ -59,7 +64,7 @@ def check_same(what: str, theirs: Any, ours: Any) -> None:
 
 
 def _describe(signature: Any) -> dict[str, str]:
-    """{path: "dtype shape"}, the same for equal signatures whatever types their nests went through on the wire."""
+    """Returns {path: "dtype shape"}, which does not depend on the nest's types; the wire turns some into others."""
     if hasattr(signature, "_asdict"):
         signature = signature._asdict()
     if isinstance(signature, dict):

@@ -1,4 +1,4 @@
-"""Textprotos of Reverb's tables. Imports no Reverb, so that a wrong name is reported at once."""
+"""Reads the textprotos that define Reverb's tables. Does not import Reverb, so a wrong name is reported at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ENDING = ".textproto"
 
 
 def read(name_or_path: str) -> str:
-    """Reads a textproto: a file of reverb_configs/, named without its ending, or a path.
+    """Reads a textproto: a file in reverb_configs/, named without its ending, or a path.
 
     Raises:
-      UserError: there is no such file, or it cannot be read.
+      UserError: the file does not exist or cannot be read.
     """
     folder = importlib.resources.files("reverb_configs")
     path = pathlib.Path(name_or_path)

@@ -1,4 +1,4 @@
-"""Parameters from the learner to the actors, through TF-Agents' Reverb variable container."""
+"""Sends parameters from the learner to the actors through TF-Agents' Reverb variable container."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import reverb
 import tensorflow as tf
 from tf_agents.experimental.distributed import reverb_variable_container
 
 from impala_tf.errors import UserError
-from impala_tf.transport import VARIABLES
+from impala_tf.transport import VARIABLES, connection
 
 _LOGGER = logging.getLogger(__name__)
+_STOP_SECONDS = 5.0
 
 
 class VariablePublisher:
     """The learner's side: publishes parameters without holding up training.
 
-    `publish` copies the variables, between two updates; a thread pushes the copy. Where pushing is slower than
-    training, only the newest copy is pushed and the others are dropped.
+    `publish` copies the variables, between two updates; a thread pushes the copy. If pushing is slower than training,
+    only the newest copy is pushed and the others are dropped.
     """
 
     def __init__(self, address: str, variables: Sequence[tf.Variable]):
+        """Starts the thread.
+
+        Args:
+          address: address of the learner's server, host:port.
+          variables: the parameters.
+        """
         self._variables = list(variables)
         self._container = reverb_variable_container.ReverbVariableContainer(address, [VARIABLES])
         self._copy = tf.function(lambda: [tf.identity(v) for v in self._variables], autograph=False)
@@ -41,7 +47,7 @@ class VariablePublisher:
         """Copies the variables, to be pushed as those of `learner_step`.
 
         Raises:
-          Exception: what an earlier push raised.
+          Exception: the error of an earlier push.
         """
         values = {"learner_step": tf.constant(learner_step, tf.int64), "variables": self._copy()}
         with self._changed:
@@ -51,9 +57,20 @@ class VariablePublisher:
             self._changed.notify_all()
 
     def wait_until_pushed(self, timeout: float) -> bool:
-        """Waits until the newest copy has been pushed; False if that takes longer than `timeout` seconds."""
+        """Waits until the newest copy has been pushed; False if that takes longer than `timeout` seconds.
+
+        Raises:
+          Exception: the error of this push or an earlier one.
+        """
+
+        def settled() -> bool:
+            return self._error is not None or (self._newest is None and not self._pushing)
+
         with self._changed:
-            return self._changed.wait_for(lambda: self._newest is None and not self._pushing, timeout)
+            pushed = self._changed.wait_for(settled, timeout)
+            if self._error is not None:
+                raise self._error
+            return pushed
 
     def _push(self) -> None:
         while True:
@@ -66,7 +83,7 @@ class VariablePublisher:
                 values, self._newest, self._pushing = self._newest, None, True
             try:
                 self._container.push(values, VARIABLES)
-            except Exception as error:  # raised again on the training thread, at its next publish
+            except Exception as error:  # Raised again in the training thread, when it next publishes or waits.
                 with self._changed:
                     self._error = error
                     self._pushing = False
@@ -74,10 +91,11 @@ class VariablePublisher:
                 return
 
     def stop(self) -> None:
-        """Ends the thread; what has not been pushed is dropped."""
+        """Ends the thread, after a push in progress; waits at most 5 s. Copies that were not pushed are dropped."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        self._thread.join(_STOP_SECONDS)
 
 
 class VariableClient:
@@ -87,17 +105,16 @@ class VariableClient:
         """Waits until the learner has published for the first time: no actor starts on parameters of its own.
 
         Args:
-          address: of the learner's server.
-          variables: to be overwritten, in the learner's order.
-          timeout: in seconds, for the first publication.
+          address: address of the learner's server, host:port.
+          variables: the variables that `refresh` overwrites, in the learner's order.
+          timeout: seconds to wait for the first publication.
 
         Raises:
-          UserError: if the learner publishes nothing in time.
+          UserError: the learner publishes nothing in time.
         """
-        client = reverb.Client(address)
         deadline = time.monotonic() + timeout
         waiting = False
-        while client.server_info(timeout=int(timeout) + 1)[VARIABLES].current_size == 0:
+        while (tables := connection.ask(address)) is None or tables[VARIABLES].current_size == 0:
             if time.monotonic() > deadline:
                 raise UserError(f"The learner at {address} published no parameters within {timeout:g} s.")
             if not waiting:
@@ -107,8 +124,8 @@ class VariableClient:
         self._container = reverb_variable_container.ReverbVariableContainer(address, [VARIABLES])
         self._learner_step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._variables = {"learner_step": self._learner_step, "variables": list(variables)}
-        # One graph for both. The container's own `update` is traced anew at every call if the variables are those of
-        # mixed-precision layers.
+        # Pulls and assigns in one graph. The container's own `update` is traced again at every call if the variables
+        # belong to mixed-precision layers.
         self._pull = tf.function(self._pull_and_assign, autograph=False)
 
     def refresh(self) -> int:

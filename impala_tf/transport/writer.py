@@ -17,10 +17,11 @@ class UnrollWriter:
     """
 
     def __init__(self, address: str, frame_stack: bool = False):
-        """
+        """Opens the writer.
+
         Args:
-          address: of the server.
-          frame_stack: that of the `EnvironmentSpec`; if true, stacks are packed.
+          address: address of the server, host:port.
+          frame_stack: `EnvironmentSpec.frame_stack`; if true, stacks are packed.
         """
         self._frame_stack = frame_stack
         self._writer = reverb.Client(address).trajectory_writer(num_keep_alive_refs=1)
@@ -37,8 +38,8 @@ class UnrollWriter:
         The table makes writers wait while it is full, so back-pressure is felt here.
 
         Args:
-          timeout: in seconds.
-          unconfirmed: unrolls that may still be in flight when it returns.
+          timeout: seconds.
+          unconfirmed: number of unrolls that may still be in flight when it returns.
 
         Returns:
           False if `timeout` passed first; nothing is lost, and the insertion continues in the background.
@@ -50,5 +51,5 @@ class UnrollWriter:
         return True
 
     def close(self) -> None:
-        """Drops what has not been taken yet; `flush` first to keep it."""
+        """Closes the writer and drops the unrolls that the server has not taken yet; `flush` first to keep them."""
         self._writer.close()

@@ -1,17 +1,17 @@
-"""Simulated actors against a real server."""
+"""Simulated actors and a real server."""
 
 import pytest
 
 from impala_tf import config
-from impala_tf.benchmark import scaling
+from impala_tf.benchmark import scaling, setup
 
-CONFIG = config.from_values({"env": "catch", "batch_size": 8, "envs_per_actor": 8})
+SETUP = setup.resolve(config.from_values({"env": "catch", "batch_size": 8, "envs_per_actor": 8}))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("updates", [False, True])
-def test_a_host_that_keeps_up_takes_what_the_simulated_actors_offer(updates):
-    row = scaling.simulated(CONFIG, num_actors=5, rate=80.0, updates=updates, seconds=4.0)
+def test_a_learner_that_keeps_up_takes_all_unrolls_of_the_simulated_actors(updates):
+    row = scaling.simulated(SETUP, num_actors=5, rate=80.0, updates=updates, seconds=4.0)
     assert row["unrolls_per_second"] == pytest.approx(80.0, rel=0.2)
     assert row["frames_per_second"] == pytest.approx(20 * row["unrolls_per_second"])
     assert 0.05 < row["host_cpu_ms_per_unroll"] < 12.5
@@ -19,6 +19,6 @@ def test_a_host_that_keeps_up_takes_what_the_simulated_actors_offer(updates):
 
 
 def test_a_full_queue_takes_memory():
-    small, large = (scaling.queue_memory(CONFIG, size) for size in (16, 2000))
+    small, large = (scaling.queue_memory(SETUP, size) for size in (16, 2000))
     assert small["mib"] < large["mib"]
     assert 500 < large["bytes_per_unroll"] < 50_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -72,20 +73,21 @@ class Ready(gymnasium.Env):
 
 
 class Vector(gymnasium.Env):
-    """Counts its steps in float64; number `index` of the instances fails, in some way, at some time.
+    """Counts its steps in float64; one of the instances fails, in some way, at some time.
 
-    Each writes its process, and one that it starts, into `directory`. Number 0 is only made to be described.
+    Where `configure` names a directory, each instance writes its process, and one that it starts, into a file there.
     """
 
     observation_space = Box(-np.inf, np.inf, (2,), np.float64)
     action_space = Discrete(2)
 
-    def __init__(self, directory: str = "", index: int = 0, how: str = "", when: str = "step"):
-        self._how, self._when = how, when
+    def __init__(self):
+        directory, index, self._how, self._when = os.environ.get("INSTANCES", ",,,").split(",")
         if directory:
             # As an engine that runs as another program.
-            engine = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-            self._how = how if _note(directory, f"{os.getpid()} {engine.pid}") == index else ""
+            engine = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+            if _note(directory, f"{os.getpid()} {engine.pid}") != int(index):
+                self._how = ""
         self._fail("make")
 
     def reset(self, *, seed=None, options=None):
@@ -129,25 +131,55 @@ class Unpicklable(Exception):
         raise TypeError("cannot be sent to another process")
 
 
-def in_processes(config, ready, directory):
+def configure(directory: object, index: int = 0, how: str = "", when: str = "step") -> str:
+    """The value of the environment variable INSTANCES that makes the `index`-th `Vector` fail."""
+    return f"{directory},{index},{how},{when}"
+
+
+def running(directory: pathlib.Path) -> set[int]:
+    """The processes of the instances and of their engines that are still there."""
+    pids = {int(pid) for file in directory.iterdir() for pid in file.read_text().split()}
+    return {pid for pid in pids if _state(pid) not in ("", "Z", "X")}
+
+
+def _state(pid: int) -> str:
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def all_ended(directory: pathlib.Path, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while running(directory) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not running(directory)
+
+
+def in_processes(directory: str):
     """Work of a `Child`: steps instances in processes of its own, then waits for its end."""
-    import functools
+    from impala_tf import environments
+    from impala_tf.environments.remote.lockstep import Lockstep
+    from impala_tf.environments.remote.pool import WorkerPool
+    from impala_tf.processes import parent
 
-    from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
-
-    environment = GymnasiumEnvironment("x", 2, 0, make_one=functools.partial(Modules, directory), processes=True)
+    env_id = "gymnasium/instances:Modules-v0"
+    pool = WorkerPool(environments.spec("gymnasium/instances:Vector-v0"), [env_id] * 2, {}, 0, 60.0, restart=False)
+    os.environ["INSTANCES"] = configure(directory)
+    environment = Lockstep(pool, 60.0, pool.close)
     environment.reset()
     environment.step(np.zeros(2))
-    ready()
+    parent.send(parent.Ready())
     time.sleep(600)
 
 
 class Modules(Vector):
-    """Says which modules its process has loaded."""
+    """Fails where its process has loaded large libraries."""
 
     def reset(self, *, seed=None, options=None):
         assert "tensorflow" not in sys.modules and "reverb" not in sys.modules
         return super().reset(seed=seed)
 
 
-gymnasium.register("Spoken-v0", entry_point=Spoken)  # type: ignore[arg-type]
+for _kind in (Spoken, Vector, Modules):
+    gymnasium.register(f"{_kind.__name__}-v0", entry_point=_kind)  # type: ignore[arg-type]

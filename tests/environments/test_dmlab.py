@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from impala_tf import environments
 from impala_tf.environments import dmlab, instructions
-from impala_tf.environments.dmlab import ACTIONS, LEVELS, LabEnv, check, engine_config, engine_level
+from impala_tf.environments.dmlab import ACTIONS, LEVELS, LabLevel, check, engine_config, engine_level
+from impala_tf.environments.remote.lockstep import Lockstep
+from impala_tf.environments.remote.pool import WorkerPool
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec
 
@@ -74,7 +75,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, deepmind_lab: Any) -> list[Any]:
 def test_a_recorded_game_is_played_as_it_was_recorded(recording: Any, deepmind_lab: Any):
     if deepmind_lab.is_real and recording.name == "natlab_fixed_large_map":
         pytest.skip("another map stood in for this one in the recording")
-    env = LabEnv(recording.name, dataset_path=recording.config.get("datasetPath", ""))
+    env = LabLevel(recording.name, dataset_path=recording.config.get("datasetPath", ""))
     env.np_random = Seeds(recording.seeds)  # type: ignore[assignment]
     images_seen = 0
 
@@ -117,7 +118,7 @@ def test_the_engine_gets_what_it_got_in_the_recordings(recording: Any, engines: 
     dataset_path = recording.config.get("datasetPath", "")
     assert engine_level(recording.name) == recording.level
     assert engine_config(recording.name, dataset_path) == recording.config
-    env = LabEnv(recording.name, dataset_path=dataset_path)
+    env = LabLevel(recording.name, dataset_path=dataset_path)
     env.reset(seed=0)
     env.step(0)
     (engine,) = engines
@@ -139,7 +140,7 @@ def test_any_level_is_evaluated_with_seeds_for_testing(engines: list[Any]):
 
 
 def test_actions_are_as_the_engine_reads_them(engines: list[Any]):
-    env = LabEnv(LEVEL)
+    env = LabLevel(LEVEL)
     env.reset(seed=0)
     for action in [*range(9), np.int64(8)]:
         env.step(action)  # type: ignore[arg-type]
@@ -155,7 +156,7 @@ def test_actions_are_as_the_engine_reads_them(engines: list[Any]):
 
 
 def test_no_engine_before_the_first_reset(engines: list[Any]):
-    env = LabEnv(LEVEL)
+    env = LabLevel(LEVEL)
     spec = environments.spec(f"dmlab/{LEVEL}")
     assert (spec.num_actions, spec.frames_per_step, spec.frame_stack) == (9, 4, False)
     assert len(set(spec.action_names)) == 9 and spec.action_names[6] == "forward left"
@@ -179,7 +180,7 @@ def test_no_engine_before_the_first_reset(engines: list[Any]):
 
 def test_every_episode_has_a_seed_of_its_own_and_the_same_again(engines: list[Any]):
     def seeds(seed: int | None) -> list[int]:
-        env = LabEnv(LEVEL)
+        env = LabLevel(LEVEL)
         for episode in range(4):
             env.reset(seed=seed if episode == 0 else None)
         env.close()
@@ -193,7 +194,7 @@ def test_every_episode_has_a_seed_of_its_own_and_the_same_again(engines: list[An
 
 
 def test_the_same_seed_gives_the_same_episodes_whatever_was_played_before(engines: list[Any]):
-    env = LabEnv(LEVEL)
+    env = LabLevel(LEVEL)
     played = []
     for _ in range(2):
         observation, _ = env.reset(seed=7)
@@ -204,7 +205,7 @@ def test_the_same_seed_gives_the_same_episodes_whatever_was_played_before(engine
 
 
 def test_an_end_needs_a_reset():
-    env = LabEnv(SHORT)
+    env = LabLevel(SHORT)
     env.reset(seed=0)
     steps = 1
     while not env.step(8)[2]:
@@ -218,30 +219,20 @@ def test_an_end_needs_a_reset():
 
 
 def test_gymnasiums_own_checks():
-    env = LabEnv(WITH_INSTRUCTIONS)
+    env = LabLevel(WITH_INSTRUCTIONS)
     check_env(env, skip_render_check=True)
     env.close()
 
 
-def test_instances_in_processes_of_their_own():
-    make = functools.partial(LabEnv, SHORT, renderer="software", level_cache="", dataset_path="")
-    envs = AsyncVectorEnv([make] * 2, context="spawn", autoreset_mode=AutoresetMode.SAME_STEP)
-    alone = [make() for _ in range(2)]
-    observation, _ = envs.reset(seed=[3, 4])
-    for i, env in enumerate(alone):
-        expected, _ = env.reset(seed=3 + i)
-        for name, value in expected.items():
-            np.testing.assert_array_equal(observation[name][i], value)
+def test_an_instance_in_a_process_of_its_own():
+    here = environments.make(f"dmlab/{SHORT}", 1, seed=3)
+    pool = WorkerPool(here.spec, [f"dmlab/{SHORT}"], {}, seed=3, deadline=120.0, restart=False)
+    there = Lockstep(pool, 120.0, pool.close)
+    np.testing.assert_equal(there.reset(), here.reset())
     for t in range(5):
-        answer = envs.step(np.array([t, 8 - t]))
-        for i, env in enumerate(alone):
-            expected, reward, terminated, _, _ = env.step([t, 8 - t][i])
-            assert (answer[1][i], answer[2][i]) == (reward, terminated)
-            for name, value in expected.items():
-                np.testing.assert_array_equal(answer[0][name][i], value)
-    envs.close()
-    for env in alone:
-        env.close()
+        np.testing.assert_equal(there.step(np.array([t])), here.step(np.array([t])))
+    there.close()
+    here.close()
 
 
 @pytest.mark.parametrize(
@@ -255,7 +246,7 @@ def test_instances_in_processes_of_their_own():
     ],
 )
 def test_unknown_levels(level: str, message: str, engines: list[Any]):
-    for attempt in (check, LabEnv):
+    for attempt in (check, LabLevel):
         with pytest.raises(UserError, match=message) as caught:
             attempt(level)
         assert "\n" not in str(caught.value)
@@ -276,13 +267,13 @@ def test_what_the_engine_refuses_becomes_one_line(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "baselab" / "game_scripts" / "levels" / "mine" / "level.lua").touch()
     with monkeypatch.context() as patch:  # A level that is there to see, and that the engine does not take.
         patch.setattr(deepmind_lab, "runfiles_path", lambda: str(tmp_path))
-        env = LabEnv("mine/level")
+        env = LabLevel("mine/level")
         with pytest.raises(UserError, match=r"dmlab/mine/level cannot be made: Failed to init") as caught:
             env.reset(seed=0)
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(dmlab, "_TEST_SETTINGS", {})
     with pytest.raises(UserError, match="must only be used during evaluation") as caught:
-        LabEnv("rooms_collect_good_objects_test").reset(seed=0)
+        LabLevel("rooms_collect_good_objects_test").reset(seed=0)
     assert "\n" not in str(caught.value) and "stack traceback" not in str(caught.value)
 
 
@@ -290,12 +281,12 @@ def test_a_missing_graphics_card_becomes_one_line(deepmind_lab: Any):
     if deepmind_lab.is_real:
         pytest.skip("a real module may have one")
     with pytest.raises(UserError, match="cannot be made: Failed to connect RL API; --dmlab_renderer=software"):
-        LabEnv(LEVEL, renderer="hardware").reset(seed=0)
+        LabLevel(LEVEL, renderer="hardware").reset(seed=0)
 
 
 def test_without_the_module(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "deepmind_lab", None)
-    for attempt in (check, LabEnv):
+    for attempt in (check, LabLevel):
         with pytest.raises(UserError, match=r"github.com/google-deepmind/lab with `bazel build") as caught:
             attempt(LEVEL)
         assert "\n" not in str(caught.value)
@@ -322,14 +313,14 @@ def test_levels_that_need_pictures(tmp_path: Path):
         check(level, dataset_path=str(tmp_path / "no"))
     check(level, dataset_path=str(tmp_path))
     check("psychlab_visual_search")
-    env = LabEnv(level, dataset_path="dummy")
+    env = LabLevel(level, dataset_path="dummy")
     env.reset(seed=0)
     env.close()
 
 
 def test_maps_are_compiled_once(tmp_path: Path):
     folder = tmp_path / "maps"
-    make = functools.partial(LabEnv, WITH_INSTRUCTIONS, level_cache=str(folder))
+    make = functools.partial(LabLevel, WITH_INSTRUCTIONS, level_cache=str(folder))
     first = make()
     kept, _ = first.reset(seed=5)
     maps = {file: (file.read_bytes(), file.stat().st_ino) for file in folder.iterdir()}
@@ -343,7 +334,7 @@ def test_maps_are_compiled_once(tmp_path: Path):
 
 
 def test_a_torn_map_is_compiled_again(tmp_path: Path):
-    make = functools.partial(LabEnv, WITH_INSTRUCTIONS, level_cache=str(tmp_path))
+    make = functools.partial(LabLevel, WITH_INSTRUCTIONS, level_cache=str(tmp_path))
     env = make()
     env.reset(seed=5)
     env.close()

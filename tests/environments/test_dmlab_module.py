@@ -1,4 +1,4 @@
-"""What `LabEnv` relies on in the deepmind_lab module, and what tests on the stand-in may: the recorded answers."""
+"""What `LabLevel` relies on in the deepmind_lab module, and what tests on the stand-in may: the recorded answers."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from impala_tf.structures import ArraySpec
 
 @pytest.mark.parametrize("name, limit", [("CartPole-v1", 500), ("Acrobot-v1", 500)])
 def test_episodes_are_those_of_gymnasium(name: str, limit: int):
-    environment = GymnasiumEnvironment(f"gymnasium/{name}", 2, seed=1)
+    environment = GymnasiumEnvironment(f"{name}", 2, seed=1)
     output = environment.reset()
     single = gymnasium.make(name)
     expected, _ = single.reset(seed=environment._seeds[1])
@@ -44,9 +44,7 @@ def test_episodes_are_those_of_gymnasium(name: str, limit: int):
 
 
 def test_a_time_limit_truncates():
-    environment = GymnasiumEnvironment(
-        "gymnasium/MountainCar-v0", 1, seed=0
-    )  # Nobody reaches the goal without swinging.
+    environment = GymnasiumEnvironment("MountainCar-v0", 1, seed=0)  # Nobody reaches the goal without swinging.
     environment.reset()
     outputs = [environment.step(np.ones(1)) for _ in range(400)]
     truncated = [t for t, output in enumerate(outputs, 1) if output.truncated[0]]
@@ -56,7 +54,7 @@ def test_a_time_limit_truncates():
 
 def test_seeds():
     def first(seed: int) -> np.ndarray:
-        return GymnasiumEnvironment("gymnasium/CartPole-v1", 3, seed).reset().observation
+        return GymnasiumEnvironment("CartPole-v1", 3, seed).reset().observation
 
     np.testing.assert_array_equal(first(0), first(0))
     assert len(np.unique(np.concatenate([first(0), first(1)]), axis=0)) == 6
@@ -68,7 +66,7 @@ import instances  # noqa: E402
 
 
 def test_text_becomes_an_instruction_and_other_entries_are_dropped():
-    environment = GymnasiumEnvironment("gymnasium/instances:Spoken-v0", 2, seed=3)
+    environment = GymnasiumEnvironment("instances:Spoken-v0", 2, seed=3)
     image = ArraySpec((6, 5, 1), np.dtype(np.uint8))
     assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 3, 1, False, ())
     single = instances.Spoken()
@@ -163,7 +161,7 @@ def images():
 )
 def test_only_images_stay_bytes_and_actions_count_from_0(images: str, shape: tuple[int, ...], expected: ArraySpec):
     gymnasium.registry[images].kwargs["shape"] = shape
-    environment = GymnasiumEnvironment(f"gymnasium/{images}", 2, seed=0)
+    environment = GymnasiumEnvironment(f"{images}", 2, seed=0)
     assert environment.spec == (expected, 3, 1, False, ())
     environment.reset()
     for action in range(3):
@@ -186,13 +184,30 @@ def test_only_images_stay_bytes_and_actions_count_from_0(images: str, shape: tup
 )
 def test_user_errors(name: str, message: str):
     with pytest.raises(UserError, match=message):
-        GymnasiumEnvironment(f"gymnasium/{name}", 1, 0)
+        GymnasiumEnvironment(f"{name}", 1, 0)
 
 
 def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mujoco", None)
     with pytest.raises(UserError, match=r"not installed.*pip install.*gymnasium\[mujoco\]"):
-        GymnasiumEnvironment("gymnasium/Ant-v5", 1, 0)
+        GymnasiumEnvironment("Ant-v5", 1, 0)
+
+
+def test_where_one_instance_cannot_be_made_the_others_are_closed():
+    made, closed = [], []
+
+    class Third(instances.Ready):
+        def __init__(self):
+            if len(made) == 2:
+                raise OSError("no more engines")
+            made.append(self)
+
+        def close(self):
+            closed.append(self)
+
+    with pytest.raises(OSError, match="no more engines"):
+        GymnasiumEnvironment("x", 3, 0, make_one=Third)
+    assert len(made) == 2 and closed == made[::-1]
 
 
 def test_action_names():
@@ -209,11 +224,10 @@ def test_action_names():
     assert [spec.action_names for spec in specs] == [("off", "on"), (), ()]
 
 
-@pytest.mark.parametrize("processes", [False, True])
-def test_without_automatic_reset_only_the_first_episodes_are_played(processes: bool, tmp_path: pathlib.Path):
+def test_without_automatic_reset_only_the_first_episodes_are_played(tmp_path: pathlib.Path):
     make_one = functools.partial(instances.Told, str(tmp_path))
-    environment = GymnasiumEnvironment("x", 3, 0, make_one=make_one, processes=processes, autoreset=False)
-    whole = GymnasiumEnvironment("gymnasium/instances:Spoken-v0", 3, 0)
+    environment = GymnasiumEnvironment("x", 3, 0, make_one=make_one, autoreset=False)
+    whole = GymnasiumEnvironment("instances:Spoken-v0", 3, 0)
     for episode in (1, 2):
         environment.reset(), whole.reset()
         running = np.ones(3, bool)
@@ -234,21 +248,21 @@ def test_without_automatic_reset_only_the_first_episodes_are_played(processes: b
 
 
 def test_what_is_shown():
-    environment = GymnasiumEnvironment("gymnasium/CartPole-v1", 2, 0, render=True)
+    environment = GymnasiumEnvironment("CartPole-v1", 2, 0, render=True)
     single = gymnasium.make("CartPole-v1", render_mode="rgb_array")
     environment.reset(), single.reset(seed=environment._seeds[0])
     for _ in range(3):
         np.testing.assert_array_equal(environment.render(), single.render())
         environment.step(np.array([1, 0])), single.step(1)
     environment.close()
-    spoken = GymnasiumEnvironment("gymnasium/instances:Spoken-v0", 2, 0, render=True)  # Cannot draw itself.
+    spoken = GymnasiumEnvironment("instances:Spoken-v0", 2, 0, render=True)  # Cannot draw itself.
     for step in range(3):
         output = spoken.step(np.zeros(2)) if step else spoken.reset()
         np.testing.assert_array_equal(spoken.render(), output.observation["image"][0].repeat(3, axis=-1))
 
 
 def test_what_drawing_needs_is_told(monkeypatch):
-    environment = GymnasiumEnvironment("gymnasium/CartPole-v1", 1, 0, render=True)
+    environment = GymnasiumEnvironment("CartPole-v1", 1, 0, render=True)
     environment.reset()
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(UserError, match=r"to draw gymnasium/CartPole-v1, .*pip install"):

@@ -60,6 +60,40 @@ def test_options_arrive_at_atari_and_are_ignored_elsewhere():
     assert [environment.step(np.zeros(1)).truncated[0] for _ in range(4)] == [False, True] * 2
 
 
+def test_each_family_gets_its_own_options(monkeypatch):
+    options = {"full_action_set": True, "env_threads": 1, "dmlab_renderer": "hardware", "dmlab_test": True}
+    for env_id, own in [
+        ("atari/pong", {"full_action_set": True, "env_threads": 1}),
+        ("dmlab/rooms_watermaze", {"renderer": "hardware", "test": True}),
+        ("gymnasium/CartPole-v1", {}),
+        ("minigrid/BabyAI-GoToRedBall-v0", {}),
+        ("vizdoom/Basic", {}),
+    ]:
+        calls = []
+        monkeypatch.setattr(
+            environments, "_get", lambda module, name, calls=calls: lambda *a, **o: calls.append((a, o))
+        )
+        environments.make(env_id, 2, 3, autoreset=False, **options)
+        assert calls == [((env_id.partition("/")[2], 2, 3), {"autoreset": False, "render": False, **own})]
+
+
+@pytest.mark.usefixtures("deepmind_lab")
+def test_check_makes_nothing_and_finds_what_is_unknown():
+    for env_id in [*ALL, "dmlab/rooms_watermaze", "gymnasium/no-such-id", "vizdoom/no-such-scenario"]:
+        environments.check(env_id, full_action_set=True, dmlab_renderer="software", dmlab_level_cache="")
+    for env_id in ["atari/brekout", "dmlab/rooms_watermase", "cach", "catch/", "gymnasium/"]:
+        with pytest.raises(UserError, match="unknown"):
+            environments.check(env_id)
+    with pytest.raises(UserError, match="level cache /dev/null/x cannot be written to"):
+        environments.check("dmlab/rooms_watermaze", dmlab_level_cache="/dev/null/x")
+
+
+def test_which_environments_need_a_process():
+    ids = [*ALL, "dmlab/rooms_watermaze", "vizdoom/Basic", "minigrid/x", "dmlab", "no-such-family/x"]
+    needing = [env_id for env_id in ids if environments.needs_process(env_id)]
+    assert needing == ["dmlab/rooms_watermaze", "vizdoom/Basic", "dmlab"]
+
+
 def test_every_environment_shows_itself_and_names_its_actions():
     shapes = {
         "atari/breakout": (210, 160, 3),
@@ -83,8 +117,6 @@ def test_every_environment_shows_itself_and_names_its_actions():
         names = environment.spec.action_names
         assert len(names) == (0 if env_id.startswith(("gymn", "coun")) else environment.spec.num_actions)
         environment.close()
-    with pytest.raises(UserError, match="cannot be drawn"):
-        environments.make("catch", 1, 0, processes=True, render=True)
 
 
 @pytest.mark.parametrize(

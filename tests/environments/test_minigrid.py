@@ -19,9 +19,8 @@ ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 
 
 @pytest.mark.parametrize("level", ["BabyAI-GoToRedBall-v0", "MiniGrid-MemoryS7-v0"])
-@pytest.mark.parametrize("processes", [False, True])
-def test_episodes_are_those_of_minigrid(level: str, processes: bool, capfd):
-    environment = environments.make(f"minigrid/{level}", 2, seed=1, processes=processes)
+def test_episodes_are_those_of_minigrid(level: str, capfd):
+    environment = environments.make(f"minigrid/{level}", 2, seed=1)
     image = ArraySpec((56, 56, 3), np.dtype(np.uint8))
     assert environment.spec == ({"image": image, "instruction": instructions.SPEC}, 7, 1, False, ACTIONS)
     output = environment.reset()

@@ -10,11 +10,11 @@ import pytest
 import tree
 
 from impala_tf import environments
+from impala_tf.acting.unrolls import Unrolls
 from impala_tf.environments.catch import CatchEnvironment
 from impala_tf.environments.counting import CountingEnvironment, check_unroll
 from impala_tf.environments.multi_task import MultiTaskEnvironment
 from impala_tf.errors import UserError
-from impala_tf.acting.unrolls import Unrolls
 
 NAMES = ["fine", "broken", "also fine"]
 TASK_IDS = np.array([0, 0, 1, 2, 2, 2])
@@ -39,7 +39,7 @@ class _Breaks(CountingEnvironment):
         self.closed = True
 
 
-def _environment(said, at_start=()):
+def _environment(at_start=()):
     steps, attempts, made = itertools.count(), itertools.count(), []
 
     def make_task(task, num_envs, times_before):
@@ -49,14 +49,13 @@ def _environment(said, at_start=()):
         made.append((_Breaks if broken else CountingEnvironment)(num_envs, seed, *args))
         return made[-1]
 
-    return MultiTaskEnvironment(CountingEnvironment.spec, NAMES, TASK_IDS, make_task, said.append), made
+    return MultiTaskEnvironment(CountingEnvironment.spec, NAMES, TASK_IDS, make_task), made
 
 
-def test_a_failing_task_is_named_and_started_again_and_the_others_go_on(monkeypatch):
+def test_a_failing_task_is_named_and_started_again_and_the_others_go_on(monkeypatch, caplog):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    said: list[str] = []
-    environment, made = _environment(said, at_start=(2,))
+    environment, made = _environment(at_start=(2,))
     unrolls = Unrolls(environment.spec, (), environment.num_envs, UNROLL_LENGTH, environment.task_ids)
     unrolls.begin(environment.reset(), ())
     rng, by_instance, idle = np.random.default_rng(0), {}, 0
@@ -81,7 +80,7 @@ def test_a_failing_task_is_named_and_started_again_and_the_others_go_on(monkeypa
             np.testing.assert_array_equal(earlier.observation[-1], later.observation[0])
         if task != 1:
             assert len(its) == 400 // UNROLL_LENGTH
-    assert said == [
+    assert caplog.messages == [
         "task broken failed (RuntimeError: the engine stopped); starting it again in 0.5 s",
         "task broken has been started again",
         "task broken failed (RuntimeError: the engine stopped); starting it again in 1 s",
@@ -95,22 +94,20 @@ def test_a_failing_task_is_named_and_started_again_and_the_others_go_on(monkeypa
     assert [made_.closed for made_ in broken] == [True, True, True, False]
 
 
-def test_a_task_that_cannot_be_made_at_first_is_tried_again(monkeypatch):
+def test_a_task_that_cannot_be_made_at_first_is_tried_again(monkeypatch, caplog):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    said: list[str] = []
-    environment, _ = _environment(said, at_start=(0,))
-    assert said == ["task broken failed (OSError: no level cache); starting it again in 0.5 s"]
+    environment, _ = _environment(at_start=(0,))
+    assert caplog.messages == ["task broken failed (OSError: no level cache); starting it again in 0.5 s"]
     assert list(environment.reset().episode_length) == [0, 0, -1, 0, 0, 0]
     now[0] += 0.5
     assert list(environment.step(np.zeros(6)).observation[:, 1]) == [1, 1, 0, 1, 1, 1]
-    assert said[1:] == ["task broken has been started again"]
+    assert caplog.messages[1:] == ["task broken has been started again"]
     assert not environment.step(np.zeros(6)).episode_length.any()
 
 
-def test_unrolls_of_several_tasks_can_all_fail():
+def test_unrolls_of_several_tasks_can_all_fail(caplog):
     """Nothing to do is no reason to spin."""
-    said: list[str] = []
 
     class Gone(CountingEnvironment):
         def step(self, actions):
@@ -121,14 +118,13 @@ def test_unrolls_of_several_tasks_can_all_fail():
         ["a", "b"],
         np.array([0, 1]),
         lambda task, num_envs, before: Gone(num_envs, 0),
-        said.append,
     )
     environment.reset()
     start = time.monotonic()
     for _ in range(4):
         output = environment.step(np.zeros(2))
         assert (output.episode_length == -1).all() and output.truncated.all() and not output.terminated.any()
-    assert time.monotonic() - start >= 0.4 and len(said) == 2
+    assert time.monotonic() - start >= 0.4 and len(caplog.messages) == 2
 
 
 def test_rows_are_in_the_order_of_the_tasks():
@@ -139,7 +135,6 @@ def test_rows_are_in_the_order_of_the_tasks():
         ["a", "b", "c"],
         np.array([0, 0, 1, 1, 2, 2]),
         lambda task, num_envs, before: parts[task],
-        print,
     )
     first = environment.reset()
     assert len(set(first.observation[:, 0])) == 6
@@ -149,16 +144,18 @@ def test_rows_are_in_the_order_of_the_tasks():
 
 
 def test_tasks_that_look_different_cannot_share_a_network():
-    made = []
+    closed = []
 
     def make_task(task, num_envs, before):
-        made.append((CountingEnvironment if task == 0 else CatchEnvironment)(num_envs, 0))
-        return made[-1]
+        environment = (CountingEnvironment if task == 0 else CatchEnvironment)(num_envs, 0)
+        environment.close = lambda: closed.append(task)
+        return environment
 
     with pytest.raises(
         UserError, match=r"catch cannot share one network .*: its observation is float32 \[10, 5\], theirs int32"
     ):
-        MultiTaskEnvironment(CountingEnvironment.spec, ["counting", "catch"], np.array([0, 1]), make_task, print)
+        MultiTaskEnvironment(CountingEnvironment.spec, ["counting", "catch"], np.array([0, 1]), make_task)
+    assert closed == [1, 0]
 
 
 def test_skiing_takes_all_actions_and_leaves_out_fire():

@@ -1,6 +1,7 @@
-"""Episodes of a saved policy, against a slow loop of one environment and the agent itself."""
+"""Episodes of a saved policy, compared with a simple loop over one environment and the agent itself."""
 
 import contextlib
+import logging
 
 import numpy as np
 import pytest
@@ -8,26 +9,32 @@ import tensorflow as tf
 
 from impala_tf import config as config_lib
 from impala_tf import environments
+from impala_tf.environments import task_set
 from impala_tf.errors import UserError
 from impala_tf.evaluation import episodes
 from impala_tf.evaluation.episodes import Episode
 from impala_tf.export.exporter import Exporter
-from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.export.saved_model import SavedPolicy
+from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.structures import AgentInput
+
+
+def run_of_memory():
+    """Settings and tasks."""
+    config = config_lib.from_values({"env": "memory", "core": "lstm"})
+    return config, task_set.resolve(config.environment)
 
 
 @pytest.fixture(scope="module")
 def memory(tmp_path_factory) -> tuple[Agent, SavedPolicy]:
-    """An agent with a memory whose state makes a difference, and its SavedModel."""
-    config = config_lib.from_values({"env": "memory", "core": "lstm"})
-    spec = environments.spec("memory")
-    agent = make_agent(spec, config)
+    """A recurrent agent whose core state makes a difference, and its SavedModel."""
+    config, tasks = run_of_memory()
+    agent = make_agent(tasks.spec, config)
     random = np.random.default_rng(0)
     for variable in agent.trainable_variables:
         variable.assign(variable + random.normal(0, 0.2, variable.shape))
     output = tmp_path_factory.mktemp("model") / "memory"
-    Exporter(spec, config).write(output, agent, 0, 0)
+    Exporter(tasks, config).write(output, agent, 0, 0)
     return agent, SavedPolicy(str(output))
 
 
@@ -42,20 +49,20 @@ def play(policy, numbers, num_envs, **others) -> dict[int, Episode]:
         assert episode.number not in ended
         ended[episode.number] = episode
 
-    arguments = {"make": make, "add": add, "greedy": False, "go_on": lambda steps: True, "warn": pytest.fail, **others}
-    episodes.play(policy, seed=5, numbers=numbers, num_envs=num_envs, **arguments)
+    arguments = {"make": make, "add": add, "greedy": False, "go_on": lambda steps: True, **others}
+    episodes.play(policy, seed=5, numbers=numbers, num_envs=num_envs, label="memory", **arguments)
     return ended
 
 
 def slowly(agent: Agent, number: int, greedy: bool) -> Episode:
-    """One episode, step by step, with nothing but the agent and the environment."""
+    """Plays one episode step by step with the agent and one environment."""
     seed = episodes.seed_of(5, number)
     random = np.random.default_rng(seed)
     with contextlib.closing(environments.make("memory", 1, seed)) as environment:
         output = environment.reset()
         state, action = agent.initial_state(1), np.zeros(1, np.int32)
         while True:
-            start = tf.constant([False])  # It begins with the initial state, and ends with the episode.
+            start = tf.constant([False])  # The state is initial, and the loop ends with the episode.
             answer, state = agent.step(AgentInput(output.observation, output.reward, action, start), state)
             logits = answer.logits.numpy()[0]
             chosen = np.argmax(logits if greedy else logits + random.gumbel(size=4))
@@ -66,22 +73,23 @@ def slowly(agent: Agent, number: int, greedy: bool) -> Episode:
 
 
 @pytest.mark.parametrize("greedy", [False, True])
-def test_equal_to_a_slow_loop(memory, greedy):
-    """Returns, lengths and seeds: the core state is carried along and starts anew with each episode."""
+def test_equal_to_a_slow_loop(memory, greedy, caplog):
+    """Returns, lengths and seeds are equal: the core state is kept within an episode and reset between episodes."""
     agent, policy = memory
     ended = play(policy, range(40), num_envs=7, greedy=greedy)
     assert ended == {number: slowly(agent, number, greedy) for number in range(40)}
     assert {0.0, 1.0} == {episode.episode_return for episode in ended.values()}
+    assert caplog.records == []
 
 
-def test_what_is_played_beside_makes_no_difference(memory):
+def test_episodes_do_not_depend_on_those_played_alongside(memory):
     _, policy = memory
     together = play(policy, range(12), num_envs=12)
     assert play(policy, [11, 3], num_envs=1) == {number: together[number] for number in (3, 11)}
 
 
 def test_all_count_and_none_twice(memory):
-    """Also where there are more places than episodes."""
+    """Also with more environments than episodes."""
     _, policy = memory
     assert sorted(play(policy, range(5), num_envs=9)) == list(range(5))
     assert play(policy, [], num_envs=1) == {}
@@ -93,7 +101,7 @@ def test_stops_between_steps(memory):
 
 
 class Breaks:
-    """An environment that raises at its third step, the first `times` times that one is made for episode 2."""
+    """Makes environments; the first `times` ones for episode 2 raise at their third step."""
 
     def __init__(self, times: int):
         self._left, self.made, self.closed = times, 0, 0
@@ -115,25 +123,27 @@ class Breaks:
         return environment
 
 
-def test_an_episode_that_fails_is_played_again(memory):
+def test_an_episode_that_fails_is_replayed(memory, caplog):
     _, policy = memory
-    warnings: list[str] = []
     breaks = Breaks(2)
-    ended = play(policy, range(6), num_envs=3, make=breaks, warn=warnings.append)
+    ended = play(policy, range(6), num_envs=3, make=breaks)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert (
+        caplog.messages == ["memory: episode 2 failed (ZeroDivisionError: division by zero); it will be replayed"] * 2
+    )
     assert ended == play(policy, range(6), num_envs=3)
-    assert len(warnings) == 2 and "episode 2 failed (ZeroDivisionError" in warnings[0]
     assert breaks.closed == 8
 
 
-def test_an_episode_that_fails_for_ever(memory):
+def test_an_episode_that_always_fails(memory):
     _, policy = memory
     breaks = Breaks(99)
-    with pytest.raises(UserError, match=r"episode 2 failed .* for the 3rd time"):
-        play(policy, range(6), num_envs=3, make=breaks, warn=lambda _: None)
-    assert breaks.closed == breaks.made  # Once each: ALE's cannot be closed twice.
+    with pytest.raises(UserError, match=r"memory: episode 2 failed 3 times \(ZeroDivisionError"):
+        play(policy, range(6), num_envs=3, make=breaks)
+    assert breaks.closed == breaks.made  # Exactly once each: ALE environments must not be closed twice.
 
 
-def test_an_episode_that_cannot_be_kept(memory):
+def test_an_episode_that_cannot_be_recorded(memory):
     _, policy = memory
     counts = Breaks(0)
 
@@ -164,9 +174,9 @@ def test_watches_the_first_episode(memory):
 
 
 def test_a_policy_that_is_not_finite(tmp_path):
-    config = config_lib.from_values({"env": "memory", "core": "lstm"})
-    broken = make_agent(environments.spec("memory"), config)
+    config, tasks = run_of_memory()
+    broken = make_agent(tasks.spec, config)
     broken.head_variables[0].assign(broken.head_variables[0] * np.nan)
-    Exporter(environments.spec("memory"), config).write(tmp_path / "model", broken, 0, 0)
+    Exporter(tasks, config).write(tmp_path / "model", broken, 0, 0)
     with pytest.raises(UserError, match="not finite"):
         play(SavedPolicy(str(tmp_path / "model")), range(3), num_envs=3)

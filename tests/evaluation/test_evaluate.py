@@ -1,4 +1,4 @@
-"""What is evaluated, and what is made of it; tests/run/test_evaluate.py has the program."""
+"""The settings of an evaluation and its results; tests/run/test_evaluate.py tests the command."""
 
 import json
 import pathlib
@@ -30,7 +30,7 @@ METADATA_OF_ONE = {
 
 @pytest.fixture
 def model(tmp_path):
-    """As much of a SavedModel as is looked at before it is loaded."""
+    """The parts of a SavedModel that are read before it is loaded."""
     settings = {"env": "atari/pong,atari/breakout"}
     metadata = {**METADATA_OF_ONE, "environment_options": TRAINED_WITH, "settings": settings}
     (tmp_path / "model" / METADATA).parent.mkdir(parents=True)
@@ -39,14 +39,14 @@ def model(tmp_path):
     return str(tmp_path / "model")
 
 
-def test_by_default_all_that_it_was_trained_on(model):
+def test_by_default_all_tasks_of_the_training(model):
     pong, breakout = Evaluation(model, "r.json").protocols()
     assert (pong.env_id, breakout.env_id) == ("atari/pong", "atari/breakout")
     assert pong.episodes == 200
     assert pong.options == {**TRAINED_WITH, "max_frames_per_episode": 108_000}
 
 
-def test_what_was_trained_on_a_suite_is_evaluated_on_it(model):
+def test_an_agent_trained_on_a_suite_is_evaluated_on_the_suite(model):
     path = pathlib.Path(model) / METADATA
     path.write_text(json.dumps({**json.loads(path.read_text()), "settings": {"env": "atari57"}}))
     assert len(Evaluation(model, "r.json").protocols()) == 57
@@ -58,9 +58,9 @@ def test_atari57(model):
     assert {task.episodes for task in protocols} == {200}
 
 
-def test_dmlab30_is_evaluated_on_its_levels_for_testing(model, tmp_path, monkeypatch):
+def test_dmlab30_is_evaluated_on_its_test_levels(model, tmp_path, monkeypatch):
     installed = types.SimpleNamespace(runfiles_path=lambda: str(tmp_path))
-    monkeypatch.setattr(dmlab, "_module", lambda: installed)  # As if it were.
+    monkeypatch.setattr(dmlab, "_module", lambda: installed)  # Pretend that it is installed.
     options = {"dmlab_dataset_path": str(tmp_path)}
     protocols = Evaluation(model, "r.json", env="dmlab30", options=options).protocols()
     assert tuple(task.env_id for task in protocols) == suites.env_ids("dmlab30", test=True)
@@ -69,7 +69,7 @@ def test_dmlab30_is_evaluated_on_its_levels_for_testing(model, tmp_path, monkeyp
     assert all(task.options == {"dmlab_test": True} for task in protocols)
 
 
-def test_a_number_of_episodes_of_ones_own(model):
+def test_another_number_of_episodes(model):
     assert {task.episodes for task in Evaluation(model, "r.json", env="catch,memory", episodes=7).protocols()} == {7}
 
 
@@ -78,7 +78,7 @@ def test_a_number_of_episodes_of_ones_own(model):
     [
         ({"env": "atari57,atari/pong"}, "more than once"),
         ({"env": "atari/pong,atari/pang"}, "did you mean atari/pong"),
-        ({"video": "film.mp4"}, "shows one task, and there are 2"),
+        ({"video": "film.mp4"}, "records one task, but there are 2"),
         ({"env": "catch", "video": "film.gif"}, "ends in .mp4"),
     ],
 )
@@ -88,7 +88,7 @@ def test_refuses(model, settings, message):
 
 
 def test_the_results_of_a_suite(model, tmp_path):
-    """From episodes that ended in another order than they have numbers, as they do."""
+    """Episodes do not finish in the order of their numbers."""
     protocols = Evaluation(model, "r.json", env="atari57", episodes=3).protocols()
     random = np.random.default_rng(0)
     returns = {task.env_id: random.normal(1000, 500, size=3) for task in protocols}
@@ -109,12 +109,18 @@ def test_the_results_of_a_suite(model, tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (SPEC._replace(num_actions=5, action_names=()), r"takes actions 4 \(a, b, c, d\), and they are 5 there"),
-        (SPEC._replace(action_names=("d", "c", "b", "a")), "takes actions a, b, c, d, and they are d, c, b, a"),
-        (SPEC._replace(observation=ArraySpec((6,), np.dtype(np.float32))), r"takes observations float32 \[5\]"),
+        (
+            SPEC._replace(num_actions=5, action_names=()),
+            r"its actions are 4 \(a, b, c, d\), those of the environment 5\.",
+        ),
+        (
+            SPEC._replace(action_names=("d", "c", "b", "a")),
+            "its actions are a, b, c, d, those of the environment d, c, b, a",
+        ),
+        (SPEC._replace(observation=ArraySpec((6,), np.dtype(np.float32))), r"its observations are float32 \[5\]"),
         (
             SPEC._replace(observation={"image": ArraySpec((9,), np.dtype(np.uint8)), "instruction": instructions.SPEC}),
-            r"they are image uint8 \[9\], instruction int32 \[64\] there",
+            r"those of the environment image uint8 \[9\], instruction int32 \[64\]",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The episodes of an evaluation in progress survive its interruption."""
+"""The record of finished episodes survives an interruption."""
 
 import json
 
@@ -19,7 +19,7 @@ def begin(output, episodes=EPISODES[:2]):
     return record.path
 
 
-def test_goes_on(tmp_path):
+def test_resumes(tmp_path):
     begin(tmp_path / "r.json")
     with Record(tmp_path / "r.json", HEADER) as record:
         assert record.episodes == {"catch": dict(enumerate(EPISODES[:2]))}
@@ -31,7 +31,7 @@ def test_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("lost", [1, 20])
-def test_a_line_cut_off_is_lost_alone(tmp_path, lost):
+def test_only_the_truncated_line_is_lost(tmp_path, lost):
     path = begin(tmp_path / "r.json")
     path.write_text(path.read_text()[:-lost])
     with Record(tmp_path / "r.json", HEADER) as record:
@@ -42,7 +42,7 @@ def test_a_line_cut_off_is_lost_alone(tmp_path, lost):
 
 def test_another_evaluation(tmp_path):
     path = begin(tmp_path / "r.json")
-    with pytest.raises(UserError, match=r"of another evaluation \(other seed\)"):
+    with pytest.raises(UserError, match=r"belongs to another evaluation \(different seed\)"):
         Record(tmp_path / "r.json", {**HEADER, "seed": 2})
     path.write_text("nonsense\n")
     with pytest.raises(UserError, match="damaged"):
@@ -62,7 +62,7 @@ def test_one_at_a_time(tmp_path):
         Record(tmp_path / "r.json", HEADER)
 
 
-def test_nothing_is_left_of_one_that_did_not_begin(tmp_path):
+def test_an_empty_record_is_removed(tmp_path):
     with Record(tmp_path / "r.json", HEADER):
         pass
     assert not list(tmp_path.iterdir())

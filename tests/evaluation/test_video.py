@@ -157,7 +157,7 @@ def test_frames_that_do_not_fit_together(tmp_path: pathlib.Path):
     "name, message",
     [
         ("there.mp4", r"there\.mp4 exists already"),
-        ("no/it.mp4", r"no/it\.mp4 cannot be written: there is no folder .*no"),
+        ("no/it.mp4", r"no/it\.mp4 cannot be written: the folder .*no does not exist"),
         ("it.avi", r"must have a name that ends in \.mp4"),
         ("it", r"must have a name that ends in \.mp4"),
     ],

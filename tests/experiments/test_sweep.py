@@ -12,7 +12,7 @@ MANY = sweep.draw(seed=7, combinations=4000)
 
 
 @given(st.integers(0, 2**40), st.integers(1, 60))
-def test_within_table_d1s_ranges_and_settings_of_a_run(seed, combinations):
+def test_values_are_within_the_ranges_of_table_d1(seed, combinations):
     drawn = sweep.draw(seed, combinations)
     assert len(drawn) == combinations
     for values in drawn:
@@ -24,7 +24,7 @@ def test_within_table_d1s_ranges_and_settings_of_a_run(seed, combinations):
 
 @pytest.mark.parametrize(("name", "low", "high"), [("entropy_cost", 5e-5, 1e-2), ("learning_rate", 5e-6, 5e-3)])
 def test_log_uniform(name, low, high):
-    """Each tenth of the logarithm's range gets a tenth of the draws: 400, standard deviation 19."""
+    """Each tenth of the range of logarithms gets a tenth of the draws: 400, with standard deviation 19."""
     tenths = [int(10 * math.log(values[name] / low) / math.log(high / low)) for values in MANY]
     assert all(abs(tenths.count(tenth) - 400) < 80 for tenth in range(10))
 
@@ -53,8 +53,8 @@ def test_seeds_and_numbers():
     assert sweep.draw(1) == sweep.draw(1) == sweep.draw(1, 30)[:24] != sweep.draw(2)
 
 
-def test_a_seed_stays_what_it_is():
-    """Runs made with a sweep are compared with later ones."""
+def test_a_seed_always_gives_the_same_values():
+    """Results of earlier sweeps stay comparable with later ones."""
     assert sweep.draw(1, 2) == [
         {"entropy_cost": 0.000101893, "learning_rate": 0.00174289, "rmsprop_epsilon": 1e-07},
         {"entropy_cost": 0.000193149, "learning_rate": 0.000153206, "rmsprop_epsilon": 0.001},

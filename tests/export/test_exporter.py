@@ -1,7 +1,8 @@
-"""Agents as SavedModels: the same answers as the agent's, in a program without impala_tf, whole or not at all."""
+"""Agents as SavedModels: equal to the agent, usable without impala_tf, written completely or not at all."""
 
 import dataclasses
 import json
+import logging
 import pathlib
 import subprocess
 import sys
@@ -11,13 +12,14 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import config as config_lib
-from impala_tf.environments import instructions
+from impala_tf.environments import instructions, task_set
+from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError
 from impala_tf.export.exporter import Exporter, export
+from impala_tf.export.saved_model import METADATA, SavedPolicy, observation_names
 from impala_tf.networks.agent import make_agent
 from impala_tf.records.checkpoint import Checkpointer
 from impala_tf.records.logdir import LogDir
-from impala_tf.export.saved_model import METADATA, SavedPolicy, observation_names
 from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec
 
 UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
@@ -32,6 +34,11 @@ SPECS = {
 
 def make_config(**values) -> config_lib.Config:
     return config_lib.from_values({"env": "catch", **values})
+
+
+def make_tasks(spec: EnvironmentSpec) -> TaskSet:
+    """Tasks whose environments have this spec."""
+    return dataclasses.replace(task_set.resolve(make_config().environment), spec=spec)
 
 
 def random_inputs(spec: EnvironmentSpec, batch_size: int, seed: int) -> AgentInput:
@@ -63,13 +70,13 @@ def exported(request, tmp_path_factory):
     spec = SPECS[name]
     agent = make_agent(spec, config)
     output = tmp_path_factory.mktemp("models") / "agent"
-    Exporter(spec, dataclasses.replace(config, run=dataclasses.replace(config.run, seed=4))).write(output, agent, 8, 2)
+    Exporter(make_tasks(spec), make_config(core=core, seed=4)).write(output, agent, 8, 2)
     return spec, agent, output
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_steps_as_the_agent_does(exported, batch_size):
-    """Several steps in a row, with episode starts; the core state goes from answer to input."""
+def test_steps_like_the_agent(exported, batch_size):
+    """Compares several successive steps with episode starts; the core state is fed back."""
     spec, agent, output = exported
     policy = SavedPolicy(str(output))
     ours, theirs = policy.initial_state(batch_size), agent.initial_state(batch_size)
@@ -88,7 +95,7 @@ def test_steps_as_the_agent_does(exported, batch_size):
 
 
 def test_sampled_and_greedy_actions(exported):
-    """Sampled ones follow the softmax, greedy ones are its mode."""
+    """Sampled actions follow the softmax; greedy actions are its mode."""
     spec, _, output = exported
     step = tf.saved_model.load(str(output)).signatures["step"]
     inputs = random_inputs(spec, 1, 0)
@@ -111,7 +118,7 @@ def test_sampled_and_greedy_actions(exported):
 def test_a_bfloat16_agent_is_exported_in_float32(tmp_path):
     spec, config = SPECS["stacked"], make_config(precision="bfloat16")
     agent = make_agent(spec, config)
-    Exporter(spec, config).write(tmp_path / "agent", agent, 0, 0)
+    Exporter(make_tasks(spec), config).write(tmp_path / "agent", agent, 0, 0)
     full = make_agent(spec, make_config())
     for mine, its in zip(full.trainable_variables, agent.trainable_variables):
         mine.assign(its)
@@ -133,9 +140,9 @@ print(sorted(answer), answer["action"].shape, answer["core_state_1"].shape)
 """
 
 
-def test_loads_where_impala_tf_is_not(tmp_path):
+def test_loads_without_impala_tf(tmp_path):
     spec, config = SPECS["vector"], make_config(core="lstm")
-    Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
+    Exporter(make_tasks(spec), config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
     done = subprocess.run(
         [sys.executable, "-c", PLAIN, str(tmp_path / "agent")],
         cwd=tmp_path,
@@ -164,31 +171,31 @@ def test_metadata(exported):
     }
 
 
-def test_what_exists_is_not_overwritten(tmp_path):
+def test_an_existing_folder_is_not_overwritten(tmp_path):
     (tmp_path / "agent").mkdir()
     (tmp_path / "agent" / "mine").write_text("")
     spec, config = SPECS["vector"], make_config()
     with pytest.raises(UserError, match="exists already"):
-        Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
+        Exporter(make_tasks(spec), config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
     assert [path.name for path in tmp_path.rglob("*")] == ["agent", "mine"]
 
 
-def test_nothing_is_left_of_one_that_could_not_be_written(tmp_path, monkeypatch):
+def test_nothing_is_left_if_writing_fails(tmp_path, monkeypatch):
     """The metadata is written last."""
     spec, config = SPECS["vector"], make_config()
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("impala_tf.export.write_json", fail)
+    monkeypatch.setattr("impala_tf.export.exporter.write_json", fail)
     with pytest.raises(OSError, match="No space"):
-        Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
+        Exporter(make_tasks(spec), config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
 def run_folder(tmp_path) -> LogDir:
-    """Of a run with two checkpoints."""
+    """The folder of a run with two checkpoints."""
     from impala_tf.environments import catch
     from impala_tf.learning.learner import Learner
 
@@ -206,7 +213,7 @@ def run_folder(tmp_path) -> LogDir:
 
 
 def test_the_newest_checkpoint_is_exported(run_folder, tmp_path):
-    checkpoint = export(run_folder, tmp_path / "new" / "agent", print)
+    checkpoint = export(run_folder, tmp_path / "new" / "agent")
     assert checkpoint == run_folder.checkpoints / f"{200:012d}"
     policy = SavedPolicy(str(tmp_path / "new" / "agent"))
     assert (policy.metadata["frames"], policy.metadata["learner_step"]) == (200, 20)
@@ -214,14 +221,14 @@ def test_the_newest_checkpoint_is_exported(run_folder, tmp_path):
     assert {float(x) for p in parameters for x in np.unique(p)} == {np.float32(0.02)}
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_left(run_folder, tmp_path):
+def test_a_damaged_checkpoint_is_skipped_and_left_in_place(run_folder, tmp_path, caplog):
     data = next((run_folder.checkpoints / f"{200:012d}").glob("variables.data*"))
     data.write_bytes(data.read_bytes()[:100])
-    said: list[str] = []
-    export(run_folder, tmp_path / "agent", said.append)
-    assert "damaged" in said[0]
+    export(run_folder, tmp_path / "agent")
+    (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert record.name.startswith("impala_tf.") and f"{200:012d} is damaged" in record.getMessage()
     assert SavedPolicy(str(tmp_path / "agent")).metadata["frames"] == 100
-    assert len(list(run_folder.checkpoints.iterdir())) == 2  # The run may be going on.
+    assert len(list(run_folder.checkpoints.iterdir())) == 2  # The run may still be in progress.
 
 
 def test_no_checkpoint(tmp_path):
@@ -231,9 +238,9 @@ def test_no_checkpoint(tmp_path):
     logdir = LogDir(config.run.logdir)
     logdir.prepare(config)
     with pytest.raises(UserError, match="no checkpoint yet"):
-        export(logdir, tmp_path / "agent", print)
+        export(logdir, tmp_path / "agent")
     (tmp_path / "run" / "config.json").write_text(json.dumps({"no_such_setting": 1}))
-    with pytest.raises(UserError, match="not of this version"):
+    with pytest.raises(UserError, match="another version of impala_tf: Unknown setting 'no_such_setting'"):
         logdir.read_config()
 
 
@@ -253,7 +260,7 @@ def damage(path: pathlib.Path, keep: float) -> None:
 )
 def test_a_truncated_model(tmp_path, file, keep):
     spec, config = SPECS["vector"], make_config()
-    Exporter(spec, config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
+    Exporter(make_tasks(spec), config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
     damage(tmp_path / "agent" / file, keep)
     with pytest.raises(UserError, match=r"damaged") as error:
         SavedPolicy(str(tmp_path / "agent"))
@@ -265,5 +272,5 @@ def test_no_model(tmp_path):
         SavedPolicy(str(tmp_path))
     module = tf.Module()
     tf.saved_model.save(module, str(tmp_path / "other"))
-    with pytest.raises(UserError, match="no agent of impala_tf"):
+    with pytest.raises(UserError, match="not an agent of impala_tf"):
         SavedPolicy(str(tmp_path / "other"))

@@ -6,10 +6,9 @@ import tensorflow as tf
 
 from impala_tf import config as config_lib
 from impala_tf.environments import instructions
-from impala_tf.learning import losses
 from impala_tf.learning.learner import Learner, use_xla
 from impala_tf.networks.agent import Agent
-from impala_tf.structures import AgentInput, ArraySpec, Batch, EnvironmentSpec, Trajectory, map_spec, trajectory_spec
+from impala_tf.structures import ArraySpec, Batch, EnvironmentSpec, Trajectory, map_spec, trajectory_spec
 
 T, B, ACTIONS, FRAMES_PER_STEP = 3, 2, 2, 4
 SPEC = EnvironmentSpec(ArraySpec((3,), np.dtype(np.float32)), ACTIONS, FRAMES_PER_STEP)
@@ -58,17 +57,6 @@ def _reading_spec_and_observation():
 def _learner(core="none", xla="off", spec=SPEC, lstm_kernel="auto", **settings):
     agent = Agent(spec, torso="mlp", core=core, seed=1, lstm_kernel=lstm_kernel)
     return Learner(agent, config_lib.from_values({**SETTINGS, "xla": xla, **settings}), FRAMES_PER_STEP)
-
-
-def _by_tape(agent, unrolls):
-    """Returns the loss and its gradients with respect to the heads' variables, then the others'."""
-    start = unrolls.terminated | unrolls.truncated
-    inputs = AgentInput(unrolls.observation, unrolls.reward, unrolls.action, start)
-    with tf.GradientTape() as tape:
-        output, _ = agent.unroll(inputs, unrolls.core_state)
-        loss, _ = losses.impala_loss(output, unrolls, discount=0.99, baseline_cost=0.5, entropy_cost=0.02)
-    gradients = tape.gradient(loss, [*agent.head_variables, *agent.other_variables])
-    return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 class _NumpyLearner:
@@ -196,8 +184,7 @@ def test_the_norm_sums_repeated_rows_of_a_sparse_gradient(xla):
     spec, observation = _reading_spec_and_observation()
     learner = _learner(spec=spec, xla=xla)
     batch = _batch(observation=observation)
-    _, gradients = _by_tape(learner.agent, batch.unrolls)
-    norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in gradients))
+    norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in learner.gradients(batch.unrolls).gradients))
     np.testing.assert_allclose(learner.step(batch)["gradient_norm"], norm, rtol=1e-5)
 
 
@@ -220,31 +207,6 @@ def test_an_update_that_is_not_finite_is_refused_entirely(bad, xla):
     assert int(learner.refused) == 2
     assert int(learner.step_count) == 4
     assert any((v.numpy() != value).any() for v, value in zip(everything, before))
-
-
-@pytest.mark.parametrize("xla", ["off", "on"])
-@pytest.mark.parametrize("reads", [False, True])
-@pytest.mark.parametrize("core", ["none", "lstm"])
-def test_gradients_equal_one_tape_over_the_whole_agent(core, reads, xla):
-    spec, changes = SPEC, {}
-    if reads:
-        spec, observation = _reading_spec_and_observation()
-        changes = {"observation": observation}
-    learner = _learner(core, xla=xla, spec=spec)
-    agent = learner.agent
-    state = tf.nest.map_structure(lambda x: np.full(x.shape, 0.3, np.float32), agent.initial_state(B))
-    unrolls = _unrolls(core_state=state, **changes)
-    before = [v.numpy() for v in learner.variables]
-    loss, expected = _by_tape(agent, unrolls)
-    found = learner.gradients(unrolls)
-    np.testing.assert_allclose(found.loss, loss, rtol=1e-5)
-    np.testing.assert_allclose(found.metrics["total_loss"], loss, rtol=1e-5)
-    assert len(found.gradients) == len(agent.trainable_variables)
-    for variable, ours, theirs in zip([*agent.head_variables, *agent.other_variables], found.gradients, expected):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5, err_msg=variable.name)
-        assert np.any(theirs), variable.name
-    for variable, value in zip(learner.variables, before):
-        np.testing.assert_array_equal(variable, value)
 
 
 @pytest.mark.parametrize("xla", ["off", "on"])

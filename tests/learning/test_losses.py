@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.config import LossConfig
-from impala_tf.learning.corrections import CORRECTIONS, Targets
 from impala_tf.learning.losses import REWARD_CLIPPING, impala_loss
 from impala_tf.structures import AgentOutput, Trajectory
 
@@ -272,31 +271,6 @@ def test_reward_clipping(reward_clipping, clipped):
         )
         np.testing.assert_allclose(metrics["policy_loss"], expected * math.log(3), rtol=1e-6)
         np.testing.assert_allclose(metrics["baseline_loss"], 0.25 * expected**2, rtol=2e-6)
-
-
-def test_the_correction_is_chosen_by_name(monkeypatch):
-    """The chosen function gets the transitions of the unroll and the loss's settings, and its targets are used."""
-    output, trajectory = batch(**ENDS)
-    settings = {"rho_bar": 1.7, "c_bar": 1.2, "pg_rho_bar": None, "lambda_": 0.9}
-    calls = []
-
-    def zero(log_rhos, discounts, rewards, values, bootstrap_value, **kwargs):
-        calls.append((log_rhos, discounts, rewards, values, bootstrap_value, kwargs))
-        return Targets(tf.zeros_like(values), tf.zeros_like(values))
-
-    monkeypatch.setitem(CORRECTIONS, "zero", zero)
-    _, metrics = impala_loss(output, trajectory, **SETTINGS, correction="zero", **settings)
-    ((log_rhos, discounts, rewards, values, bootstrap_value, kwargs),) = calls
-    assert kwargs == settings
-    assert {x.shape for x in (log_rhos, discounts, rewards, values)} == {(T, B)}
-    np.testing.assert_array_equal(values, output.value[:-1])
-    np.testing.assert_array_equal(bootstrap_value, output.value[-1])
-    assert metrics["policy_loss"] == 0
-    np.testing.assert_allclose(metrics["baseline_loss"], 0.25 * np.sum(output.value[:-1] ** 2), rtol=1e-5)
-    default, v_trace = (impala_loss(output, trajectory, **SETTINGS, **k)[0] for k in ({}, {"correction": "v_trace"}))
-    assert default == v_trace
-    with pytest.raises(ValueError, match="Unknown correction 'retrace'; choose one of v_trace, zero"):
-        impala_loss(output, trajectory, **SETTINGS, correction="retrace")
 
 
 def test_the_setting_has_the_choices_of_the_loss():

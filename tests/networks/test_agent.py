@@ -49,10 +49,10 @@ def agent(request):
 @pytest.mark.parametrize(
     "shape, torso, core, num_actions, expected",
     [
-        # DMLab without the instruction encoder; with it, see below.
+        # DMLab without the instruction encoder; the next test includes it.
         (DMLAB, "shallow", "lstm", 9, 1_123_130),
         (DMLAB, "deep", "lstm", 9, 1_520_714),
-        # Atari, Table G.1: the deep network without LSTM; 84 -> 42 -> 21 -> 11, 11 x 11 x 32 = 3872 flattened.
+        # Atari (Table G.1): the deep network without LSTM. 84 -> 42 -> 21 -> 11, and 11 x 11 x 32 = 3872 flattened.
         (ATARI, "deep", "none", 6, 1_091_031),
         (ATARI, "deep", "none", 18, 1_094_115),
     ],
@@ -63,7 +63,7 @@ def test_parameter_counts(shape, torso, core, num_actions, expected):
 
 @pytest.mark.parametrize("torso, expected", [("shallow", 1_230_426), ("deep", 1_628_010)])
 def test_parameter_counts_with_language(torso, expected):
-    """The 1.2 and 1.6 million of Figure 3's caption."""
+    """The counts are the 1.2 and 1.6 million of Figure 3's caption."""
     assert sum(x.size for x in weights(Agent(environment(DMLAB, 9, reads=True), torso, "lstm"))) == expected
 
 
@@ -77,7 +77,7 @@ def test_shapes_and_dtypes(agent):
     assert (outputs.logits.shape, outputs.value.shape) == ((B, 4), (B,))
 
 
-def test_core_state_spec_is_that_of_the_state(agent):
+def test_core_state_spec_matches_the_state(agent):
     spec, state = agent.core_state_spec, agent.initial_state(B)
     assert len(spec) == len(state)
     assert [(B, *s.shape) for s in spec] == [tuple(x.shape) for x in state]
@@ -97,19 +97,19 @@ def test_unroll_equals_stepwise(agent, jit_compile):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_features_then_rest_equals_unroll(agent):
+def test_features_core_and_heads_equal_unroll(agent):
     inputs, state = random_inputs(4), agent.initial_state(B)
     whole, final = agent.unroll(inputs, state)
     features = tf.function(agent.features, jit_compile=True)(inputs.observation)
     assert features.shape == (T, B, agent.torso.feature_size)
-    outputs, state = agent.remember(features, inputs._replace(observation=()), state)
+    outputs, state = agent.unroll_core(features, inputs._replace(observation=()), state)
     parts = tf.function(agent.heads, jit_compile=True)(outputs)
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, final)
     np.testing.assert_allclose(parts.logits, whole.logits, atol=1e-5)
     np.testing.assert_allclose(parts.value, whole.value, atol=1e-5)
 
 
-def test_unknown_time_and_batch_in_a_graph(agent):
+def test_graph_with_unknown_time_and_batch(agent):
     inputs, state = random_inputs(4), agent.initial_state(B)
     specs = AgentInput(*(tf.TensorSpec([None, None, *x.shape[2:]], x.dtype) for x in inputs))
     state_specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), state)
@@ -117,7 +117,7 @@ def test_unknown_time_and_batch_in_a_graph(agent):
     np.testing.assert_allclose(outputs.logits, agent.unroll(inputs, state)[0].logits, atol=1e-5)
 
 
-def test_seed_decides_the_weights_and_nothing_else_does():
+def test_only_the_seed_determines_the_weights():
     def build(seed):
         return Agent(environment(SMALL, 4), "deep", "lstm", seed=seed)
 
@@ -130,22 +130,22 @@ def test_seed_decides_the_weights_and_nothing_else_does():
         assert a.ndim == 1 or not np.allclose(a, c)
 
 
-def test_the_first_policy_is_close_to_uniform(agent):
+def test_initial_policy_is_nearly_uniform(agent):
     outputs, _ = agent.unroll(random_inputs(4), agent.initial_state(B))
     probabilities = tf.nn.softmax(outputs.logits).numpy()
     np.testing.assert_allclose(probabilities, 1 / probabilities.shape[-1], rtol=0.1)
     assert np.std(outputs.logits) > 0
 
 
-def test_a_stack_of_frames_is_told_to_the_torso():
-    """Its filters are larger for what moves."""
+def test_torso_knows_about_frame_stacks():
+    """With a frame stack, the filters respond more strongly to motion."""
     spec = environment((84, 84, 4), 6)
     stacked = spec._replace(frame_stack=True)
     kernels = [Agent(s, "shallow", seed=1).torso.trainable_variables[0] for s in (spec, stacked)]
     assert np.std(kernels[1]) > 3 * np.std(kernels[0])
 
 
-def test_every_variable_is_there_at_once_in_a_fixed_order_and_gets_a_gradient(agent):
+def test_all_variables_exist_at_once_in_a_fixed_order_and_get_gradients(agent):
     before = [id(v) for v in agent.trainable_variables]
     with tf.GradientTape() as tape:
         outputs, _ = agent.unroll(random_inputs(4), agent.initial_state(B))
@@ -157,7 +157,7 @@ def test_every_variable_is_there_at_once_in_a_fixed_order_and_gets_a_gradient(ag
 
 
 def test_order_of_variables():
-    """Learner and actors exchange plain lists, across versions of checkpoints: the order is part of the format."""
+    """The learner and actors exchange lists of arrays, even from older checkpoints: the order is part of the format."""
     names = [v.name.split("/")[-2:] for v in Agent(environment(SMALL, 4), "shallow", "lstm").trainable_variables]
     heads = [["policy", "kernel:0"], ["policy", "bias:0"], ["value", "kernel:0"], ["value", "bias:0"]]
     assert names[:4] == heads
@@ -170,8 +170,8 @@ def test_order_of_variables():
 
 
 @pytest.mark.parametrize("torso", ["shallow", "deep", "mlp"])
-def test_bfloat16_is_for_the_torso_s_inside(torso):
-    """Answers and parameters stay float32; features are those of float32 but for the rounding, and not the same."""
+def test_bfloat16_stays_inside_the_torso(torso):
+    """Outputs and parameters stay float32; features differ from float32's, but only by rounding."""
     exact, rounded = (Agent(environment(SMALL, 4), torso, "lstm", precision=p) for p in ("float32", "bfloat16"))
     inputs = random_inputs(4)
     outputs, state = rounded.unroll(inputs, rounded.initial_state(B))
@@ -203,14 +203,14 @@ def test_user_errors(torso, core):
 
 
 def reading_inputs(num_actions, texts, leading=(T, B)):
-    """Random inputs; `texts` are spread over them in turns."""
+    """Random inputs whose instructions cycle through `texts`."""
     inputs = random_inputs(num_actions, leading=leading)
     words = np.resize([instructions.encode(text) for text in texts], (*leading, instructions.MAX_WORDS))
     return inputs._replace(observation=with_text(inputs.observation, tf.constant(words)))
 
 
 @pytest.mark.parametrize("core", ["none", "lstm"])
-def test_the_instruction_reaches_the_answer_and_every_variable_learns(core):
+def test_instruction_affects_the_output_and_all_variables_get_gradients(core):
     agent = Agent(environment(SMALL, 4, reads=True), "shallow", core, seed=1)
     inputs, state = reading_inputs(4, ["go left", "take the red key", ""]), agent.initial_state(B)
     with tf.GradientTape() as tape:
@@ -220,7 +220,7 @@ def test_the_instruction_reaches_the_answer_and_every_variable_learns(core):
     assert all(np.any(gradient) for gradient in gradients)
     other, _ = agent.unroll(reading_inputs(4, ["go right", "take the red key", ""]), state)
     different = ~np.isclose(outputs.value, other.value, rtol=1e-3, atol=1e-4)
-    assert different[:, 0].all()  # B is 3: each unroll has its text.
+    assert different[:, 0].all()  # B is 3, so each unroll has a text of its own.
     assert not different[:, 1:].any()
     for t in range(T):
         output, state = agent.step(tf.nest.map_structure(lambda x: x[t], inputs), state)  # noqa: B023
@@ -228,7 +228,7 @@ def test_the_instruction_reaches_the_answer_and_every_variable_learns(core):
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, final)
 
 
-def test_language_changes_no_other_order_of_variables():
+def test_language_keeps_the_order_of_the_other_variables():
     plain, reading = (Agent(environment(SMALL, 4, reads=r), "shallow", "lstm") for r in (False, True))
     shapes = [tuple(v.shape) for v in reading.trainable_variables]
     assert shapes[4:10] == [(325, 1024), (256, 1024), (1024,), (1000, 20), (20, 256), (64, 256)]
@@ -238,7 +238,7 @@ def test_language_changes_no_other_order_of_variables():
         assert heads == [v.ref() for v in agent.trainable_variables[:4]]
 
 
-def test_other_dictionaries_are_refused():
+def test_other_dictionaries_are_rejected():
     spec = environment(SMALL, 4)
     with pytest.raises(UserError, match="must be one array"):
         Agent(spec._replace(observation={"image": spec.observation, "depth": spec.observation}))
@@ -247,7 +247,7 @@ def test_other_dictionaries_are_refused():
 @pytest.mark.parametrize(
     ("setting", "names"), [("torso", torsos.NAMES), ("core", cores.NAMES), ("lstm_kernel", cores.KERNELS)]
 )
-def test_the_settings_have_the_choices_that_there_are(setting, names):
-    """`config` does not import them, since they import TensorFlow."""
+def test_choices_of_the_settings_match_the_names(setting, names):
+    """`config` repeats the names instead of importing them, because these modules import TensorFlow."""
     (field,) = [field for field in dataclasses.fields(NetworkConfig) if field.name == setting]
     assert field.metadata["choices"] == names

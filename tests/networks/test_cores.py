@@ -14,7 +14,7 @@ T, B, F, ACTIONS, UNITS = 6, 3, 5, 4, 7
 
 
 def inputs(seed=0, starts=()):
-    """features, last_reward, last_action, episode_start; `starts`: pairs (t, b)."""
+    """Returns features, last_reward, last_action and episode_start; episodes start at `starts`, pairs (t, b)."""
     rng = np.random.default_rng(seed)
     episode_start = np.zeros((T, B), bool)
     for t, b in starts:
@@ -44,7 +44,7 @@ def assert_close(a, b, atol=1e-6):
 
 
 def keras_unroll(core, features, last_reward, last_action, episode_start, state):
-    """The same, step by step with Keras's own cell."""
+    """Reference implementation of `Core.unroll`: step by step, with Keras's cell."""
     outputs = []
     for t in range(T):
         state = [x * (1.0 - episode_start[t][:, None].astype(np.float32)) for x in state]
@@ -68,7 +68,7 @@ def forward_and_gradients(core, unroll, arguments, state):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_equals_keras_cell_forward_and_gradients(core, jit_compile):
     if jit_compile and core._packed:
-        pytest.skip("not for XLA clusters")
+        pytest.skip("does not compile with XLA")
     arguments, state = inputs(starts=[(0, 0), (2, 1), (3, 1), (5, 2)]), random_state()
 
     ours = tf.function(lambda: forward_and_gradients(core, core.unroll, arguments, state), jit_compile=jit_compile)()
@@ -91,8 +91,8 @@ def test_loop_and_packed_equal_keras_cell_wherever_episodes_start(episode_start)
 
 
 @pytest.mark.parametrize("past", [np.inf, np.nan])
-def test_no_gradient_passes_a_reset(core, past):
-    """Neither from what is not finite before it."""
+def test_no_gradient_flows_through_a_reset(core, past):
+    """This also holds if the state before the reset is not finite."""
     arguments = inputs(starts=[(0, b) for b in range(B)])
     state = tuple(tf.fill([B, UNITS], past) for _ in range(2))
     *_, gradients = forward_and_gradients(core, core.unroll, arguments, state)
@@ -109,7 +109,7 @@ def test_no_gradient_passes_a_reset(core, past):
     assert np.all(gradient[3:])
 
 
-def test_what_is_not_finite_stays_in_its_episode(core):
+def test_non_finite_values_stay_in_their_episode(core):
     features, *others = inputs(starts=[(3, 1)])
     features[2, 1] = np.nan
     outputs, final = core.unroll(features, *others, random_state())
@@ -126,20 +126,20 @@ def test_state_is_carried_between_unrolls(core):
     assert_close((outputs, final), (tf.concat([first, second], axis=0), state))
 
 
-def test_reset_inside_the_unroll_equals_starting_afresh(core):
+def test_reset_inside_the_unroll_equals_a_fresh_start(core):
     arguments = inputs(starts=[(3, b) for b in range(B)])
     outputs, final = core.unroll(*arguments, random_state())
-    afresh = core.unroll(*(x[3:] for x in inputs()), core.initial_state(B))
-    assert_close((outputs[3:], final), afresh)
+    fresh = core.unroll(*(x[3:] for x in inputs()), core.initial_state(B))
+    assert_close((outputs[3:], final), fresh)
 
 
 @pytest.mark.parametrize("past", [0.5, np.inf, np.nan])
-def test_nothing_of_the_past_survives_a_reset(core, past):
+def test_reset_erases_the_past(core, past):
     arguments = inputs(starts=[(0, 1)])
     states = random_state(1), tuple(tf.fill([B, UNITS], past) for _ in range(2))
     one, other = (core.unroll(*arguments, state) for state in states)
     np.testing.assert_array_equal(one[0][:, 1], other[0][:, 1])
-    assert not np.allclose(one[0][:, 0], other[0][:, 0])  # Without a reset it matters.
+    assert not np.allclose(one[0][:, 0], other[0][:, 0])  # Without a reset, the past matters.
 
 
 def test_single_step_equals_unroll(core):
@@ -151,7 +151,7 @@ def test_single_step_equals_unroll(core):
     assert_close(state, final)
 
 
-def test_reward_is_clipped_and_action_is_seen(core):
+def test_core_reads_the_clipped_reward_and_the_action(core):
     features, reward, action, episode_start = inputs()
     state = random_state()
     outputs, _ = core.unroll(features, np.full_like(reward, 1.0), action, episode_start, state)

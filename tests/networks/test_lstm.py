@@ -1,4 +1,4 @@
-"""What cuDNN is given; the loop is tested with the cores."""
+"""Tests the LSTM's cuDNN path; test_cores.py tests the loop."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ def random_weights(seed=0):
     return lstm.Weights(*(tf.Variable(rng.normal(size=s), dtype=tf.float32) for s in ((F, 4 * D), (D, 4 * D), (4 * D))))
 
 
-def test_cudnn_s_parameters_are_the_same_recurrence():
-    """One step as cuDNN's manual writes it: i, f, c', o of W x + R h + b_W + b_R."""
+def test_cudnn_parameters_give_the_same_recurrence():
+    """Computes one step as in cuDNN's documentation: i, f, c', o from W x + R h + b_W + b_R."""
     weights, rng = random_weights(), np.random.default_rng(1)
     flat = lstm.cudnn_parameters(weights).numpy()
     w, r, biases = np.split(flat, [4 * D * F, 4 * D * (F + D)])
@@ -31,8 +31,8 @@ def test_cudnn_s_parameters_are_the_same_recurrence():
     np.testing.assert_allclose(hs[0, 0], sigmoid(o) * np.tanh(c_1), atol=1e-5)
 
 
-def test_the_graph_with_cudnn_and_its_gradient_can_be_built():
-    """Which checks the ops' arguments and shapes where there is no GPU."""
+def test_graph_with_cudnn_and_its_gradient_can_be_built():
+    """Building the graph checks the ops' arguments and shapes even without a GPU."""
     weights = random_weights()
 
     @tf.function

@@ -1,4 +1,4 @@
-"""Cutting unrolls at episode starts, against a loop over them."""
+"""Compares the packing of unrolls into segments with a plain loop over the entries."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ episode_starts = st.tuples(st.integers(1, 7), st.integers(1, 4)).flatmap(lambda 
 
 
 def segments(episode_start):
-    """(b, first t, last t + 1) of each segment."""
+    """Lists the segments as (b, first t, last t + 1)."""
     num_steps, batch_size = episode_start.shape
     found = []
     for b in range(batch_size):
@@ -22,7 +22,7 @@ def segments(episode_start):
 
 
 @given(episode_starts)
-def test_every_segment_is_a_column(episode_start):
+def test_each_segment_becomes_a_column(episode_start):
     num_steps, batch_size = episode_start.shape
     x = 1 + np.arange(episode_start.size * 2, dtype=np.float32).reshape(num_steps, batch_size, 2)
     expected = segments(episode_start)
@@ -37,7 +37,7 @@ def test_every_segment_is_a_column(episode_start):
 
 
 @given(episode_starts)
-def test_states_before_and_behind(episode_start):
+def test_states_before_and_after(episode_start):
     batch_size = episode_start.shape[1]
     expected = segments(episode_start)
     cut = packing.cut(tf.constant(episode_start))

@@ -24,7 +24,8 @@ def parameters(module):
 @pytest.mark.parametrize(
     "name, features, expected",
     [
-        # Kernel, biases; the last is (flattened + 1) x units. VALID: 84 -> 20 -> 9 (-> 7). SAME, halved: 42, 21, 11.
+        # Kernels and biases; the last term is (flattened + 1) x units. VALID: 84 -> 20 -> 9 (-> 7). SAME with stride 2:
+        # 84 -> 42 -> 21 -> 11.
         ("shallow", 256, (8 * 8 * 4 + 1) * 16 + (4 * 4 * 16 + 1) * 32 + (9 * 9 * 32 + 1) * 256),
         (
             "shallow_3conv",
@@ -45,12 +46,12 @@ def test_atari_features_and_parameters(name, features, expected):
     assert parameters(torso) == expected
     output = torso(random_images(spec))
     assert (output.shape, output.dtype) == ((2, features), tf.float32)
-    assert np.min(output) == 0.0 < np.std(output)  # relu, and alive
+    assert np.min(output) == 0.0 < np.std(output)  # Relu outputs, not all dead.
 
 
 @pytest.mark.parametrize("name", ["shallow", "shallow_3conv"])
-def test_new_filters_see_little_of_a_still_picture(name):
-    """Nothing of a flat one, and of a stack of frames far less of what stands still than of what moves."""
+def test_initial_filters_respond_little_to_still_images(name):
+    """They ignore a flat image and, with a frame stack, respond far less to static content than to motion."""
     spec = image_spec(84, 84, 4)
     rng = np.random.default_rng(0)
     moving = rng.random((1, 84, 84, 4), np.float32)
@@ -73,12 +74,12 @@ def conv(x, layer, stride, padding):
 
 
 def layers_by_shape(module):
-    """(kernel, bias) of every layer, by the shape of its kernel; for torsos whose layers all differ in it."""
+    """Maps kernel shapes to (kernel, bias); for torsos whose layers all have different kernel shapes."""
     variables = module.trainable_variables
     return {tuple(kernel.shape): (kernel, bias) for kernel, bias in zip(variables[::2], variables[1::2])}
 
 
-def test_shallow_is_the_left_of_figure_3():
+def test_shallow_is_the_left_network_of_figure_3():
     spec = image_spec(72, 96, 3)
     torso, images = make_torso("shallow", spec, seed=3), random_images(spec)
     layers = layers_by_shape(torso)
@@ -90,7 +91,7 @@ def test_shallow_is_the_left_of_figure_3():
     np.testing.assert_allclose(torso(images), x, atol=1e-5)
 
 
-def test_deep_is_the_right_of_figure_3():
+def test_deep_is_the_right_network_of_figure_3():
     spec = image_spec(24, 16, 3)
     torso, images = DeepTorso(spec, seed=3), random_images(spec)
 
@@ -152,8 +153,8 @@ def test_smallest_image(torso):
         ("shallow", image_spec(84, 19, 4), r"at least 20 x 20 pixels, not observations of shape \[84, 19, 4\]"),
         ("shallow_3conv", image_spec(35, 84, 4), "at least 36 x 36"),
         ("deep", ArraySpec((4,), np.dtype(np.float32)), r"not observations of shape \[4\]; use --torso=mlp"),
-        ("auto", {"image": image_spec(84, 84, 4)}, "one array, .* not dict"),
-        ("auto", ArraySpec((3,), np.dtype("U5")), "must be numbers"),
+        ("auto", {"image": image_spec(84, 84, 4)}, r"one array \(.* not dict"),
+        ("auto", ArraySpec((3,), np.dtype("U5")), "must be numeric"),
     ],
 )
 def test_user_errors(name, spec, message):
@@ -162,7 +163,7 @@ def test_user_errors(name, spec, message):
 
 
 @pytest.mark.parametrize("name", ["shallow", "shallow_3conv", "deep", "mlp"])
-def test_seed_decides_the_weights(name):
+def test_seed_determines_the_weights(name):
     def weights(seed):
         return [v.numpy() for v in make_torso(name, image_spec(40, 40, 1), seed=seed).trainable_variables]
 
@@ -175,13 +176,13 @@ def test_layers_of_equal_shape_start_differently():
     kernels = [v.numpy() for v in DeepTorso(image_spec(8, 8, 1)).trainable_variables if v.shape == (3, 3, 32, 32)]
     assert len(kernels) == 9
     assert len({kernel.tobytes() for kernel in kernels}) == 9
-    for kernel in kernels:  # Scale 1 / sqrt(fan in), cut at two of it.
+    for kernel in kernels:  # Scale 1 / sqrt(fan in), truncated at two standard deviations.
         assert np.std(kernel) * np.sqrt(9 * 32) == pytest.approx(0.88, abs=0.02)
         assert np.abs(kernel).max() * np.sqrt(9 * 32) <= 2.001
 
 
 @pytest.mark.parametrize("name", ["shallow", "shallow_3conv"])
-def test_a_flat_background_excites_nothing_at_first_and_a_ball_does(name):
+def test_initial_features_ignore_a_flat_background_but_not_a_ball(name):
     spec = ArraySpec((84, 84, 4), np.dtype(np.uint8))
     torso = make_torso(name, spec, seed=1)
     picture = np.full((2, 84, 84, 4), 87, np.uint8)

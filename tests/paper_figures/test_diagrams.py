@@ -1,4 +1,4 @@
-"""The diagrams say what the code says, and can be read."""
+"""Tests that the diagrams agree with the code and are legible."""
 
 import itertools
 import pathlib
@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from impala_tf import topology
 from impala_tf.config import from_values
+from impala_tf.environments import task_set
 from impala_tf.networks.agent import Agent
+from impala_tf.roles import agreement
 from impala_tf.structures import ArraySpec, EnvironmentSpec, Trajectory
 
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "paper_figures"))
@@ -28,7 +31,7 @@ def close():
 
 
 def texts(figure):
-    """What is written in a diagram."""
+    """Returns the text artists of a diagram."""
     return [text for text in figure.axes[0].texts if text.get_text()]
 
 
@@ -39,7 +42,7 @@ def everything(agent, spec):
 
 
 def single(found):
-    """All layers one by one, residual blocks taken apart."""
+    """Yields every layer individually, including those inside residual blocks."""
     for layer in found:
         for _ in range(layer.times):
             yield from single(layer.inside) if layer.inside else [layer]
@@ -48,14 +51,14 @@ def single(found):
 @pytest.mark.parametrize("spec", [LAB, ATARI])
 @pytest.mark.parametrize("core", ["none", "lstm"])
 @pytest.mark.parametrize("torso", ["shallow", "shallow_3conv", "deep", "mlp"])
-def test_no_parameter_is_left_out(torso, core, spec):
+def test_layers_include_every_parameter(torso, core, spec):
     agent = Agent(spec, torso, core)
     found = everything(agent, spec)
     assert sum(layer.parameters for layer in found) == layers.count(agent.trainable_variables)
     assert sum(layer.parameters for layer in single(found)) == layers.count(agent.trainable_variables)
 
 
-def test_the_papers_networks():
+def test_networks_of_the_paper():
     small, large = (everything(Agent(LAB, torso, "lstm"), LAB) for torso in ("shallow", "deep"))
     assert [layer.text for layer in small] == [
         *("image 72 × 96 × 3", "/ 255", "conv 16, 8 × 8 / 4", "ReLU", "conv 32, 4 × 4 / 2", "ReLU"),  # noqa: RUF001
@@ -67,7 +70,7 @@ def test_the_papers_networks():
     assert [round(sum(layer.parameters for layer in found) / 1e6, 1) for found in (small, large)] == [1.2, 1.6]
 
 
-def test_another_network_is_another_figure():
+def test_figure_3_shows_the_networks_it_is_given():
     large = Agent(LAB, "deep", "lstm")
     figures = [diagrams.two_networks(Agent(LAB, torso, "lstm"), large, LAB) for torso in ("shallow", "shallow_3conv")]
     written = [{text.get_text() for text in texts(figure)} for figure in figures]
@@ -76,13 +79,18 @@ def test_another_network_is_another_figure():
 
 
 @pytest.mark.parametrize("num_actors", [4, 8])
-def test_the_actors_and_what_travels(num_actors):
-    figure = diagrams.architectures(from_values({"num_actors": num_actors, "envs_per_actor": 7, "unroll_length": 33}))
+def test_figure_1_shows_the_actors_and_the_tables(num_actors):
+    config = from_values({"num_actors": num_actors, "envs_per_actor": 7, "unroll_length": 33})
+    figure = diagrams.architectures(config)
     written = [text.get_text() for text in texts(figure)]
     assert sum("7 environments" in text for text in written) == num_actors
     unrolls = next(text for text in written if text.startswith("unrolls of 33 steps")).replace("\n", " ")
     assert unrolls.count(",") + 1 == len(Trajectory._fields)
-    assert any("at most 64" in text for text in written)  # Of reverb_configs/on_policy.textproto.
+    assert any("at most 64" in text for text in written)  # From reverb_configs/on_policy.textproto.
+    tasks = task_set.resolve(config.environment)
+    told = agreement.told(config, tasks, topology.resolve(config.launch, len(tasks.names), address=""))
+    (run,) = (text for text in written if text.startswith("run: "))
+    assert all(name in run for name in told)
 
 
 def two_networks():
@@ -90,7 +98,7 @@ def two_networks():
 
 
 @pytest.mark.parametrize("draw", [two_networks, lambda: diagrams.architectures(from_values({"num_actors": 8}))])
-def test_no_text_lies_over_another_or_outside(draw):
+def test_texts_do_not_overlap_and_stay_inside(draw):
     figure = draw()
     extents = [text.get_window_extent() for text in texts(figure)]
     for first, second in itertools.combinations(extents, 2):
@@ -100,7 +108,7 @@ def test_no_text_lies_over_another_or_outside(draw):
         assert figure.bbox.containsy(extent.y0) and figure.bbox.containsy(extent.y1)
 
 
-def test_bars_are_the_rows():
+def test_figure_2_draws_a_bar_per_row():
     rows = [("sync_step", "actor 0", "environment step", 1.0, 3.0), ("sync_step", "actor 1", "forward pass", 2.0, 2.5)]
     rows += [("sync_step", "learner", "backward pass", 4.0, 9.0), ("sync_step", "actor 0", "environment step", 90, 91)]
     rows += [(s, "learner", "backward pass", 4.0, 9.0) for s in ("sync_trajectory", "impala")]

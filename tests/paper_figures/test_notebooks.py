@@ -1,4 +1,4 @@
-"""Every notebook is short, names true commands, runs without a screen, and draws the runs that there are."""
+"""Tests that every notebook is short, lists valid commands, runs without a display, and draws the runs it finds."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def cells(name):
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells
 
 
-# As they are committed
+# Committed contents
 
 
-def test_all_of_the_papers_figures_and_tables_are_there():
+def test_there_is_a_notebook_for_each_figure_and_table():
     figures = {f"figure_{name}" for name in ("1", "2", "3", "4", "5", "6", "b1", "d1", "e1", "e2", "e3", "e4", "f1")}
     assert figures | {f"table_{name}" for name in ("1", "2", "3", "4", "b1", "c1")} <= set(NOTEBOOKS)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_is_short_and_has_no_outputs(name):
+def test_notebook_is_short_and_has_no_outputs(name):
     first, *code = cells(name)
     assert first.cell_type == "markdown" and first.source.startswith("# ")
     assert re.search(r"impala-|python -m|[Nn]o run", first.source)
@@ -48,11 +48,11 @@ def test_a_notebook_is_short_and_has_no_outputs(name):
     assert sum(len(cell.source.splitlines()) for cell in code) <= 40
 
 
-# The commands
+# Commands
 
 
 def commands():
-    """{program: its command lines in the notebooks}, with something for the shell's variables."""
+    """Returns {program: its command lines in the notebooks}, with values substituted for shell variables."""
     found = {}
     for name in NOTEBOOKS:
         text = cells(name)[0].source.replace("\\\n", " ")
@@ -67,7 +67,7 @@ COMMANDS = commands()
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
-    """A folder where paths in the commands lead to what they name."""
+    """A folder in which the paths used by the commands exist."""
     folder = tmp_path_factory.mktemp("commands")
     (folder / "run").symlink_to(ROOT / "run")
     sweep = [sys.executable, "-m", "run.sweep", "--output=runs/sweep"]
@@ -76,7 +76,7 @@ def elsewhere(tmp_path_factory):
 
 
 @pytest.mark.parametrize("program", COMMANDS)
-def test_the_commands_flags_exist(program, elsewhere):
+def test_commands_have_valid_flags(program, elsewhere):
     scripts = re.findall(r'^(impala-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     for line in COMMANDS[program]:
         arguments = shlex.split(line)[1:]
@@ -85,11 +85,11 @@ def test_the_commands_flags_exist(program, elsewhere):
         assert (done.returncode, done.stderr) == (0, ""), line
 
 
-# Executed
+# Execution
 
 
 def write_run(folder, env, height=1.0):
-    """A run of five rows whose returns rise to `height`."""
+    """Writes a run of five rows whose return rises to 40 `height`."""
     folder.mkdir(parents=True)
     rise = np.linspace(0, height, 5)
     progress = {"frames": 1e8 * np.arange(1, 6), "seconds": 3600.0 * np.arange(1, 6), "mean_return_100": 40 * rise}
@@ -108,7 +108,7 @@ def write_evaluation(file, tasks):
 
 
 def write_runs(runs):
-    """Something for every notebook that draws runs."""
+    """Writes runs or evaluations for every notebook that draws them."""
     for level in LEVELS:
         for n in range(4):
             write_run(runs / "figure_4" / "impala" / level / f"{n:02}", f"dmlab/{level}", 1 - n / 5)
@@ -137,7 +137,7 @@ def execute(*arguments):
 
 @pytest.fixture(scope="module")
 def without_runs(tmp_path_factory):
-    """Folder of the pictures without any runs."""
+    """Folder with the pictures drawn without runs."""
     folder = tmp_path_factory.mktemp("without_runs")
     before = {path: path.read_bytes() for path in FOLDER.glob("*.ipynb")}
     done = execute("--runs", folder / "none", "--figures", folder)
@@ -148,10 +148,10 @@ def without_runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def with_runs(tmp_path_factory):
-    """Folder of the pictures with runs."""
+    """Folder with the pictures drawn with runs."""
     folder = tmp_path_factory.mktemp("with_runs")
     write_runs(folder / "runs")
-    # All in one process, which saves the start of many: that each runs in a kernel is seen without runs.
+    # One process for all notebooks saves time; `without_runs` already tests that each of them runs in a kernel.
     sources = ["\n".join(cell.source for cell in cells(name)[1:]) for name in NOTEBOOKS if name not in WITHOUT_RUNS]
     program = "import json, sys\nfor source in json.load(sys.stdin): exec(source, {'__name__': '__main__'})"
     environment = {**ENVIRONMENT, "IMPALA_RUNS": str(folder / "runs"), "IMPALA_FIGURES": str(folder)}
@@ -169,8 +169,8 @@ def pixels(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_draws_what_is_committed(name, without_runs):
-    """`make figures` brings the pictures up to date. A few pixels may differ with the processor."""
+def test_committed_picture_is_up_to_date(name, without_runs):
+    """`make figures` updates the pictures. A few pixels may depend on the processor."""
     assert (without_runs / f"{name}.svg").read_text().startswith("<?xml")
     picture, committed = pixels(without_runs / f"{name}.png"), pixels(FOLDER / "figures" / f"{name}.png")
     assert picture.shape == committed.shape
@@ -180,12 +180,12 @@ def test_a_notebook_draws_what_is_committed(name, without_runs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - WITHOUT_RUNS))
-def test_new_runs_are_drawn_without_an_edit(name, without_runs, with_runs):
+def test_notebook_draws_new_runs(name, without_runs, with_runs):
     assert (without_runs / f"{name}.png").read_bytes() != (with_runs / f"{name}.png").read_bytes()
 
 
 @pytest.mark.slow
-def test_a_notebook_that_fails_is_named(tmp_path):
+def test_failing_notebook_is_named(tmp_path):
     good, bad = (tmp_path / f"{name}.ipynb" for name in ("good", "bad"))
     for path, source in ((good, "1"), (bad, "raise ValueError('what is wrong')")):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])

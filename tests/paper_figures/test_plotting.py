@@ -1,4 +1,4 @@
-"""Runs and evaluations as the notebooks read them, their means and ranks, and what is written."""
+"""Tests how the notebooks read, rank and average runs and evaluations, and what they draw and save."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from impala_tf import suites
 
 FOLDER = pathlib.Path(__file__).parents[2] / "paper_figures"
-with matplotlib.rc_context():  # It sets the look of figures, which is not for the other tests.
+with matplotlib.rc_context():  # Importing it changes matplotlib's settings, which must not affect other tests.
     sys.path.append(str(FOLDER))
     import plotting
     import tables
@@ -43,7 +43,7 @@ def write(folder, returns):
 # Runs
 
 
-def test_reads_what_impala_train_wrote():
+def test_reads_runs_of_impala_train():
     six = plotting.read_run(plotting.DATA / "atari_six")
     assert six.name == "atari_six" and six.config["total_frames"] == 10_000_000
     frames, score = six.curve("human_normalised_median")
@@ -60,7 +60,7 @@ def test_hours():
     np.testing.assert_array_equal(returns, [1, 2, 3])
 
 
-def test_a_set_of_runs(tmp_path):
+def test_set_of_runs(tmp_path):
     assert plotting.read_runs(tmp_path / "missing") == []
     write(tmp_path / "b", [1.0])
     write(tmp_path / "a", [2.0])
@@ -73,20 +73,20 @@ def test_a_set_of_runs(tmp_path):
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.one_of(st.just(float("nan")), st.floats(-100, 100)), max_size=8), st.integers(1, 5))
-def test_best_are_those_with_the_highest_final_return(finals, k):
+def test_best_runs_have_the_highest_final_returns(finals, k):
     runs = [run([1000.0, final], name=str(i)) for i, final in enumerate(finals)]
     expected = sorted((1000.0 if np.isnan(final) else final for final in finals), reverse=True)
     assert plotting.sorted_finals(runs) == expected
     assert [r.final() for r in plotting.best(runs, k)] == expected[:k]
 
 
-def test_a_run_without_a_value_is_not_among_the_best():
+def test_runs_without_a_value_are_not_among_the_best():
     assert plotting.best([run([float("nan")]), run([1.0])], 2)[0].final() == 1.0
     assert len(plotting.best([run([float("nan")]), run([1.0])], 2)) == 1
     assert plotting.best([run([1.0])], column="human_normalised") == []
 
 
-def test_mean_curve_is_drawn_where_all_runs_have_values():
+def test_mean_curve_covers_where_all_runs_have_values():
     first = run([0.0, 10.0, 20.0], frames=[0.0, 10.0, 20.0])
     second = run([float("nan"), 1.0, 4.0], frames=[0.0, 5.0, 35.0])
     frames, returns = plotting.mean_curve([first, second], points=4)
@@ -102,7 +102,7 @@ def test_experts_together():
     ]
     together = plotting.together(runs)
     frames, score = together.curve("human_normalised_mean_capped")
-    assert (frames[0], frames[-1]) == (2 * 20, 2 * 30)  # From where both have a score.
+    assert (frames[0], frames[-1]) == (2 * 20, 2 * 30)  # Starts where both have a score.
     assert (score[0], score[-1]) == pytest.approx(((0.5 + 0.2) / 2, (1.0 + 0.3) / 2))
     assert together.curve("human_normalised_mean_capped", "hours")[0][-1] == pytest.approx(2 * 72 / 3600)
     assert together.final_by_task().to_dict() == {"dmlab/a": 3.0, "dmlab/b": 0.3}  # Not capped.
@@ -127,7 +127,7 @@ def test_evaluations(tmp_path):
 
 
 @pytest.mark.parametrize("file", sorted(plotting.DATA.glob("*_*.json")), ids=lambda file: file.stem)
-def test_every_file_of_the_papers_numbers_has_a_source(file):
+def test_paper_numbers_have_a_source(file):
     data = plotting.paper(file.stem)
     assert "arXiv 1802.01561v3" in data["source"]
     assert ("confidence" in data) or file.stem in ("table_3", "table_4", "table_b1", "table_c1")
@@ -143,7 +143,7 @@ def test_figure_4():
         assert set(task["curves"]) == set(task["sorted_final_returns"]) <= set(plotting.COLOURS)
 
 
-def test_figures_5_and_6_end_at_the_same_scores():
+def test_figures_5_and_6_end_with_the_same_scores():
     by_frames, by_hours = plotting.paper("figure_5"), plotting.paper("figure_6")
     assert list(by_frames["curves"]) == list(by_hours["curves"]) == list(plotting.DMLAB30_FOLDERS)
     for agent, curve in by_hours["curves"].items():
@@ -154,7 +154,7 @@ def test_figures_5_and_6_end_at_the_same_scores():
         assert reached == [score <= max(by_frames["curves"][agent]) + 0.2 for score in by_hours["scores"]]
 
 
-def test_figure_e1_lag_0_is_the_same_for_all_variants_but_for_noise():
+def test_figure_e1_variants_agree_at_lag_0_up_to_noise():
     for variants in plotting.paper("figure_e1")["tasks"].values():
         on_policy = [lags["0"]["mean_last_5pct"] for lags in variants.values()]
         assert max(on_policy) < 1.1 * min(on_policy)
@@ -167,16 +167,16 @@ def written(figure):
     return [text.get_text() for text in figure.texts]
 
 
-def test_a_figure_without_runs_has_a_stamp():
+def test_figure_without_runs_says_so():
     figure = plt.figure()
     plotting.heading_of_runs(figure, "Figure 0", "runs/figure_0", 0)
-    assert written(figure) == ["Figure 0", "no runs in runs/figure_0: the paper's reference alone"]
+    assert written(figure) == ["Figure 0", "no runs in runs/figure_0: only the paper's reference"]
     figure = plt.figure()
     plotting.heading_of_runs(figure, "Figure 0", "runs/figure_0", 2, "dashed: Table 0")
     assert written(figure) == ["Figure 0", "2 runs in runs/figure_0 (solid); dashed: Table 0"]
 
 
-def test_the_heading_is_above_the_panels():
+def test_heading_is_above_the_panels():
     figure, ax = plt.subplots(figsize=(5, 2))
     ax.set_title("panel")
     plotting.heading_of_runs(figure, "Figure 0", "runs/figure_0", 0)
@@ -187,7 +187,7 @@ def test_the_heading_is_above_the_panels():
     assert figure.legends[0].get_window_extent().y1 <= ax.get_tightbbox().y0
 
 
-def test_pictures_are_the_same_every_time(tmp_path, monkeypatch):
+def test_pictures_are_reproducible(tmp_path, monkeypatch):
     pictures = []
     for folder in (tmp_path / "1", tmp_path / "new" / "2"):
         monkeypatch.setattr(plotting, "FIGURES", folder)
@@ -201,7 +201,7 @@ def test_pictures_are_the_same_every_time(tmp_path, monkeypatch):
     assert plt.get_fignums() == []
 
 
-def test_a_tables_cells_are_all_there_and_apart():
+def test_table_draws_all_cells_without_overlap():
     rows = ["group", ["iiiiiiii", 1234567.5, None], ["a name that is longer", 0.1, "5,270 (4,600 to 5,406)"]]
     figure = tables.draw("A title\nof two lines", ["", "a\nheader", "b"], rows, "A note.", own_columns=1)
     texts = [text for text in figure.axes[0].texts if text.get_text()]
@@ -216,7 +216,7 @@ def test_a_tables_cells_are_all_there_and_apart():
     assert {text.get_text() for text in texts if text.get_color() == plotting.BLUE} == {"b", "-", cells[-1]}
 
 
-def test_dmlab30_agents_best_first(tmp_path, monkeypatch):
+def test_dmlab30_runs_are_sorted_best_first(tmp_path, monkeypatch):
     monkeypatch.setattr(plotting, "RUNS", tmp_path)
     folder = tmp_path / "figure_5"
     for agent, name, score in (("impala_deep", "00", 0.1), ("impala_deep", "01", 0.3), ("a3c_deep", "00", 0.2)):

@@ -1,4 +1,4 @@
-"""What is recorded of real actors and a real learner shows how the schemes wait."""
+"""The recorded spans of real actors and a real learner show how the schemes wait."""
 
 import collections
 import itertools
@@ -30,10 +30,9 @@ def test_the_busiest_updates():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", timeline.SCHEMES)
-def test_who_waits_for_whom(scheme, tmp_path, monkeypatch):
+def test_who_waits_for_whom(scheme, monkeypatch):
     monkeypatch.setattr(timeline, "NUM_ACTORS", ACTORS)
-    timeline.SCHEMES[scheme](timeline.settings("catch", UNROLL_LENGTH, 1), tmp_path, UPDATES)
-    rows = timeline.read(tmp_path)
+    rows = timeline.record(scheme, timeline.settings("catch", UNROLL_LENGTH, 1), UPDATES)
     times = collections.defaultdict(list)
     for who, what, start, end in rows:
         assert start <= end

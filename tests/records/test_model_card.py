@@ -1,7 +1,8 @@
-"""The page about a run, from the files of real runs, and from runs of which there is little to say."""
+"""The model card, from the files of real runs and from runs with few or no records."""
 
 import csv
 import json
+import logging
 import pathlib
 import resource
 import shlex
@@ -14,8 +15,9 @@ from absl import flags as absl_flags
 
 from impala_tf import config as config_lib
 from impala_tf import flags, suites
+from impala_tf.files import write_json
 from impala_tf.records import curve, model_card
-from impala_tf.records.logdir import LogDir, write_json
+from impala_tf.records.logdir import LogDir
 from run import train
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -24,7 +26,7 @@ RUNS = ROOT / "paper_figures" / "data"
 
 @pytest.fixture
 def folder(tmp_path):
-    """`folder(name)`: a copy of a real run's folder."""
+    """Returns a function that copies a real run's folder, by name."""
 
     def copy(name):
         return LogDir(str(shutil.copytree(RUNS / name, tmp_path / name)))
@@ -38,7 +40,7 @@ def card(logdir):
 
 
 def cells(text):
-    """{first cell: the others} of all tables."""
+    """Returns {first cell: the others} for the rows of all tables."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return {first: others for first, *others in rows}
 
@@ -49,7 +51,7 @@ def rows_of(path):
 
 
 def best_of(rows):
-    """(return, frames) of the highest mean of 100 episodes."""
+    """Returns (return, frames) of the highest mean over 100 episodes."""
     return max((float(row["mean_return_100"]), int(row["frames"])) for row in rows if int(row["episodes"]) >= 100)
 
 
@@ -61,13 +63,13 @@ def test_one_game(folder):
     assert found["environment frames"] == [f"{int(last['frames']):,}"]
     assert found["episodes"] == [f"{int(last['episodes']):,}"]
     assert found["mean return of the last 100 episodes"] == [f"{float(last['mean_return_100']):.2f}"]
-    assert found["its best in the run"] == [f"{best:.2f} at {at:,} frames"]
+    assert found["best mean return in the run"] == [f"{best:.2f} at {at:,} frames"]
     score = suites.human_normalised("atari/pong", float(last["mean_return_100"]))
-    assert found["human normalised"] == [f"{100 * score:.1f}%"]
+    assert found["human-normalized score"] == [f"{100 * score:.1f}%"]
     assert found["wall-clock time"] == [f"{float(last['seconds']) / 3600:.2f} hours"]
     assert found["mean speed"] == [f"{int(last['frames']) / float(last['seconds']):,.0f} frames/s"]
     assert found["seed"] == ["1"] and found["torso"] == ["shallow"]
-    assert "tensorflow 2.15" in found["versions"][0] and " cores, " in found["machine that this was written on"][0]
+    assert "tensorflow 2.15" in found["versions"][0] and " cores, " in found["machine that wrote this card"][0]
     assert "learner steps" not in found  # Its checkpoints are not here.
     assert "![Learning curve](learning_curve.png)" in text
     assert "ended at 53% of its 20,000,000 frames, with the learning rate at 0.00057 of 0.0006" in text
@@ -79,8 +81,8 @@ def test_several_games(folder):
     found = cells(text)
     names = json.loads(logdir.config.read_text())["env"].split(",")
     for name in names:
-        its = [row for row in rows if row["task"] == name]
-        last, (best, at) = its[-1], best_of(its)
+        task_rows = [row for row in rows if row["task"] == name]
+        last, (best, at) = task_rows[-1], best_of(task_rows)
         assert found[name] == [
             f"{int(last['task_frames']):,}",
             f"{int(last['episodes']):,}",
@@ -88,12 +90,13 @@ def test_several_games(folder):
             f"{best:,.2f} at {at:,} frames",
             f"{100 * float(last['human_normalised']):.1f}%",
         ]
-    assert found["human normalised, median over the tasks"] == ["4.9%"]
-    assert not any(first.startswith("mean return of") for first in found)  # Of all games mixed, it says nothing.
+    assert found["human-normalized score, median over the tasks"] == ["4.9%"]
+    assert not any(first.startswith("mean return of") for first in found)  # A mean over different games is meaningless.
     assert "It ended at" not in text and "not told which task" in text
 
 
-def test_a_task_without_references_and_the_first_games_do_not_make_the_best(folder):
+def test_without_references_and_with_a_lucky_start(folder):
+    """A high mean over the first few games does not count as the best."""
     logdir = folder("babyai_go_to_local")
     rows = rows_of(logdir.progress)
     lucky = {**rows[0], "episodes": "2", "mean_return_100": "1.0"}
@@ -102,12 +105,12 @@ def test_a_task_without_references_and_the_first_games_do_not_make_the_best(fold
         writer.writeheader()
         writer.writerows([lucky, *rows])
     found = cells(card(logdir))
-    assert "human normalised" not in found
+    assert "human-normalized score" not in found
     best, at = best_of(rows)
-    assert found["its best in the run"] == [f"{best:.2f} at {at:,} frames"]
+    assert found["best mean return in the run"] == [f"{best:.2f} at {at:,} frames"]
 
 
-def test_what_the_checkpoint_and_the_newest_evaluation_add(folder):
+def test_with_a_checkpoint_and_evaluations(folder):
     logdir = folder("pong_shallow")
     for frames in (100, 2000):
         (logdir.checkpoints / f"{frames:012d}").mkdir(parents=True)
@@ -128,7 +131,7 @@ def test_what_the_checkpoint_and_the_newest_evaluation_add(folder):
     assert "-20.5" not in text and "11.00" not in text
 
 
-def test_its_command_has_the_run_s_settings(tmp_path):
+def test_the_commands_have_the_settings_of_the_run(tmp_path):
     if "total_frames" not in absl_flags.FLAGS:
         flags.define()
     logdir = LogDir(str(tmp_path / "a run"))
@@ -150,7 +153,7 @@ def test_its_command_has_the_run_s_settings(tmp_path):
     )
     text = card(logdir)
     commands = [shlex.split(line) for line in text.splitlines() if line.startswith("impala-train ")]
-    for command, total_frames in zip(commands, (500, 1000)):  # To do it again, and to go on.
+    for command, total_frames in zip(commands, (500, 1000)):  # To repeat the run and to resume it.
         absl_flags.FLAGS.unparse_flags()
         for _, setting in config_lib.settings():
             absl_flags.FLAGS[setting.name].value = setting.default
@@ -163,7 +166,7 @@ def test_its_command_has_the_run_s_settings(tmp_path):
 
 
 def test_nothing_logged(tmp_path):
-    """As when a run is interrupted before its first update."""
+    """A run that was interrupted before its first update."""
     logdir = LogDir(str(tmp_path))
     logdir.prepare(config_lib.from_values({"logdir": str(tmp_path)}))
     for content in (None, "", "frames,episodes,mean_return_100\n"):
@@ -181,13 +184,13 @@ def test_no_episode_yet(folder):
     assert found["episodes"] == ["0"] and found["mean return of the last 0 episodes"] == ["none"]
 
 
-def test_it_needs_no_tensorflow(folder):
-    """The program that starts a run's processes has none."""
+def test_it_does_not_import_tensorflow(folder):
+    """The process that launches a run has not imported it."""
     logdir = folder("pong_shallow")
     code = (
         "import sys\n"
-        "from impala_tf.runtime import model_card\n"
-        "from impala_tf.runtime.logdir import LogDir\n"
+        "from impala_tf.records import model_card\n"
+        "from impala_tf.records.logdir import LogDir\n"
         "assert model_card.write(LogDir(sys.argv[1]))\n"
         "assert not {'tensorflow', 'reverb'} & set(sys.modules)\n"
     )
@@ -197,15 +200,16 @@ def test_it_needs_no_tensorflow(folder):
 
 @pytest.fixture
 def small_files():
-    """No file may have more than 100 bytes, which a program meets as it does a full disk."""
+    """Returns a function that limits files to 100 bytes, which fails writes as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("fault", ["disk", "csv"])
-def test_a_finished_run_stays_one(folder, small_files, capsys, fault):
-    """Where curve and card cannot be made, that is said in a line each, and the old ones stay."""
+def test_a_finished_run_succeeds_without_curve_and_card(folder, small_files, caplog, fault):
+    """If they cannot be written, a line says so for each of them, and the old ones stay."""
+    caplog.set_level(logging.INFO)
     logdir = folder("pong_shallow")
     curve_before, card_before = logdir.curve.read_bytes(), card(logdir)
     config = config_lib.from_values({"env": "atari/pong", "logdir": str(logdir.path), "total_frames": 10_539_520})
@@ -215,18 +219,18 @@ def test_a_finished_run_stays_one(folder, small_files, capsys, fault):
     else:
         logdir.progress.write_text("frames\n1\n1,2\n")
     assert train._conclude(config, []) == 0
-    out, err = capsys.readouterr()
-    assert err == "" and "Traceback" not in out
+    out = "\n".join(caplog.messages)
+    assert not any(record.exc_info for record in caplog.records)
     for what in ("The learning curve could not be drawn (", "The model card could not be written ("):
         assert sum(line.startswith(what) for line in out.splitlines()) == 1, out
-    assert "To train on: " in out and str(logdir.model_card) not in out and str(logdir.curve) not in out
+    assert "--total_frames=" in out and str(logdir.model_card) not in out and str(logdir.curve) not in out
     assert logdir.curve.read_bytes() == curve_before and logdir.model_card.read_text() == card_before
     assert {path.name for path in logdir.path.iterdir()} == names
 
 
-def test_curve_and_card_are_listed(folder, capsys):
+def test_curve_and_card_are_listed(folder, caplog):
+    caplog.set_level(logging.INFO)
     logdir = folder("babyai_go_to_local")
     config = config_lib.from_values({"env": "catch", "logdir": str(logdir.path)})
     assert train._conclude(config, [2]) == 130
-    out = capsys.readouterr().out
-    assert f"  curve        {logdir.curve}\n  model card   {logdir.model_card}\n" in out
+    assert {f"  curve        {logdir.curve}", f"  model card   {logdir.model_card}"} <= set(caplog.messages)

@@ -1,7 +1,7 @@
-"""Tables 3, 4, B.1 and C.1 of the paper, computed anew from their rows.
+"""Tables 3, 4, B.1 and C.1 of the paper, recomputed from their rows.
 
-Where no set of references gives the printed digits, the test states what comes out instead: a discrepancy of the
-paper, not a tolerance.
+If no set of references gives the printed digits, the test states the result instead: a discrepancy in the paper, not a
+tolerance.
 """
 
 import json
@@ -32,13 +32,13 @@ def printed(table, model):
 
 
 def atari(column):
-    """Table C.1: {environment id: mean return}."""
+    """Returns {environment id: mean return} from Table C.1."""
     rows = read("table_c1")["rows"]
     return {f"atari/{row['game']}": row[column] for row in rows if row[column] is not None}
 
 
 def dmlab(column):
-    """Table B.1: {environment id: mean return}."""
+    """Returns {environment id: mean return} from Table B.1."""
     return {f"dmlab/{row['level']}": row[column] for row in read("table_b1")["rows"]}
 
 
@@ -73,7 +73,7 @@ def test_table_c1_prints_no_acktr_score_for_13_games_so_there_is_no_aggregate():
 @pytest.mark.parametrize("references", suites.references("atari57"))
 @pytest.mark.parametrize("model", COLUMNS_OF_TABLE_4)
 def test_table_4_medians(model, references):
-    """All of them, with either set."""
+    """Both sets of references give all printed medians."""
     median = suites.median_human_normalised("atari57", atari(COLUMNS_OF_TABLE_4[model]), references)
     if model == "Reactor, experts":  # Printed without a decimal, and without a mean.
         assert f"{100 * median:.0f}" == str(printed("table_4", model)["median"]) == "187"
@@ -90,7 +90,7 @@ MEANS_OF_TABLE_4 = {  # Printed; with two_decimal; with dqn_zoo.
 
 @pytest.mark.parametrize(("model", "means"), MEANS_OF_TABLE_4.items())
 def test_table_4_means(model, means):
-    """One of three is met to the digit by the default set; the others miss it by one in the last digit."""
+    """The default set gives one of the three printed means; the other two differ by one in the last digit."""
     returns = atari(COLUMNS_OF_TABLE_4[model])
     assert str(printed("table_4", model)["mean"]) == means[0]
     assert percent(suites.mean_human_normalised("atari57", returns, "two_decimal")) == means[1]
@@ -98,7 +98,7 @@ def test_table_4_means(model, means):
 
 
 def test_boxing_alone_explains_what_is_missing_of_table_4_means():
-    """With the other set's random score in one game, all three means are met to the digit for boxing and no other."""
+    """Replacing one game's references by the other set's gives all three printed means for boxing only."""
 
     def means(game):
         for model in MEANS_OF_TABLE_4:
@@ -121,7 +121,7 @@ MEANS_OF_TABLE_B1 = {  # Printed; with table_b1; with scalable_agent.
 
 @pytest.mark.parametrize(("column", "means"), MEANS_OF_TABLE_B1.items())
 def test_table_b1_means(column, means):
-    """Both miss the printed digit by one; the next test says why."""
+    """Both differ from the printed mean by one in the last digit; the next test shows why."""
     assert str(read("table_b1")["printed_means_percent"][column]) == means[0]
     for references, mean in zip(("table_b1", "scalable_agent"), means[1:]):
         score = suites.mean_capped_human_normalised("dmlab30", dmlab(column), references)
@@ -130,10 +130,10 @@ def test_table_b1_means(column, means):
 
 @pytest.mark.parametrize(("column", "met"), [("experts", False), ("impala", True)])
 def test_table_b1_means_with_finer_references(column, met):
-    """scalable_agent's three decimals, with its lasertag values exchanged as the table has them: one of two is met.
+    """With scalable_agent's three decimals, and its lasertag values exchanged as in the table, one of two means is met.
 
-    The other is 44.449, and the scores of the table are themselves rounded to one decimal. What may have been cut from
-    them moves its mean between 44.34 and 44.56, which holds the printed 44.5.
+    The other one is 44.449. The table's scores are themselves rounded to one decimal, so their exact mean lies between
+    44.34 and 44.56, an interval that contains the printed 44.5.
     """
     exchange = {"small": "large", "large": "small"}
     low = high = exact = 0.0

@@ -1,34 +1,35 @@
-"""The environments of all workers as one batch: every step waits for the slowest."""
+"""Steps the environments of all workers as one batch: every step waits for the slowest."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tree
 
-from impala_tf.environments.base import BatchedEnvironment, EnvironmentFailed
+from impala_tf.environments.base import BatchedEnvironment, EnvironmentFailed, mark_failed
 from impala_tf.environments.remote.mailbox import Mailbox
 from impala_tf.structures import EnvironmentOutput
 
 _WAIT_SECONDS = 0.2
+# A pool that watches its workers by the same deadline gets this much longer, to name the one that failed.
+_GRACE_SECONDS = 2.0
 
 
 class Lockstep(BatchedEnvironment):
-    """N workers of B environments each, stepped together as N * B environments.
+    """N workers with B environments each, stepped together as N * B environments.
 
-    Where a worker was restarted in the middle of a step, the entries of its environments are marked by an
-    `episode_length` of -1, as `EnvironmentOutput` says.
+    `reset` starts the workers and may be called only once. The entries of a worker that was restarted during a step are
+    marked by an `episode_length` of -1, as in `EnvironmentOutput`.
     """
 
     def __init__(self, mailbox: Mailbox, deadline: float, close: Callable[[], None] = lambda: None):
         """
         Args:
-          mailbox: to the workers.
-          deadline: seconds in which all workers must answer, restarts included.
-          close: ends the workers, where they belong to this environment.
+          mailbox: of the workers.
+          deadline: seconds in which all workers must have answered, including restarts.
+          close: called by `close`; ends the workers, if they belong to this environment.
         """
         self.spec, self.num_envs = mailbox.environment, mailbox.num_workers * mailbox.num_envs
         self._mailbox, self._deadline, self._close = mailbox, deadline, close
@@ -36,12 +37,11 @@ class Lockstep(BatchedEnvironment):
         self._is_open = False
 
     def reset(self) -> EnvironmentOutput:
-        """Starts the workers and waits for their first observations. May be called once."""
         if self._is_open:
-            raise ValueError("a lockstep environment can be reset only once")
-        self._mailbox.open()
+            raise RuntimeError("a Lockstep environment can be reset only once")
         self._is_open = True
-        return self._join(self._receive_all(first=True))
+        self._mailbox.open()
+        return self._receive_all(first=True)
 
     def send(self, actions: np.ndarray) -> None:
         actions = self._check(actions)
@@ -50,37 +50,26 @@ class Lockstep(BatchedEnvironment):
             self._mailbox.answer(worker, start, actions[worker * size : (worker + 1) * size])
 
     def receive(self) -> EnvironmentOutput:
-        return self._join(self._receive_all(first=False))
+        return self._receive_all(first=False)
 
     def close(self) -> None:
         self._close()
 
-    def _receive_all(self, first: bool) -> dict[int, EnvironmentOutput]:
-        """{worker: its output}.
+    def _receive_all(self, first: bool) -> EnvironmentOutput:
+        """Waits until every worker has answered.
 
         Raises:
           UserError, EnvironmentFailed: as `Mailbox.take`; or a worker did not answer in time.
         """
         outputs: dict[int, EnvironmentOutput] = {}
-        end = time.monotonic() + self._deadline
+        end = time.monotonic() + self._deadline + _GRACE_SECONDS
         while len(outputs) < self._mailbox.num_workers:
             for worker, start, output in self._mailbox.take(_WAIT_SECONDS):
-                if start != self._starts[worker] and not first:
-                    output = _restarted(output)
+                restarted = start != self._starts[worker] and not first
+                outputs[worker] = mark_failed(output) if restarted else output
                 self._starts[worker] = start
-                outputs[worker] = output
-            if time.monotonic() > end:
-                missing = sorted(set(range(self._mailbox.num_workers)) - outputs.keys())
-                raise EnvironmentFailed(f"worker {missing[0]} did not answer within {self._deadline:g} s")
-        return outputs
-
-    def _join(self, outputs: dict[int, EnvironmentOutput]) -> EnvironmentOutput:
-        in_order: list[Any] = [outputs[worker] for worker in range(self._mailbox.num_workers)]
-        return tree.map_structure(lambda *column: np.concatenate(column), *in_order)
-
-
-def _restarted(output: EnvironmentOutput) -> EnvironmentOutput:
-    """Marks the first output of a restarted worker, which is no answer to the last actions."""
-    return output._replace(
-        truncated=np.ones_like(output.truncated), episode_length=np.full_like(output.episode_length, -1)
-    )
+            if len(outputs) < self._mailbox.num_workers and time.monotonic() > end:
+                missing = min(set(range(self._mailbox.num_workers)) - outputs.keys())
+                raise EnvironmentFailed(f"environment worker {missing} did not answer within {self._deadline:g} s")
+        in_order = [outputs[worker] for worker in range(self._mailbox.num_workers)]
+        return tree.map_structure(lambda *arrays: np.concatenate(arrays), *in_order)

@@ -1,4 +1,6 @@
-"""How environment processes and the policy's process exchange outputs and actions: shared memory and pipes.
+"""Exchanges outputs and actions between environment processes and the policy's process.
+
+The arrays lie in shared memory; pipes announce them.
 
 A worker's arrays belong to one side at a time. The worker writes the outputs of its environments and announces them;
 the arrays then belong to the policy, until it sends the actions. Announcements and actions carry the number of the
@@ -38,25 +40,32 @@ class Mailbox(Protocol):
     num_envs: int
 
     def open(self) -> None:
-        """Called once, in the policy's process, before anything below."""
+        """Prepares the exchange; called once, in the policy's process, before the methods below."""
 
     def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
-        """Waits at most `timeout` seconds; returns (worker, start, a copy of its output) for all that have answered.
+        """Waits at most `timeout` seconds for outputs, and returns all that have arrived.
 
-        `start` counts the starts of the worker, from 1; the first output after a start is that of `reset`.
+        Returns:
+          [(worker, start, a copy of its output)]. `start` counts the starts of the worker, from 1; its first output is
+          that of `reset`.
         """
 
     def answer(self, worker: int, start: int, action: np.ndarray) -> None:
-        """Sends actions, int32 [B], to that start of the worker."""
+        """Sends a worker the actions that answer an output.
+
+        Args:
+          worker, start: as `take` returned them; after another restart of the worker, the actions are dropped.
+          action: int32 [B].
+        """
 
 
 class _Arrays(NamedTuple):
     """One worker's shared arrays.
 
     Attributes:
-      start: int32 [1], how often a worker has started with this mailbox.
+      start: int32 [1], how often the worker has started.
       action: int32 [B].
-      output: what the environments answered, [B, ...].
+      output: [B, ...].
     """
 
     start: Any
@@ -65,7 +74,7 @@ class _Arrays(NamedTuple):
 
 
 class _Memory:
-    """The arrays of all workers, in one piece; picklable on the way to a child process."""
+    """The arrays of all workers in one piece of shared memory; can be passed to child processes."""
 
     def __init__(self, environment: EnvironmentSpec, num_workers: int, num_envs: int):
         self._environment, self._num_envs = environment, num_envs
@@ -73,7 +82,7 @@ class _Memory:
         self._bytes = sharedctypes.RawArray("B", num_workers * self._size)
 
     def arrays(self, worker: int) -> _Arrays:
-        """Views of the memory in this process."""
+        """Returns views of one worker's arrays in this process."""
         offset = worker * self._size
 
         def view(array: np.ndarray) -> np.ndarray:
@@ -94,24 +103,24 @@ class _Memory:
 
 
 class WorkerMailbox:
-    """The side of one environment process."""
+    """The worker's side of the exchange."""
 
     def __init__(self, memory: _Memory, worker: int, announce: Connection, answers: Connection):
         self._memory, self._worker, self._announce, self._answers = memory, worker, announce, answers
 
     def open(self) -> None:
-        """Takes the mailbox over; in the worker's process and before anything else."""
+        """Takes over the mailbox; called once, in the worker's process, before the methods below."""
         self._arrays = self._memory.arrays(self._worker)
         self._arrays.start[0] += 1
         self._start = int(self._arrays.start[0])
 
     def put(self, output: EnvironmentOutput) -> None:
-        """Hands over what the environments answered."""
+        """Sends an output of the environments."""
         tree.map_structure(np.copyto, self._arrays.output, output)
         self._announce.send_bytes(_ANNOUNCEMENT.pack(self._worker, self._start))
 
     def actions(self, timeout: float) -> np.ndarray | None:
-        """Waits for the actions int32 [B] that answer the last `put`; None after `timeout` seconds without."""
+        """Waits for the actions, int32 [B], that answer the last `put`; returns None after `timeout` seconds."""
         while self._answers.poll(timeout):
             if _START.unpack(self._answers.recv_bytes())[0] == self._start:
                 return self._arrays.action
@@ -119,48 +128,45 @@ class WorkerMailbox:
 
 
 class PolicyMailbox:
-    """The side of the policy's process, for all workers.
-
-    Attributes:
-      environment: spec of the environments.
-      num_workers: N.
-      num_envs: environments of each worker.
-    """
+    """The `Mailbox` of workers that others start and watch."""
 
     def __init__(self, environment: EnvironmentSpec, num_workers: int, num_envs: int):
-        """Allocates the shared memory and the pipes; in the process that starts both sides."""
+        """Allocates the shared memory and the pipes; called in the process that starts both sides.
+
+        Args:
+          environment: spec of the environments.
+          num_workers: N.
+          num_envs: B, environments of each worker.
+        """
         self.environment, self.num_workers, self.num_envs = environment, num_workers, num_envs
         self._memory = _Memory(environment, num_workers, num_envs)
-        # One pipe for all announcements: what is this short is written in one piece.
+        # One pipe for all announcements: they are short enough that each is written in one piece.
         self._announced, announce = multiprocessing.Pipe(duplex=False)
         pipes = [multiprocessing.Pipe(duplex=False) for _ in range(num_workers)]
         self._answers = [answer for _, answer in pipes]
         self._workers = [WorkerMailbox(self._memory, i, announce, go) for i, (go, _) in enumerate(pipes)]
 
     def worker(self, worker: int) -> WorkerMailbox:
-        """The other side, for the same process to hand to a worker, whenever one is started."""
+        """Returns the worker's side, to be passed to its process at each start."""
         return self._workers[worker]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_workers": []}  # The policy's process gets its own ends of the pipes alone.
+        return {**self.__dict__, "_workers": []}  # The policy's process gets only its own ends of the pipes.
 
     def open(self) -> None:
-        """Maps the memory; in the policy's process and before anything below."""
         self._arrays = [self._memory.arrays(i) for i in range(self.num_workers)]
 
     def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
-        """Waits at most `timeout` seconds for announcements; returns (worker, start, a copy of its output) for all."""
         taken: list[tuple[int, int, EnvironmentOutput]] = []
         while self._announced.poll(0 if taken else timeout):
             worker, start = _ANNOUNCEMENT.unpack(self._announced.recv_bytes())
             arrays = self._arrays[worker]
             output = tree.map_structure(np.array, arrays.output)
-            # Otherwise of a worker that has died: the one in its place may have been writing.
+            # Otherwise the worker has been restarted, and may have been writing during the copy.
             if start == arrays.start[0]:
                 taken.append((worker, start, output))
         return taken
 
     def answer(self, worker: int, start: int, action: np.ndarray) -> None:
-        """Hands over the actions, int32 [B], to the worker of that start."""
         np.copyto(self._arrays[worker].action, action)
         self._answers[worker].send_bytes(_START.pack(start))

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from impala_tf import environments
-from impala_tf.environments.base import EnvironmentFailed
+from impala_tf.environments.base import EnvironmentFailed, check_same_spec
 from impala_tf.environments.remote import worker
 from impala_tf.environments.remote.mailbox import PolicyMailbox, WorkerMailbox
 from impala_tf.errors import UserError
-from impala_tf.processes.child import Child, ChildFailed
+from impala_tf.processes.child import Child, ChildFailed, end_all
 from impala_tf.processes.restarts import Restarted
 from impala_tf.processes.timings import Timings
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
 
 _LOGGER = logging.getLogger(__name__)
-_WATCH_SECONDS = 0.1  # Between looks at the processes, which cost as much as a policy step where there are many.
+_WATCH_SECONDS = 0.1  # Between two checks of the processes; with many, a check costs as much as a policy step.
 
 
 class WorkerPool:
     """A `Mailbox` that owns its workers, each with one environment.
 
-    A worker that dies, raises or does not answer in time is named and restarted after 0.5, 1, 2, ... 30 s, while the
-    others go on.
+    A worker that dies, raises, or does not answer in time is named in the log and restarted after 0.5, 1, 2, ... 30 s;
+    the others continue meanwhile.
 
     Attributes:
       environment: spec of the environments.
@@ -48,45 +48,61 @@ class WorkerPool:
 
         Args:
           environment: spec of all environments.
-          env_ids: [N], of each worker's environment.
+          env_ids: [N], the environment of each worker.
           options: of `environments.make`.
-          seed: each process derives its own from it, a new one at each start. A single one that is never restarted
-            gets this very seed, and so plays as it would in this process.
+          seed: each process derives its own from it, a new one at each restart. A single worker without restarts uses
+            `seed` itself, and so plays the same games as the environment would in this process.
           deadline: seconds in which an environment must be made and reset, and then answer each step.
-          restart: whether workers that fail are restarted; otherwise `take` raises.
+          restart: whether to restart workers that fail; otherwise `take` raises.
         """
         self.environment, self.num_workers, self.num_envs = environment, len(env_ids), 1
-        self._mailbox = PolicyMailbox(environment, self.num_workers, self.num_envs)
+        self._mailbox = mailbox = PolicyMailbox(environment, self.num_workers, self.num_envs)
         self._deadline, self._restart = deadline, restart
         self._watched = 0.0
+        self._is_closed = False
 
-        def start(number: int, times_before: int) -> Child:
-            own_seed = int(np.random.SeedSequence([seed, number, times_before]).generate_state(1)[0] >> 1)
+        def start(number: int, restarts: int) -> Child:
+            own_seed = int(np.random.SeedSequence([seed, number, restarts]).generate_state(1)[0] >> 1)
             if not restart and len(env_ids) == 1:
                 own_seed = seed
-            return Child(env_ids[number], _work, self._mailbox.worker(number), env_ids[number], own_seed, options)
+            env_id = env_ids[number]
+            return Child(env_id, _work, mailbox.worker(number), environment, env_id, own_seed, options)
 
         self._workers = [_Worker(env_id, i, start) for i, env_id in enumerate(env_ids)]
 
     def open(self) -> None:
-        """Starts the processes."""
-        self._mailbox.open()
-        for each in self._workers:
-            each.start()
-
-    def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
-        """See `Mailbox.take`.
+        """Starts the processes.
 
         Raises:
-          UserError: an environment cannot be made, and never could.
-          EnvironmentFailed: an environment has failed, and is not to be restarted.
+          UserError: a process cannot be started; none is left running.
         """
+        self._mailbox.open()
+        try:
+            for each in self._workers:
+                each.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def take(self, timeout: float) -> list[tuple[int, int, EnvironmentOutput]]:
+        """See `Mailbox.take`. When it raises, all processes have been ended.
+
+        Raises:
+          UserError: an environment cannot be made and never could, or it has another spec.
+          EnvironmentFailed: an environment failed and is not to be restarted, or the pool has been closed.
+        """
+        if self._is_closed:
+            raise EnvironmentFailed("the environments have been closed")
         taken = self._mailbox.take(timeout)
         for number, _, _ in taken:
             self._workers[number].has_answered()
         if time.monotonic() - self._watched > _WATCH_SECONDS:
-            for each in self._workers:
-                each.watch(self._deadline, self._restart)
+            try:
+                for each in self._workers:
+                    each.watch(self._deadline, self._restart)
+            except BaseException:
+                self.close()
+                raise
             self._watched = time.monotonic()
         return taken
 
@@ -97,14 +113,14 @@ class WorkerPool:
 
     def close(self) -> None:
         """Ends the processes."""
-        for each in self._workers:
-            each.end()
+        self._is_closed = True
+        end_all([each.process for each in self._workers if each.process is not None])
 
 
 class _Worker:
-    """One environment over all of its processes."""
+    """One environment, over all of its processes."""
 
-    def __init__(self, name: str, number: int, start):
+    def __init__(self, name: str, number: int, start: Callable[[int, int], Child]):
         self._name = name
         self._life: Restarted[Child] = Restarted(lambda restarts: start(number, restarts))
         self._asked_at: float | None = None
@@ -125,7 +141,7 @@ class _Worker:
         self._asked_at, self._ever_answered = None, True
 
     def watch(self, deadline: float, restart: bool) -> None:
-        """Notices a failure; restarts the process when that is due."""
+        """Handles a failure; restarts the process when a restart is due."""
         if self._life.due:
             self.start()
             _LOGGER.warning("%s is started again", self._name)
@@ -136,19 +152,16 @@ class _Worker:
             error = ChildFailed(f"it did not answer within {deadline:g} s")
         if error is None:
             return
-        self.end()
+        self.process.end()
         if isinstance(error, UserError) and not self._ever_answered:
             raise error
         if not restart:
             raise EnvironmentFailed(f"{self._name}: {error}")
         _LOGGER.warning("%s failed (%s); starting it again in %g s", self._name, error, self._life.failed())
 
-    def end(self) -> None:
-        process, self._asked_at = self.process, None
-        if process is not None:
-            process.end()
 
-
-def _work(mailbox: WorkerMailbox, env_id: str, seed: int, options: dict[str, Any]) -> None:
+def _work(mailbox: WorkerMailbox, spec: EnvironmentSpec, env_id: str, seed: int, options: dict[str, Any]) -> None:
     """The work of a worker's process."""
-    worker.run(environments.make(env_id, 1, seed, **options), mailbox, Timings(worker.ACTIVITIES))
+    environment = environments.make(env_id, 1, seed, **options)
+    check_same_spec(env_id, environment.spec, spec)
+    worker.run(environment, mailbox, Timings(worker.ACTIVITIES))

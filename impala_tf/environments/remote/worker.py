@@ -30,7 +30,7 @@ def run(
     mailbox.put(environment.reset())
     timings.begin()
     while True:
-        # No deadline of its own: the policy's process is watched, and this process ends with it.
+        # Needs no deadline: the policy's process is watched, and this process ends with it.
         while (action := mailbox.actions(_WAIT_SECONDS)) is None:
             pass
         timings.lap("inference")

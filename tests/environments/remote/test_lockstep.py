@@ -1,8 +1,8 @@
-"""Instances in processes of their own: the same games as in one process, and failures of every kind."""
+"""Environments in processes of their own as one batch: the same games as in one process, and failures of every kind."""
 
 from __future__ import annotations
 
-import functools
+import logging
 import os
 import pathlib
 import signal
@@ -13,149 +13,266 @@ import time
 import numpy as np
 import pytest
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE))  # Processes get it from here, too.
+sys.path.append(str(pathlib.Path(__file__).parents[1]))  # Processes get it from here, too.
 
-import instances  # noqa: E402
+import instances
+from instances import all_ended, running
 
-from impala_tf.environments.base import EnvironmentFailed  # noqa: E402
-from impala_tf.environments.gymnasium_env import GymnasiumEnvironment  # noqa: E402
-from impala_tf.errors import UserError  # noqa: E402
+from impala_tf import environments
+from impala_tf.environments.base import EnvironmentFailed, empty_output
+from impala_tf.environments.remote import lockstep, pool
+from impala_tf.environments.remote.lockstep import Lockstep
+from impala_tf.environments.remote.mailbox import PolicyMailbox
+from impala_tf.environments.remote.pool import WorkerPool
+from impala_tf.errors import UserError
+from impala_tf.processes.child import FORK_SERVER, Child
+from impala_tf.structures import ArraySpec, EnvironmentSpec
 
-
-def running(directory: pathlib.Path) -> set[int]:
-    """The processes of the instances and of their engines that are still there."""
-    pids = {int(pid) for file in directory.iterdir() for pid in file.read_text().split()}
-    return {pid for pid in pids if _state(pid) not in ("", "Z")}
-
-
-def _state(pid: int) -> str:
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
+ROOT = pathlib.Path(__file__).parents[3]
+SPOKEN, VECTOR = "gymnasium/instances:Spoken-v0", "gymnasium/instances:Vector-v0"
+SPEC = EnvironmentSpec(ArraySpec((2,), np.dtype(np.float32)), num_actions=2, frames_per_step=1)
 
 
-def all_ended(directory: pathlib.Path, seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while running(directory) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not running(directory)
+def make(env_ids, spec=SPEC, seed=0, deadline=60.0, restart=False) -> Lockstep:
+    workers = WorkerPool(spec, env_ids, {}, seed, deadline, restart)
+    return Lockstep(workers, deadline, workers.close)
 
 
 def test_the_same_games_as_in_one_process():
-    one, many = [
-        GymnasiumEnvironment("gymnasium/instances:Spoken-v0", 3, seed=7, processes=processes)
-        for processes in (False, True)
-    ]
-    assert one.spec == many.spec
+    here = environments.make(SPOKEN, 1, seed=7)
+    there = make([SPOKEN], here.spec, seed=7)
+    assert (there.spec, there.num_envs) == (here.spec, 1)
     random, kept = np.random.default_rng(0), []
-    pairs = [(one.reset(), many.reset())]
-    for t in range(300):
-        actions = random.integers(3, size=3)
+    pairs = [(here.reset(), there.reset())]
+    for t in range(400):
+        actions = random.integers(3, size=1)
         if t % 2:
-            one.send(actions)
-            many.send(actions)
-            pairs.append((one.receive(), many.receive()))
+            here.send(actions)
+            there.send(actions)
+            pairs.append((here.receive(), there.receive()))
         else:
-            pairs.append((one.step(actions), many.step(actions)))
+            pairs.append((here.step(actions), there.step(actions)))
         kept.append(pairs[-1][1].observation["image"].copy())
-    one.close()
-    many.close()
-    for here, there in pairs:
-        np.testing.assert_equal(here, there)
-        assert [x.dtype for x in here[1:]] == [x.dtype for x in there[1:]]
+    here.close()
+    there.close()
+    for mine, other in pairs:
+        np.testing.assert_equal(mine, other)
+        assert [x.dtype for x in mine[1:]] == [x.dtype for x in other[1:]]
     for (_, output), copy in zip(pairs[1:], kept):  # Later steps have not written into it.
         np.testing.assert_array_equal(output.observation["image"], copy)
-    assert sum(int(output.terminated.sum()) for _, output in pairs) > 30
-    assert sum(int(output.truncated.sum()) for _, output in pairs) > 30
+    assert sum(int(output.terminated.sum()) for _, output in pairs) > 15
+    assert sum(int(output.truncated.sum()) for _, output in pairs) > 15
 
 
-def test_two_environments_step_at_once(tmp_path: pathlib.Path):
-    make = functools.partial(instances.Vector, str(tmp_path))
-    environments = [GymnasiumEnvironment("x", 1, 0, make_one=make, processes=True) for _ in range(2)]
-    for environment in environments:
+def test_several_workers_have_seeds_of_their_own():
+    environment = make([SPOKEN] * 3, environments.spec(SPOKEN), restart=True)
+    assert len(np.unique(environment.reset().observation["image"], axis=0)) == 3
+    environment.close()
+
+
+def test_two_environments_step_at_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path))
+    both = [make([VECTOR]), make([VECTOR])]
+    for environment in both:
         environment.reset()
         environment.send(np.ones(1))
-    assert all(environment._env.parent_pipes[0].poll(30) for environment in environments)  # Before any is waited for.
-    for environment in environments:
+    # Both have answered before any is waited for.
+    assert all(environment._mailbox._mailbox._announced.poll(30) for environment in both)  # type: ignore[attr-defined]
+    for environment in both:
         np.testing.assert_array_equal(environment.receive().observation, [[1, 1]])
         environment.close()
     assert all_ended(tmp_path)
 
 
-def failing(tmp_path: pathlib.Path, how: str, when: str, deadline: float = 60.0) -> GymnasiumEnvironment:
-    make = functools.partial(instances.Vector, str(tmp_path), 1, how, when)
-    return GymnasiumEnvironment("gymnasium/Vector-v0", 3, 0, make_one=make, processes=True, deadline=deadline)
+def play(environment: Lockstep, steps: int = 3) -> list:
+    outputs = [environment.reset()]
+    return outputs + [environment.step(np.zeros(environment.num_envs)) for _ in range(steps)]
 
 
 CAUSES = {
-    "raise": r"raised Unpicklable: no way",
+    "raise": r"Unpicklable: no way",
     "exit": r"its process ended with exit status 3",
     "crash": r"its process was ended by SIGSEGV",
 }
 
 
-@pytest.mark.parametrize("when", ["reset", "step"])
+@pytest.mark.parametrize("when", ["make", "reset", "step"])
 @pytest.mark.parametrize("how", CAUSES)
-def test_an_instance_fails(tmp_path: pathlib.Path, how: str, when: str):
-    environment = failing(tmp_path, how, when)
+def test_without_restarts_a_failure_ends_all(how: str, when: str, tmp_path: pathlib.Path, monkeypatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 1, how, when))
+    environment = make([VECTOR] * 2)
     start = time.monotonic()
-    with pytest.raises(EnvironmentFailed, match=rf"^gymnasium/Vector-v0: instance \d:? {CAUSES[how]}.*$"):
+    with pytest.raises(EnvironmentFailed, match=rf"^{VECTOR}: {CAUSES[how]}$"):
+        play(environment)
+    assert time.monotonic() - start < 30  # Not the deadline.
+    assert len(list(tmp_path.iterdir())) == 2 and all_ended(tmp_path)
+    with pytest.raises(EnvironmentFailed, match="have been closed"):
+        environment.receive()
+    environment.close()
+
+
+@pytest.mark.parametrize("when, deadline", [("step", 60.0), ("make", 4.0)])
+def test_an_instance_that_hangs(when: str, deadline: float, tmp_path: pathlib.Path, monkeypatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, "hang", when))
+    environment = make([VECTOR], deadline=deadline)
+    with pytest.raises(
+        EnvironmentFailed, match=rf"^{VECTOR}: it did not answer within {4 if when == 'make' else 1} s$"
+    ):
+        if when == "step":
+            environment.reset()
+            environment._mailbox._deadline = environment._deadline = 1.0  # type: ignore[attr-defined]
+            for _ in range(3):
+                environment.step(np.zeros(1))
         environment.reset()
-        start = time.monotonic()
-        for _ in range(3):
-            environment.step(np.zeros(3))
-    assert time.monotonic() - start < 20  # Not the deadline.
-    assert len(list(tmp_path.iterdir())) == 4 and all_ended(tmp_path)
-    environment.close()
-
-
-def test_an_instance_hangs(tmp_path: pathlib.Path):
-    environment = failing(tmp_path, "hang", "step", deadline=20.0)
-    environment.reset()
-    environment._env.deadline = 1.0
-    with pytest.raises(EnvironmentFailed, match=r"^gymnasium/Vector-v0: instance \d did not answer within 1 s$"):
-        for _ in range(3):
-            environment.step(np.zeros(3))
     assert all_ended(tmp_path)
 
 
-def test_a_slow_instance_is_waited_for(tmp_path: pathlib.Path):
-    environment = failing(tmp_path, "slow", "step")
-    environment.reset()
-    for step in range(1, 5):
-        np.testing.assert_array_equal(environment.step(np.zeros(3)).observation[:, 0], step)
+def test_a_slow_instance_is_waited_for(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 1, "slow"))
+    environment = make([VECTOR] * 2)
+    steps = [output.observation[:, 0].tolist() for output in play(environment, 4)]
+    assert steps == [[t, t] for t in range(5)]
     environment.close()
     assert all_ended(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "how, cause, deadline",
-    [("raise", "Unpicklable: no way", 60.0), ("exit", "ended with exit status 3", 60.0), ("hang", "within 3 s", 3.0)],
-)
-def test_an_instance_cannot_be_made(tmp_path: pathlib.Path, how: str, cause: str, deadline: float):
-    make = functools.partial(instances.Vector, str(tmp_path), 0, how, "make")
-    with pytest.raises(EnvironmentFailed, match=f"^x: it could not be made.*{cause}"):
-        GymnasiumEnvironment("x", 1, 0, make_one=make, processes=True, deadline=deadline)
+@pytest.mark.parametrize("how", CAUSES)
+def test_an_instance_that_is_restarted_is_marked(how: str, tmp_path: pathlib.Path, monkeypatch, caplog):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 1, how, "step"))
+    environment = make([VECTOR] * 2, restart=True)
+    outputs = play(environment, 5)
+    steps = np.array([output.observation[:, 0] for output in outputs])
+    (failed,) = np.flatnonzero(steps[-1] != 5)
+    expected = {failed: [0, 1, 2, 0, 1, 2], 1 - failed: [0, 1, 2, 3, 4, 5]}  # The third step fails.
+    lengths = {failed: [0, 0, 0, -1, 0, 0], 1 - failed: [0] * 6}
+    for row in (0, 1):
+        assert steps[:, row].tolist() == expected[row]
+        assert [output.episode_length[row] for output in outputs] == lengths[row]
+        assert [bool(output.truncated[row]) for output in outputs] == [length < 0 for length in lengths[row]]
+        assert not any(output.terminated[row] for output in outputs)
+    first, second = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    assert first == f"{VECTOR} failed ({CAUSES[how]}); starting it again in 0.5 s"
+    assert second == f"{VECTOR} is started again"
+    environment.close()
+    assert len(list(tmp_path.iterdir())) == 3 and all_ended(tmp_path)
+
+
+def test_an_instance_that_fails_to_start_at_first_is_not_marked(tmp_path: pathlib.Path, monkeypatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, "exit", "reset"))
+    environment = make([VECTOR], restart=True)
+    assert [output.episode_length[0] for output in play(environment, 1)] == [0, 0]
+    environment.close()
+    assert len(list(tmp_path.iterdir())) == 2 and all_ended(tmp_path)
+
+
+def test_an_instance_that_dies_between_two_steps_is_marked_in_the_next(tmp_path: pathlib.Path, monkeypatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path))
+    environment = make([VECTOR], restart=True)
+    play(environment, 2)
+    (process,) = (int(file.read_text().split()[0]) for file in tmp_path.iterdir())
+    os.kill(process, signal.SIGKILL)
+    output = environment.step(np.ones(1))
+    assert output.episode_length == [-1] and output.observation[0, 0] == 0
+    np.testing.assert_array_equal(environment.step(np.ones(1)).observation, [[1, 1]])
+    environment.close()
     assert all_ended(tmp_path)
 
 
 def test_a_user_error_is_the_same_as_in_one_process():
-    for processes in (False, True):
-        with pytest.raises(UserError, match=r"unknown Gymnasium id 'CartPol-v1'. Did you mean gymnasium/CartPole-v1"):
-            GymnasiumEnvironment("gymnasium/CartPol-v1", 1, 0, processes=processes)
+    environment = make(["gymnasium/CartPol-v1"], restart=True)
+    with pytest.raises(UserError, match=r"unknown Gymnasium id 'CartPol-v1'. Did you mean gymnasium/CartPole-v1"):
+        environment.reset()
+
+
+def test_tasks_that_look_different_cannot_share_a_network():
+    environment = make(["counting", "catch"], environments.spec("counting"), restart=True)
+    with pytest.raises(UserError, match=r"^catch cannot share one network .* observation is float32 \[10, 5\], theirs"):
+        environment.reset()
+
+
+def test_nothing_is_left_where_a_process_cannot_be_started(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path))
+    started: list[Child] = []
+
+    def start(*args, **options) -> Child:
+        if len(started) == 2:
+            raise UserError("no more processes")
+        started.append(Child(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(pool, "Child", start)
+    with pytest.raises(UserError, match="no more processes"):
+        make([VECTOR] * 3).reset()
+    assert len(started) == 2 and all(child.status is not None for child in started)
+
+
+class Recorded:
+    """A mailbox with three workers of two environments that answers what it is given, out of order."""
+
+    environment, num_workers, num_envs = SPEC, 3, 2
+
+    def __init__(self, arrivals: list):
+        self.arrivals, self.sent = arrivals, []
+
+    def open(self):
+        pass
+
+    def take(self, timeout):
+        taken = []
+        for worker, start in self.arrivals.pop(0):
+            output = empty_output(SPEC, 2)
+            output.observation[:] = [[worker, 0], [worker, 1]]
+            taken.append((worker, start, output))
+        return taken
+
+    def answer(self, worker, start, action):
+        self.sent.append((worker, start, action.tolist()))
+
+
+def test_rows_are_in_the_order_of_the_workers():
+    mailbox = Recorded([[(2, 1)], [], [(0, 1), (1, 1)], [(1, 1)], [(0, 2), (2, 1)]])
+    environment = Lockstep(mailbox, 60.0)
+    rows = [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]]
+    assert environment.num_envs == 6
+    assert environment.reset().observation.tolist() == rows
+    output = environment.step(np.array([0, 1, 1, 1, 0, 0]))
+    assert output.observation.tolist() == rows and output.episode_length.tolist() == [-1, -1, 0, 0, 0, 0]
+    assert mailbox.sent == [(0, 1, [0, 1]), (1, 1, [1, 1]), (2, 1, [0, 0])]
+    with pytest.raises(ValueError, match="shape"):
+        environment.send(np.zeros(3))
+    with pytest.raises(RuntimeError, match="only once"):
+        environment.reset()
+
+
+def test_a_worker_that_restarts_twice_in_a_step_or_after_it_has_answered_counts_with_its_last_start():
+    start = [[(0, 1), (1, 1), (2, 1)]]
+    mailbox = Recorded([*start, [(0, 1)], [(0, 2)], [(1, 2)], [(1, 3)], [(2, 1)], *start])
+    environment = Lockstep(mailbox, 60.0)
+    environment.reset()
+    assert environment.step(np.zeros(6)).episode_length.tolist() == [-1, -1, -1, -1, 0, 0]
+    environment.send(np.zeros(6))
+    assert [start for _, start, _ in mailbox.sent[3:]] == [2, 3, 1]
+
+
+def test_a_mailbox_without_workers_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lockstep, "_GRACE_SECONDS", 0.0)
+    with pytest.raises(EnvironmentFailed, match=r"^environment worker 0 did not answer within 0\.1 s$"):
+        Lockstep(PolicyMailbox(SPEC, 2, 1), 0.1).reset()
 
 
 PARENT = """
-import functools, sys, time
+import sys, time
 sys.path.append({here!r})
-import numpy as np
-import instances
-from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
+import instances, numpy as np
+from impala_tf import environments
+from impala_tf.environments.remote.lockstep import Lockstep
+from impala_tf.environments.remote.pool import WorkerPool
 if __name__ == "__main__":
-    make = functools.partial(instances.Vector, {directory!r}, 1, {how!r})
-    environment = GymnasiumEnvironment("x", 2, 0, make_one=make, processes=True)
+    env_id = "gymnasium/instances:Vector-v0"
+    spec = environments.spec("gymnasium/CartPole-v1")
+    spec = spec._replace(observation=spec.observation._replace(shape=(2,)))
+    pool = WorkerPool(spec, [env_id] * 2, {{}}, 0, 60.0, restart=False)
+    environment = Lockstep(pool, 60.0, pool.close)
     environment.reset()
     print("ready", flush=True)
     for _ in range(3):
@@ -164,44 +281,41 @@ if __name__ == "__main__":
 """
 
 
+def run_parent(tmp_path: pathlib.Path, how: str, then: str) -> subprocess.Popen:
+    (tmp_path / "instances").mkdir()
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(here=str(pathlib.Path(__file__).parents[1]), then=then))
+    variables = {**os.environ, "INSTANCES": instances.configure(tmp_path / "instances", 1, how)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, script], cwd=ROOT, text=True, env=variables, **pipes)  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("how", ["", "hang"])
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
-def test_the_parent_is_killed(tmp_path: pathlib.Path, how: str, sig: signal.Signals):
-    directory = tmp_path / "instances"
-    directory.mkdir()
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT.format(here=str(HERE), directory=str(directory), how=how, then="time.sleep(600)"))
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, cwd=HERE.parents[1], text=True) as parent:
-        assert parent.stdout and parent.stdout.readline() == "ready\n"
-        time.sleep(0.3)
-        assert len(running(directory)) == 4
+def test_the_parent_is_killed(how: str, sig: signal.Signals, tmp_path: pathlib.Path):
+    with run_parent(tmp_path, how, "time.sleep(600)") as parent:
+        assert parent.stdout.readline() == "ready\n"  # type: ignore[union-attr]
+        assert len(running(tmp_path / "instances")) == 4
         os.kill(parent.pid, sig)
-    assert all_ended(directory)
+        assert all_ended(tmp_path / "instances")
 
 
 @pytest.mark.parametrize("then", ["pass", "raise SystemExit", "environment.close()"])
-def test_the_parent_ends(tmp_path: pathlib.Path, then: str):
-    directory = tmp_path / "instances"
-    directory.mkdir()
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT.format(here=str(HERE), directory=str(directory), how="", then=then))
-    result = subprocess.run([sys.executable, script], capture_output=True, cwd=HERE.parents[1], text=True, timeout=60)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "ready\n", "")
-    assert all_ended(directory, 0.5)
+def test_the_parent_ends(then: str, tmp_path: pathlib.Path):
+    with run_parent(tmp_path, "", then) as parent:
+        assert parent.communicate(timeout=60) == ("ready\n", "")
+        assert parent.returncode == 0
+    assert all_ended(tmp_path / "instances", 1.0)
 
 
 def test_in_a_process_of_a_run(tmp_path: pathlib.Path):
-    from impala_tf.config import Config
-    from impala_tf.processes.children_old import Child
-
     directory = tmp_path / "instances"
     directory.mkdir()
-    work = functools.partial(instances.in_processes, directory=str(directory))
-    child = Child("actor 0", work, Config(), tmp_path / "log")
-    end = time.monotonic() + 120
-    while not child.ready and child.status is None and time.monotonic() < end:
-        time.sleep(0.1)
-    assert child.ready, child.error
+    child = Child("actor 0", instances.in_processes, str(directory), context=FORK_SERVER, log=tmp_path / "log")
+    end = time.monotonic() + 60
+    while not child.ready and child.error is None and time.monotonic() < end:
+        time.sleep(0.02)
+    assert child.ready, child.describe_error()
     assert len(running(directory)) == 4
     child.kill()
     assert all_ended(directory)

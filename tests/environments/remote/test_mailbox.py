@@ -7,7 +7,7 @@ import tree
 
 from impala_tf import environments
 from impala_tf.environments.remote.mailbox import PolicyMailbox
-from impala_tf.processes import forking
+from impala_tf.processes.child import FORK_SERVER, Child, end_all
 
 
 def _outputs(num_envs, steps):
@@ -66,7 +66,7 @@ def _echo(mailbox, outputs):
             pass
 
 
-def _take_all(mailbox, expected, answers):
+def _take_all(mailbox, expected):
     mailbox.open()
     same = 0
     for output in expected:
@@ -76,23 +76,15 @@ def _take_all(mailbox, expected, answers):
         ((worker, start, found),) = taken
         same += all(np.array_equal(a, b) for a, b in zip(tree.flatten(found), tree.flatten(output)))
         mailbox.answer(worker, start, np.zeros(3, np.int32))
-    answers.send(same)
+    return same
 
 
 def test_between_processes():
     spec, outputs = _outputs(3, steps=30)
-    learner = PolicyMailbox(spec, num_workers=1, num_envs=3)
-    mine, theirs = forking.context.Pipe()
-    processes = [
-        forking.context.Process(target=_echo, args=(learner.worker(0), outputs), daemon=True),
-        forking.context.Process(target=_take_all, args=(learner, outputs, theirs), daemon=True),
-    ]
-    for process in processes:
-        process.start()
+    mailbox = PolicyMailbox(spec, num_workers=1, num_envs=3)
+    worker = Child("worker", _echo, mailbox.worker(0), outputs, context=FORK_SERVER)
+    policy = Child("policy", _take_all, mailbox, outputs, context=FORK_SERVER)
     try:
-        assert mine.poll(60)
-        assert mine.recv() == len(outputs)
+        assert policy.answer(60) == len(outputs)
     finally:
-        for process in processes:
-            process.kill()
-            process.join(5)
+        end_all([worker, policy])
