@@ -23,6 +23,7 @@ from run import command
 
 _say = logging.getLogger("impala_tf.run").info
 
+
 def _main() -> int:
     values = flags.FLAGS
     for name, example in (("saved_model", "models/pong"), ("output", "pong.json")):

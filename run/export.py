@@ -19,9 +19,9 @@ _LOGGER = logging.getLogger("impala_tf.run")
 
 
 def _main() -> int:
-    for name in ("logdir", "output"):
+    for name, example in (("logdir", "runs/pong"), ("output", "models/pong")):
         if not flags.FLAGS[name].value:
-            raise UserError(f"--{name} is required, for example --{name}={name}s/pong.")
+            raise UserError(f"--{name} is required, for example --{name}={example}.")
     from impala_tf.records.logdir import LogDir
 
     logdir, output = LogDir(flags.FLAGS.logdir), pathlib.Path(flags.FLAGS.output)

@@ -82,11 +82,11 @@ def _run_actor(config: Config) -> int:
     if not launch.address:
         raise UserError("--role=actor needs --address, the learner's host:port.")
     ports.check_address(launch.address)
-    console.show(sys.stderr)
     tasks = task_set.resolve(config.environment)
     # An actor has nothing to save, so any signal may end it at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     quiet.native_stderr(os.devnull)
+    console.show(sys.stderr)  # Not earlier: `native_stderr` replaces sys.stderr.
     from impala_tf.roles import actor
 
     def resolve(told: dict[str, Any]) -> Topology:

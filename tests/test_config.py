@@ -55,7 +55,7 @@ def test_flags_give_the_settings():
     assert config.environment.env == "catch"
     assert config.optimizer.learning_rate == 0.002
     assert not config.environment.life_loss_ends_episode
-    assert config.run.num_actors == 3
+    assert config.launch.num_actors == 3
     values = config_lib.to_values(config)
     assert _parse(*(f"--{name}={value}" for name, value in values.items())) == config
 
@@ -72,6 +72,9 @@ def test_values_survive_json():
         ({"discount": 1.5}, "--discount=1.5: must be at least 0 and at most 1"),
         ({"torso": "tiny"}, "--torso=tiny: must be one of auto, shallow"),
         ({"rho_bar": 0.5}, "rho_bar >= c_bar"),
+        ({"inference": "central", "role": "learner"}, "--inference=central"),
+        ({"inference": "central", "role": "actor"}, "--inference=central"),
+        ({"inference": "central", "num_actors": 0}, "--inference=central"),
         ({"learning_rate": float("nan")}, "--learning_rate=nan"),
         ({"lerning_rate": 1.0}, "lerning_rate"),
     ],

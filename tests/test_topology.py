@@ -1,4 +1,11 @@
-"""Defaults from the machine's cores."""
+"""Who there is in a run: defaults from the machine's cores, from what the learner told, and from the flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
 
 import numpy as np
 import pytest
@@ -6,65 +13,139 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impala_tf import config as config_lib
+from impala_tf import machine, topology
+from impala_tf.environments import task_set
 from impala_tf.errors import UserError
-from impala_tf import topology as layout
+from impala_tf.topology import Topology
+
+CORES = machine.cores()
+
+
+def _resolve(num_tasks=1, *, env_threads=0, told=None, **launch) -> Topology:
+    config = config_lib.from_values(launch)
+    return topology.resolve(config.launch, num_tasks, "localhost:1", env_threads=env_threads, told=told)
 
 
 def test_flags_come_first():
-    config = config_lib.from_values({"num_actors": 5, "envs_per_actor": 7, "learner_threads": 3})
-    assert (layout.num_actors(config), layout.envs_per_actor(config), layout.learner_threads(config)) == (5, 7, 3)
+    found = _resolve(num_actors=5, envs_per_actor=7, learner_threads=3, actor_threads=2, env_threads=4)
+    assert found == Topology("localhost:1", 5, 7, 1, 4, 2, 3)
 
 
 def test_there_is_an_actor_for_every_core_by_default():
-    assert layout.num_actors(config_lib.Config()) == layout.cores() >= 1
-    assert layout.learner_threads(config_lib.Config()) >= 1
+    found = _resolve()
+    assert found.num_actors == CORES >= 1
+    assert (found.learner_threads, found.actor_threads) == (max(1, CORES // 2), 1)
 
 
 def test_many_actors_get_fewer_environments_each():
-    counts = [layout.envs_per_actor(config_lib.from_values({"num_actors": n})) for n in (0, 1, 32, 50, 1000)]
-    assert counts == [12, 12, 12, 10, 8]
+    assert [_resolve(num_actors=n).envs_per_actor for n in (0, 1, 32, 50, 1000)] == [12, 12, 12, 10, 8]
 
 
 def test_actors_share_the_cores_for_their_environments():
-    counts = [layout.env_threads(config_lib.from_values({"num_actors": n})) for n in (0, 1, layout.cores(), 1000)]
-    assert counts == [layout.cores(), layout.cores(), 1, 1]
-    assert layout.env_threads(config_lib.from_values({"env_threads": 3})) == 3
+    assert [_resolve(num_actors=n).env_threads for n in (0, 1, CORES, 1000)] == [CORES, CORES, 1, 1]
+    assert _resolve(env_threads=3).env_threads == 3
 
 
-@given(num_actors=st.integers(1, 40), num_tasks=st.integers(1, 60))
+def test_it_is_a_value():
+    found = _resolve(num_actors=2)
+    assert pickle.loads(pickle.dumps(found)) == found
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.num_actors = 3
+    assert json.loads(json.dumps(found.told())) == {"num_actors": 2, "envs_per_actor": 12}
+
+
+def _shares(found: Topology) -> np.ndarray:
+    """How many environments each task has, over all actors."""
+    by_actor = [found.task_ids(actor) for actor in range(max(found.num_actors, 1))]
+    for ids in by_actor:
+        assert ids.dtype == np.int32 and len(ids) == found.envs_per_actor and (np.diff(ids) >= 0).all()
+    shares = np.bincount(np.concatenate(by_actor), minlength=found.num_tasks)
+    assert len(shares) == found.num_tasks
+    return shares
+
+
+@pytest.mark.parametrize("num_tasks", [1, 2, 3, 5, 8, 30, 57])
+@pytest.mark.parametrize("num_actors", range(1, 14))
+def test_by_default_tasks_share_the_environments_of_any_number_of_actors_evenly(num_actors, num_tasks):
+    shares = _shares(_resolve(num_tasks, num_actors=num_actors))
+    assert shares.min() == shares.max() >= 1
+
+
+@given(num_actors=st.integers(0, 40), num_tasks=st.integers(1, 60))
 def test_tasks_share_the_environments_evenly_whatever_the_number_of_actors(num_actors, num_tasks):
-    env = ",".join(f"gymnasium/Task-v{i}" for i in range(num_tasks))
-    config = config_lib.from_values({"env": env, "num_actors": num_actors})
-    by_actor = [layout.task_ids(config, actor) for actor in range(num_actors)]
-    assert {len(ids) for ids in by_actor} == {layout.envs_per_actor(config)}
-    assert all((np.diff(ids) >= 0).all() for ids in by_actor)
-    shares = np.bincount(np.concatenate(by_actor), minlength=num_tasks)
-    assert len(shares) == num_tasks and shares.min() == shares.max() >= 1
+    shares = _shares(_resolve(num_tasks, num_actors=num_actors))
+    assert shares.min() == shares.max() >= 1
+
+
+@given(num_actors=st.integers(1, 13), num_tasks=st.integers(1, 60), data=st.data())
+def test_actors_started_by_hand_share_the_tasks_as_the_learner_says(num_actors, num_tasks, data):
+    """Each resolves for itself, on a machine of its own."""
+    learner = _resolve(num_tasks, role="learner", num_actors=num_actors)
+    told = json.loads(json.dumps(learner.told()))
+    actors = [_resolve(num_tasks, role="actor", told=told) for _ in range(num_actors)]
+    assert {(actor.num_actors, actor.envs_per_actor) for actor in actors} == {(num_actors, learner.envs_per_actor)}
+    shares = np.bincount(np.concatenate([a.task_ids(i) for i, a in enumerate(actors)]), minlength=num_tasks)
+    assert shares.min() == shares.max() >= 1
 
 
 @given(envs_per_actor=st.integers(1, 30), num_tasks=st.integers(1, 60))
 def test_actors_started_by_hand_take_up_where_the_one_before_ends(envs_per_actor, num_tasks):
-    env = ",".join(f"gymnasium/Task-v{i}" for i in range(num_tasks))
-    config = config_lib.from_values({"env": env, "role": "actor", "envs_per_actor": envs_per_actor})
+    found = _resolve(num_tasks, role="actor", envs_per_actor=envs_per_actor)
     for actors in (1, 2, 5):
-        shares = np.bincount(np.concatenate([layout.task_ids(config, i) for i in range(actors)]), minlength=num_tasks)
+        shares = np.bincount(np.concatenate([found.task_ids(i) for i in range(actors)]), minlength=num_tasks)
         assert shares.max() - shares.min() <= 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, (17, 9)),
+        ({"num_actors": 3}, (3, 9)),
+        ({"envs_per_actor": 5}, (17, 5)),
+        ({"num_actors": 3, "envs_per_actor": 5}, (3, 5)),
+    ],
+)
+def test_an_actor_started_by_hand_takes_from_the_learner_what_its_flags_leave_open(flags, expected):
+    found = _resolve(3, role="actor", told={"num_actors": 17, "envs_per_actor": 9}, **flags)
+    assert (found.num_actors, found.envs_per_actor) == expected
+
+
+def test_an_actor_started_by_hand_uses_its_own_machines_cores():
+    found = _resolve(role="actor", told={"num_actors": 1, "envs_per_actor": 9})
+    assert (found.env_threads, found.actor_threads) == (CORES, 1)
+
+
 def test_shares_that_cannot_be_even_are_told():
-    config = config_lib.from_values({"env": "catch,counting", "num_actors": 1, "envs_per_actor": 3})
-    with pytest.raises(UserError, match=r"--envs_per_actor=3: 2 tasks .* use a multiple of 2"):
-        layout.check(config)
+    with pytest.raises(UserError, match=r"--envs_per_actor=3: 2 tasks .* 1 actors evenly; use a multiple of 2"):
+        _resolve(2, num_actors=1, envs_per_actor=3)
+    assert _resolve(2, num_actors=2, envs_per_actor=3).envs_per_actor == 3
+    _resolve(2, num_actors=1, envs_per_actor=3, role="learner")  # Who knows how many actors will come.
+
+
+@given(num_actors=st.integers(1, 20), num_tasks=st.integers(1, 30), envs_per_actor=st.integers(1, 30))
+def test_only_uneven_shares_are_refused(num_actors, num_tasks, envs_per_actor):
+    flags = {"num_actors": num_actors, "envs_per_actor": envs_per_actor}
+    if num_actors * envs_per_actor % num_tasks == 0:
+        shares = _shares(_resolve(num_tasks, **flags))
+        assert shares.min() == shares.max()
+    else:
+        multiple = num_tasks // math.gcd(num_tasks, num_actors)
+        with pytest.raises(UserError, match=f"multiple of {multiple}\\."):
+            _resolve(num_tasks, **flags)
+        _resolve(num_tasks, **{**flags, "envs_per_actor": multiple})
 
 
 def test_games_that_share_a_network_have_all_actions():
     config = config_lib.from_values({"env": "atari/pong,atari/skiing", "num_actors": 1, "envs_per_actor": 2})
-    assert layout.environment_spec(config).num_actions == 18
-    environment = layout.make_environments(config, seed=0, warn=print)
+    tasks = task_set.resolve(config.environment)
+    assert tasks.spec.num_actions == 18
+    found = topology.resolve(config.launch, len(tasks.names), "localhost:1")
+    environment = task_set.make_batch(tasks, found.task_ids(0), seed=0, threads=found.env_threads)
     assert (environment.spec.num_actions, environment.task_ids.tolist()) == (18, [0, 1])
-    assert layout.environment_spec(config_lib.from_values({"env": "atari/pong"})).num_actions == 6
+    environment.close()
+    assert task_set.resolve(config_lib.from_values({"env": "atari/pong"}).environment).spec.num_actions == 6
 
 
 def test_a_misspelt_game_among_many_is_told():
     with pytest.raises(UserError, match="did you mean atari/breakout"):
-        layout.check(config_lib.from_values({"env": "atari/pong,atari/brekout", "num_actors": 1}))
+        task_set.resolve(config_lib.from_values({"env": "atari/pong,atari/brekout", "num_actors": 1}).environment)

@@ -85,7 +85,7 @@ class Bench:
 
     def _answer(self, timeout: float) -> Any:
         if not self._pipe.poll(timeout):
-            raise UserError(f"Measuring {self._name} took more than {timeout:g} s.")
+            raise UserError(f"Measuring {self._name} failed: there was no answer within {timeout:g} s.")
         try:
             return self._pipe.recv()
         except EOFError:

@@ -35,6 +35,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 _LOGGER = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
+_LONGEST_WAIT = 1.0  # Seconds.
 _TERMINATE_SECONDS = 1.0
 _KILL_SECONDS = 5.0  # Not forever: a process inside a hung file system does not die.
 
@@ -148,7 +149,9 @@ class Child:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise ChildFailed(f"there was no answer within {seconds:g} s")
-            multiprocessing.connection.wait([self._line, self.process.sentinel], left)  # type: ignore[list-item]
+            # Not in one piece: programs that the child has started may keep both open after its end.
+            sources: Any = [self._line, self.process.sentinel]
+            multiprocessing.connection.wait(sources, min(left, _LONGEST_WAIT))
             self.poll()
         if self._outcome is not None and self._outcome.error is None:
             return self._outcome.answer

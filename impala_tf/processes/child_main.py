@@ -45,7 +45,6 @@ def run(
       name, log, forward, orderly, work, args: as in `Child`.
     """
     os.setsid()
-    _keep_files_from_programs()
     end_with_parent(lifeline, orderly)
     parent.connect(line)
     # In the child only: daemons may not have children, and environments may need processes of their own.
@@ -104,15 +103,6 @@ def _start_logging(log: pathlib.Path | None, forward: int) -> None:
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.handlers.append(to_file)
     faulthandler.enable()
-
-
-def _keep_files_from_programs() -> None:
-    """Closes this process's pipes in programs that it starts, so that they do not hide its end from the parent."""
-    with contextlib.suppress(FileNotFoundError):  # No /proc: not on Linux.
-        for number in map(int, os.listdir("/proc/self/fd")):
-            with contextlib.suppress(OSError):  # The listing's own.
-                if number > 2:
-                    os.set_inheritable(number, False)
 
 
 def _set_name(name: str) -> None:

@@ -85,12 +85,8 @@ class Training:
             self._exports = Exports(config, tasks, logdir, self.frames)
             stack.callback(_close_log, self._exports.close)
             if state is not None:
-                _LOGGER.info(
-                    "resuming %s at %s frames, learner step %s",
-                    config.run.logdir,
-                    f"{self.frames:,}",
-                    f"{self.step_count:,}",
-                )
+                at = f"{self.frames:,} frames, learner step {self.step_count:,}"
+                _LOGGER.info("resuming %s at %s", config.run.logdir, at)
             unroll = (spec, self.agent.core_state_spec, config.data.unroll_length)
             self.end = LearnerEnd(
                 config.data,

@@ -8,6 +8,7 @@ import threading
 
 import reverb
 import tensorflow as tf
+from tensorflow.python.eager import cancellation
 
 from impala_tf.structures import Batch, Trajectory
 from impala_tf.transport import TRAJECTORIES, frame_stacks
@@ -59,7 +60,7 @@ def _time_major(batch: Trajectory) -> Trajectory:
 class BatchQueue:
     """Draws batches in a thread, so that the next batch is prepared while the learner computes and waits are bounded.
 
-    A thread that waits for a sample inside Reverb cannot be interrupted; waiting on this queue can time out.
+    Waiting for a sample inside Reverb has no deadline; waiting on this queue has one.
     """
 
     def __init__(self, dataset: tf.data.Dataset, prefetch: int):
@@ -71,15 +72,18 @@ class BatchQueue:
         """
         self._queue: queue.Queue[Batch | Exception] = queue.Queue(maxsize=prefetch)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._draw, args=(dataset,), name="batch-queue", daemon=True)
+        self._iterator = iter(dataset)
+        draw = tf.function(lambda: next(self._iterator), autograph=False).get_concrete_function()
+        # Python's own iteration over a dataset cannot be interrupted.
+        self._cancellation = cancellation.CancellationManager()
+        self._next = self._cancellation.get_cancelable_function(draw)
+        self._thread = threading.Thread(target=self._draw, name="batch-queue", daemon=True)
         self._thread.start()
 
-    def _draw(self, dataset: tf.data.Dataset) -> None:
+    def _draw(self) -> None:
         try:
-            for batch in dataset:
-                self._put(batch)
-                if self._stopped.is_set():
-                    return
+            while not self._stopped.is_set():
+                self._put(self._next())
         except Exception as error:  # Re-raised in the thread that calls `get`.
             self._put(error)
 
@@ -103,9 +107,13 @@ class BatchQueue:
         return item
 
     def stop(self) -> None:
-        """Tells the thread to end. One that waits for a sample ends only when the server has been stopped as well."""
+        """Stops drawing; a sample that is already being waited for is still waited for, until `join`."""
         self._stopped.set()
 
     def join(self, timeout: float) -> None:
-        """Waits at most `timeout` seconds for the thread to end, after `stop`."""
+        """Ends the thread, after `stop`; waits for it at most `timeout` seconds.
+
+        Stop the server first. While it runs, Reverb lets go of a waiting thread only after up to 3 s.
+        """
+        self._cancellation.start_cancel()
         self._thread.join(timeout)

@@ -1,12 +1,16 @@
 """The actor by itself; what it writes is checked through a real server in tests/transport/test_data_path.py."""
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow as tf
 import tree
 
 from impala_tf import environments
-from impala_tf.acting.actor import Actor
+from impala_tf.acting.actor import ACTIVITIES, Actor
+from impala_tf.environments.catch import CatchEnvironment
 from impala_tf.networks.agent import Agent
+from impala_tf.processes.timings import Timings
 
 
 def _unrolls(num_unrolls, seed, weights_seed=1, core="none"):
@@ -61,6 +65,40 @@ def test_parameters_are_refreshed_once_per_unroll_before_the_first_step():
 def test_the_time_is_accounted_for():
     environment = environments.make("catch", 2, seed=1)
     actor = Actor(environment, Agent(environment.spec), lambda _: None, lambda: 0, 5, seed=1)
+    assert actor.run_unroll() == 2
+    spent = actor.timings.spent
+    assert set(spent.seconds) == {"variables", "inference", "environment", "writer", "queue"}
+    assert all((seconds > 0) == (activity != "queue") for activity, seconds in spent.seconds.items())
+    assert sum(spent.seconds.values()) <= spent.elapsed
+
+
+def test_spans_are_recorded_in_order(tmp_path):
+    environment = environments.make("catch", 2, seed=1)
+    timings = Timings(ACTIVITIES, tmp_path / "spans.csv")
+    actor = Actor(environment, Agent(environment.spec), lambda _: None, lambda: 0, 3, seed=1, timings=timings)
     actor.run_unroll()
-    assert set(actor.seconds) == {"variables", "inference", "environment", "writer"}
-    assert all(seconds > 0 for seconds in actor.seconds.values())
+    rows = [line.split(",") for line in (tmp_path / "spans.csv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["variables", *["inference", "environment", "writer"] * 3, "writer"]
+    times = np.array([row[1:] for row in rows], float)
+    assert (times[:, 0] <= times[:, 1]).all() and (times[1:, 0] == times[:-1, 1]).all()
+
+
+class _Failing(CatchEnvironment):
+    """Catch, whose second instance fails at the third step."""
+
+    def step(self, actions):
+        self.steps = getattr(self, "steps", 0) + 1
+        output = super().step(actions)
+        if self.steps == 3:
+            output.truncated[1], output.episode_length[1] = True, -1
+        return output
+
+
+def test_an_unroll_in_which_an_environment_failed_is_dropped():
+    environment, written = _Failing(3, seed=1), []
+    write = lambda u: written.append(tree.map_structure(np.copy, u))  # noqa: E731
+    tasks = np.array([4, 5, 6], np.int32)
+    actor = Actor(environment, Agent(environment.spec), write, lambda: 0, 5, seed=1, task_ids=tasks)
+    assert [actor.run_unroll() for _ in range(3)] == [2, 3, 3]
+    assert [int(u.task_id) for u in written] == [4, 6, 4, 5, 6, 4, 5, 6]
+    assert all((u.episode_length[1:] >= 0).all() for u in written)

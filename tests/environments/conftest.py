@@ -1,4 +1,4 @@
-"""DeepMind Lab for tests: the real module where it can be imported, else a stand-in that answers from recordings."""
+"""DeepMind Lab for tests: the real module if it can be imported, else a stand-in that replays recordings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ dmlab_recordings = _load("dmlab_recordings")
 
 @pytest.fixture
 def deepmind_lab() -> Iterator[Any]:
-    """The module, also in processes that the test spawns; `deepmind_lab.is_real` tells which one."""
+    """The module, also in processes that the test starts; `deepmind_lab.is_real` tells it from the stand-in."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path, str(STANDIN)])
         module = importlib.import_module("deepmind_lab")

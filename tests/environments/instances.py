@@ -1,4 +1,4 @@
-"""Gymnasium environments for tests, importable where their instances are hosted."""
+"""Gymnasium environments for tests, importable in child processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = ["red", "ball", "blue", "key", "go", "to"]
 
 
 class Spoken(gymnasium.Env):
-    """A gray image, a mission in words, and a direction; episodes end in both ways, after random times."""
+    """Gives a gray image, a mission in words, and a direction; episodes terminate or are truncated at random times."""
 
     observation_space = Dict(
         image=Box(0, 255, (6, 5), np.uint8),
@@ -43,7 +43,7 @@ class Spoken(gymnasium.Env):
 
 
 class Told(Spoken):
-    """Writes a letter for each episode that it starts into a file of its own in `directory`."""
+    """Writes a letter for each episode that it starts to a file of its own in `directory`."""
 
     def __init__(self, directory: str):
         self._file = f"{directory}/{_note(directory, '')}"
@@ -55,7 +55,7 @@ class Told(Spoken):
 
 
 class Ready(gymnasium.Env):
-    """An image and an instruction that is encoded already, and variables that no agent sees."""
+    """Gives an image, an instruction that is already encoded, and variables that no agent sees."""
 
     observation_space = Dict(
         image=Box(0, 255, (4, 4, 3), np.uint8),
@@ -132,12 +132,12 @@ class Unpicklable(Exception):
 
 
 def configure(directory: object, index: int = 0, how: str = "", when: str = "step") -> str:
-    """The value of the environment variable INSTANCES that makes the `index`-th `Vector` fail."""
+    """Returns the value of the environment variable INSTANCES that makes the `index`-th `Vector` fail."""
     return f"{directory},{index},{how},{when}"
 
 
 def running(directory: pathlib.Path) -> set[int]:
-    """The processes of the instances and of their engines that are still there."""
+    """Returns the processes of the instances and of their engines that still run."""
     pids = {int(pid) for file in directory.iterdir() for pid in file.read_text().split()}
     return {pid for pid in pids if _state(pid) not in ("", "Z", "X")}
 
@@ -174,7 +174,7 @@ def in_processes(directory: str):
 
 
 class Modules(Vector):
-    """Fails where its process has loaded large libraries."""
+    """Fails if its process has loaded large libraries."""
 
     def reset(self, *, seed=None, options=None):
         assert "tensorflow" not in sys.modules and "reverb" not in sys.modules

@@ -1,4 +1,4 @@
-"""Atari: real games, held against ALE's single-game interface and against ALE's own frame stacks."""
+"""Atari: real games, compared with ALE's single-game interface and with ALE's own frame stacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from impala_tf.structures import ArraySpec
 
 
 def area_weights(size: int, to: int) -> np.ndarray:
-    """Matrix [to, size] that averages `size` pixels over `to` equal areas."""
+    """Returns a matrix [to, size] that averages `size` pixels over `to` equal areas."""
     left, right = (np.arange(to) * size / to)[:, None], (np.arange(1, to + 1) * size / to)[:, None]
     pixel = np.arange(size)[None]
     return np.clip(np.minimum(right, pixel + 1) - np.maximum(left, pixel), 0, 1) * to / size
@@ -28,7 +28,7 @@ WITHOUT_NOOPS = 9  # A seed of ALE's.
 
 
 class Reference:
-    """One game on ALE's plain interface, preprocessed as the paper says, in the plainest way."""
+    """One game on ALE's plain interface, preprocessed as in the paper, as simply as possible."""
 
     def __init__(self, game: str, noops: int):
         from ale_py import ALEInterface, LoggerMode, roms
@@ -173,7 +173,7 @@ def test_no_op_starts_vary_and_are_repeatable():
     [("pong", False, 0), ("breakout", True, 1), ("berzerk", True, 21)],
 )
 def test_games_of_an_evaluation_have_1_to_30_no_ops(game: str, fire_on_reset: bool, frames_before: int):
-    """From this seed, ALE would start one of the 10 without, and starts one with 30."""
+    """With this seed, ALE would start one of the 10 games without a no-op, and it starts another with 30."""
     environment = AtariEnvironment(game, 10, 4, fire_on_reset=fire_on_reset, autoreset=False)
     seeds = environment._seeds.copy()
     environment.reset()
@@ -198,7 +198,7 @@ def test_games_of_an_evaluation_have_1_to_30_no_ops(game: str, fire_on_reset: bo
         ("skiing", 3, {"full_action_set": True, "sticky_actions": 0.25, "max_frames_per_episode": 200}, 120),
     ],
 )
-def test_it_shows_the_game_of_instance_0_in_colour(game: str, seed: int, options: dict, steps: int):
+def test_it_shows_the_game_of_instance_0_in_color(game: str, seed: int, options: dict, steps: int):
     environment = AtariEnvironment(game, 2, seed, autoreset=False, render=True, **options)
     environment._seeds[0] = WITHOUT_NOOPS
     output = environment.reset()
@@ -215,7 +215,7 @@ def test_it_shows_the_game_of_instance_0_in_colour(game: str, seed: int, options
         other.append((difference[1] > 8).sum())
         output = environment.step(random.integers(environment.spec.num_actions, size=2))
         games += output.episode_length[0] > 0
-    # Where sprites of two colours flicker, as Pong's score does, the maximum in colour is not that in gray.
+    # Where sprites of two colors flicker, as Pong's score does, the maximum in color is not that in gray.
     assert max(differences) < 25 and max(other) > 150
     assert games > 0 or game == "pong"
     environment.close()
@@ -310,7 +310,7 @@ def test_the_terminal_stays_quiet(capfd):
 
 
 def test_a_folder_of_roms_is_not_announced(tmp_path, monkeypatch, capsys):
-    """Nor does anything happen to standard output, which other threads may be writing to."""
+    """Standard output, to which other threads may be writing, is not redirected."""
     import ale_py.roms
 
     shutil.copy(ale_py.roms.get_rom_path("pong"), tmp_path)

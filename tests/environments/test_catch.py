@@ -11,7 +11,7 @@ from impala_tf.environments.catch import CatchEnvironment
 
 
 def places(board: np.ndarray) -> tuple[int, int, int]:
-    """Row and column of the ball and column of the paddle on a board on which the ball has not landed."""
+    """Returns row and column of the ball and column of the paddle while the ball is falling."""
     (row, ball), (last_row, paddle) = np.argwhere(board)
     assert last_row == 9 and row < 9 and set(np.unique(board)) == {0, 1}
     return row, ball, paddle

@@ -1,4 +1,4 @@
-"""Counting: intact unrolls pass the check, and whatever may go wrong with the data is found."""
+"""Counting: intact unrolls pass the check, and any damage to the data is found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Unroll(NamedTuple):
 
 
 def play(steps: int, num_envs: int = 3, seed: int = 0, tag: int | None = None) -> tuple[Unroll, np.ndarray, np.ndarray]:
-    """Steps + 1 entries of each instance, [steps + 1, B, ...], with episode returns and lengths."""
+    """Returns steps + 1 entries of each instance, [steps + 1, B, ...], with episode returns and lengths."""
     environment = CountingEnvironment(num_envs, seed, tag=tag)
     random, action = np.random.default_rng(seed), np.zeros(num_envs, np.int32)
     entries, output = [], environment.reset()
@@ -76,7 +76,7 @@ def test_an_independent_account_of_the_rewards():
 @settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_every_damage_is_found(data):
-    """Entries lost, doubled or swapped; any array shifted or taken from another instance."""
+    """Entries are lost, doubled or swapped, or an array is shifted or taken from another instance."""
     start, t = data.draw(st.integers(1, 50)), data.draw(st.integers(0, 19))
     good = cut(RECORDING, start, start + 21, 0)
     damage = data.draw(st.sampled_from(["lost", "doubled", "swapped", "shifted", "mixed"]))

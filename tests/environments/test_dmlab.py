@@ -1,4 +1,4 @@
-"""DeepMind Lab, against recordings of the real module; see conftest.py for what answers here."""
+"""DeepMind Lab, compared with recordings of the real module; conftest.py chooses the module under test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEVEL, WITH_INSTRUCTIONS, SHORT = "rooms_watermaze", "language_select_located_ob
 
 
 class Seeds:
-    """In the place of an environment's generator: draws these."""
+    """Replaces an environment's random generator; draws these seeds."""
 
     def __init__(self, seeds: list[int]):
         self._seeds = iter(seeds)
@@ -40,7 +40,7 @@ class Seeds:
 
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch, deepmind_lab: Any) -> list[Any]:
-    """Every engine made, with what it was told."""
+    """Records every engine and the calls that it got."""
     made: list[Any] = []
     make = deepmind_lab.Lab
 

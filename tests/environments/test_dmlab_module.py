@@ -1,4 +1,4 @@
-"""What `LabLevel` relies on in the deepmind_lab module, and what tests on the stand-in may: the recorded answers."""
+"""The behavior of deepmind_lab on which `LabLevel` and its tests rely: the stand-in answers as recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORWARD = np.array([0, 0, 0, 1, 0, 0, 0], np.intc)
 
 
 def answer(call: Callable[[], Any]) -> list[str]:
-    """In the recordings' form: how it ended, type and value or message."""
+    """Makes a call; returns, as the recordings do, how it ended, and the type and text of the result or error."""
     try:
         value = call()
     except Exception as error:
@@ -142,7 +142,7 @@ def test_without_pictures_the_level_does_not_start(deepmind_lab: Any):
 
 
 class Cache:
-    """A level cache that fetches what it is told to, and remembers the calls."""
+    """A level cache with a given answer to `fetch`, which records the calls."""
 
     def __init__(self, fetched: Any):
         self._fetched, self.calls = fetched, []  # type: ignore[var-annotated]

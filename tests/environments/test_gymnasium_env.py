@@ -1,4 +1,4 @@
-"""Gymnasium: real environments, held against Gymnasium stepped by hand."""
+"""Gymnasium: real environments, compared with Gymnasium's, stepped by hand."""
 
 from __future__ import annotations
 

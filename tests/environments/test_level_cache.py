@@ -1,4 +1,4 @@
-"""The level cache: what it offers is whole, whoever wrote it, whenever it is read."""
+"""The level cache: every map that it returns is whole, even with several writers."""
 
 from __future__ import annotations
 

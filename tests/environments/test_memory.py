@@ -1,4 +1,4 @@
-"""Memory: the rules, and that nothing but the first observation tells the cue."""
+"""Memory: the rules, and that only the first observation shows the cue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MiniGrid's levels, held against Gymnasium's environment stepped by hand."""
+"""MiniGrid's levels, compared with Gymnasium's environment, stepped by hand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_episodes_are_those_of_minigrid(level: str, capfd):
             seen, _ = single.reset()
     assert len(ends) > 1
     environment.close()
-    assert not any(text for both in captured for text in both)  # BabyAI tells of levels that it drew and rejected.
+    assert not any(text for both in captured for text in both)  # BabyAI prints levels that it generated and rejected.
 
 
 def test_an_unknown_level():

@@ -1,4 +1,4 @@
-"""Several tasks in one batch: whose rows are whose, and what a failing task does to them."""
+"""Several tasks in one batch: which rows belong to which task, and what a failing task does to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNROLL_LENGTH = 4
 
 
 class _Breaks(CountingEnvironment):
-    """Raises at some steps, counted over all instances of the class; and cannot be made at some attempts."""
+    """Raises at certain steps, counted over all instances of the class, and cannot be made at certain attempts."""
 
     def __init__(self, num_envs, seed, steps, attempts, at_start):
         if next(attempts) in at_start:
@@ -107,7 +107,7 @@ def test_a_task_that_cannot_be_made_at_first_is_tried_again(monkeypatch, caplog)
 
 
 def test_unrolls_of_several_tasks_can_all_fail(caplog):
-    """Nothing to do is no reason to spin."""
+    """While every task is down, steps do not spin."""
 
     class Gone(CountingEnvironment):
         def step(self, actions):
@@ -128,7 +128,7 @@ def test_unrolls_of_several_tasks_can_all_fail(caplog):
 
 
 def test_rows_are_in_the_order_of_the_tasks():
-    """Each row is answered by its own task's environment, which sees its own actions."""
+    """Each row comes from its own task's environment, which gets its own actions."""
     parts = [environments.make("counting", 2, seed=task) for task in range(3)]
     environment = MultiTaskEnvironment(
         CountingEnvironment.spec,
@@ -159,7 +159,7 @@ def test_tasks_that_look_different_cannot_share_a_network():
 
 
 def test_skiing_takes_all_actions_and_leaves_out_fire():
-    """Its nine legal actions are those without FIRE: the same action with FIRE does the same."""
+    """Its nine legal actions are those without FIRE; with FIRE they do the same."""
     skiing = [environments.make("atari/skiing", 1, 3, full_action_set=True, env_threads=1) for _ in range(2)]
     assert skiing[0].spec.num_actions == 18
     for environment in skiing:

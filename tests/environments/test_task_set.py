@@ -1,8 +1,9 @@
-"""What a run plays: the settings are resolved once, and actors get their share of the environments."""
+"""The tasks of a run: settings are resolved once, and actors get the environments of their tasks."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import pickle
@@ -108,8 +109,8 @@ def test_a_batch_of_several_tasks(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_batch_of_processes_restarts_what_fails(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    tasks = task_set.resolve(EnvironmentConfig(env=f"{VECTOR},catch", env_processes="on", env_deadline=30.0))
-    tasks = task_set.dataclasses.replace(tasks, names=(VECTOR, VECTOR))
+    tasks = task_set.resolve(EnvironmentConfig(env=VECTOR, env_processes="on", env_deadline=30.0))
+    tasks = dataclasses.replace(tasks, names=(VECTOR, VECTOR))
     monkeypatch.setenv("INSTANCES", instances.configure(tmp_path))
     with contextlib.closing(task_set.make_batch(tasks, np.array([0, 1, 1]), seed=0, threads=1)) as batch:
         assert isinstance(batch, Lockstep) and batch.num_envs == 3

@@ -1,4 +1,4 @@
-"""VizDoom's scenarios, held against Gymnasium's environment stepped by hand."""
+"""VizDoom's scenarios, compared with Gymnasium's environment, stepped by hand."""
 
 from __future__ import annotations
 

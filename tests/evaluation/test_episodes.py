@@ -2,6 +2,9 @@
 
 import contextlib
 import logging
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ import tensorflow as tf
 from impala_tf import config as config_lib
 from impala_tf import environments
 from impala_tf.environments import task_set
+from impala_tf.environments.remote.lockstep import Lockstep
+from impala_tf.environments.remote.pool import WorkerPool
 from impala_tf.errors import UserError
 from impala_tf.evaluation import episodes
 from impala_tf.evaluation.episodes import Episode
@@ -141,6 +146,30 @@ def test_an_episode_that_always_fails(memory):
     with pytest.raises(UserError, match=r"memory: episode 2 failed 3 times \(ZeroDivisionError"):
         play(policy, range(6), num_envs=3, make=breaks)
     assert breaks.closed == breaks.made  # Exactly once each: ALE environments must not be closed twice.
+
+
+def test_processes_play_the_same_episodes_and_one_that_dies_is_replaced(memory, caplog):
+    _, policy = memory
+    kills = iter([True])
+
+    def make_process(number: int, seed: int):
+        pool = WorkerPool(environments.spec("memory"), ["memory"], {"autoreset": False}, seed, 60.0, restart=False)
+        environment = Lockstep(pool, 60.0, pool.close)
+        if next(kills, False):
+            send = environment.send
+
+            def kill(actions):
+                (process,) = (child for child in multiprocessing.active_children() if child.name == "memory")
+                os.kill(process.pid, signal.SIGKILL)
+                send(actions)
+
+            environment.send = kill
+        return environment
+
+    assert play(policy, [2, 0], num_envs=1, make=make_process) == play(policy, [0, 2], num_envs=1)
+    (message,) = caplog.messages
+    assert message.startswith("memory: episode 2 failed (EnvironmentFailed: ") and "SIGKILL" in message
+    assert not [child for child in multiprocessing.active_children() if child.name == "memory"]
 
 
 def test_an_episode_that_cannot_be_recorded(memory):

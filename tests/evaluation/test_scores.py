@@ -1,4 +1,4 @@
-"""Means, intervals and scores of evaluations."""
+"""Means, confidence intervals and scores."""
 
 import math
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from impala_tf import suites
-from impala_tf.evaluation import scores as statistics
+from impala_tf.evaluation import scores
 
 
 def test_of_a_task():
-    found = statistics.of_task("atari/pong", [21.0, 19.0, 20.0, -20.0], [1000, 1100, 1200, 900])
+    found = scores.of_task("atari/pong", [21.0, 19.0, 20.0, -20.0], [1000, 1100, 1200, 900])
     assert found["mean"] == 10 and found["median"] == 19.5
     assert (found["min"], found["max"], found["mean_length"]) == (-20, 21, 1050)
     assert found["std"] == pytest.approx(math.sqrt((11**2 + 9**2 + 10**2 + 30**2) / 3))
@@ -20,40 +20,40 @@ def test_of_a_task():
 
 
 def test_one_episode_and_no_references():
-    found = statistics.of_task("catch", [1.0], [9])
+    found = scores.of_task("catch", [1.0], [9])
     assert found["mean_ci95"] == [1, 1] and found["std"] == 0 and found["human_normalised"] is None
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says():
-    """200 episodes of a skewed return; 95% of 200 intervals, give or take."""
+def test_the_interval_has_its_nominal_coverage():
+    """About 95% of 200 intervals, each from 200 episodes with skewed returns, contain the mean."""
     random = np.random.default_rng(0)
     covered = 0
     for _ in range(200):
         returns = random.exponential(10, size=200)
-        low, high = statistics.of_task("catch", returns, [1])["mean_ci95"]
+        low, high = scores.of_task("catch", returns, [1])["mean_ci95"]
         covered += low < 10 < high
     assert 180 <= covered <= 198
 
 
-def test_the_interval_is_that_of_the_normal_distribution_where_that_holds():
+def test_the_interval_agrees_with_the_normal_approximation():
     values = np.random.default_rng(1).normal(5, 2, size=400)
-    low, high = statistics.of_task("catch", values, [1])["mean_ci95"]
+    low, high = scores.of_task("catch", values, [1])["mean_ci95"]
     margin = 1.96 * values.std(ddof=1) / 20
     assert (low, high) == pytest.approx((values.mean() - margin, values.mean() + margin), abs=0.02)
 
 
 @pytest.mark.parametrize("suite", suites.SUITES)
 def test_of_a_suite(suite):
-    """Against the scores one by one; the test levels' ids are those to evaluate on."""
+    """Compares with the scores of the tasks; for DMLab-30, returns are keyed by the test levels."""
     random = np.random.default_rng(2)
     names = suites.env_ids(suite, test=True)
     returns = {name: random.normal(100, 50, size=5) for name in names}
-    found = statistics.of_suite(suite, returns)
-    scores = [suites.human_normalised(name, returns[name].mean()) for name in names]
+    found = scores.of_suite(suite, returns)
+    each = [suites.human_normalised(name, returns[name].mean()) for name in names]
     assert found["name"] == suite
-    assert found["human_normalised_median"] == pytest.approx(np.median(scores))
-    assert found["human_normalised_mean"] == pytest.approx(np.mean(scores))
-    assert found["human_normalised_mean_capped"] == pytest.approx(np.mean(np.minimum(scores, 1)))
+    assert found["human_normalised_median"] == pytest.approx(np.median(each))
+    assert found["human_normalised_mean"] == pytest.approx(np.mean(each))
+    assert found["human_normalised_mean_capped"] == pytest.approx(np.mean(np.minimum(each, 1)))
     for name in ("human_normalised_median", "human_normalised_mean", "human_normalised_mean_capped"):
         low, high = found[f"{name}_ci95"]
         assert low < found[name] < high

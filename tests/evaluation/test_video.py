@@ -1,4 +1,4 @@
-"""Videos, decoded again; and what is left of them when something goes wrong."""
+"""Videos, compared with what was drawn by decoding them; and failures, after which no file is left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def step(**other: Any) -> dict[str, Any]:
 
 
 def decoded(path: pathlib.Path) -> tuple[dict[str, Any], np.ndarray]:
-    """What the file says of itself, and its frames, uint8 [T, height, width, 3]."""
+    """Returns the file's metadata and its frames, uint8 [T, height, width, 3]."""
     reader = imageio_ffmpeg.read_frames(str(path))
     about: Any = next(reader)
     width, height = about["size"]
@@ -44,7 +44,7 @@ def decoded(path: pathlib.Path) -> tuple[dict[str, Any], np.ndarray]:
         ((800, 800), (800, 800)),
     ],
 )
-def test_the_frames_are_in_it_enlarged(tmp_path: pathlib.Path, shape: tuple[int, int], size: tuple[int, int]):
+def test_it_shows_the_frames_enlarged(tmp_path: pathlib.Path, shape: tuple[int, int], size: tuple[int, int]):
     random = np.random.default_rng(0)
     seen = random.integers(256, size=(3, 2, 2, 3)).repeat(-(-shape[0] // 2), 1).repeat(-(-shape[1] // 2), 2)
     seen = seen[:, : shape[0], : shape[1]].astype(np.uint8)
@@ -62,7 +62,7 @@ def test_the_frames_are_in_it_enlarged(tmp_path: pathlib.Path, shape: tuple[int,
     for frame, original in zip(frames.astype(int), seen):
         enlarged = original.repeat(size[0] // shape[0], 0).repeat(size[1] // shape[1], 1)
         there = frame[top : top + size[0], 16 : 16 + size[1]]
-        assert np.median(np.abs(there - enlarged)) <= 4  # Colours have been through yuv420p.
+        assert np.median(np.abs(there - enlarged)) <= 4  # yuv420p changes colors a little.
         assert (np.abs(there - enlarged).max(axis=-1) < 24).mean() > 0.95
     assert list(tmp_path.iterdir()) == [path]
 
@@ -80,7 +80,7 @@ def test_the_panel_follows_value_policy_and_episode():
     for other in ({"value": 0.75}, {"action": 0}, {"reward": 1.0}, {"episode_return": 4.0}, {"step": 7}):
         assert (one != of(other)).any()
     assert (one != of({}, names=("x", "y", "z"))).any()
-    # The steps before are in the curve, their rewards under it; with the next episode they are gone.
+    # The curve shows earlier steps, with their rewards below, until the next episode starts.
     two = [{"value": 0.1, "step": 1}, {"value": 0.5, "step": 2}]
     assert (of(*two) != of({"step": 2})).any()
     assert (of(*two) != of({**two[0], "reward": -1.0}, two[1])).any()
@@ -88,7 +88,7 @@ def test_the_panel_follows_value_policy_and_episode():
 
 
 @pytest.mark.parametrize("num_actions", [2, 18, 20])
-def test_bars_are_as_long_as_the_actions_are_probable(num_actions: int):
+def test_bars_are_proportional_to_the_probabilities(num_actions: int):
     policy = np.random.default_rng(num_actions).dirichlet(np.ones(num_actions))
     drawn = Panel("title", (), num_actions, panel.MIN_HEIGHT)
     image = np.asarray(drawn.draw(np.log(policy) + 7, 0.0, 1, 0.0, 0.0, 0))
@@ -96,13 +96,13 @@ def test_bars_are_as_long_as_the_actions_are_probable(num_actions: int):
     lengths = []
     for row in range(num_actions):
         line = bars[round((row + 0.5) * drawn._row_height)]
-        colour = panel._AMBER if row == 1 else panel._BLUE  # Action 1 is the one taken.
-        lengths.append((line == colour).all(axis=-1).sum())
+        color = panel._AMBER if row == 1 else panel._BLUE  # Action 1 is the one taken.
+        lengths.append((line == color).all(axis=-1).sum())
     np.testing.assert_allclose(lengths, np.maximum(policy * bars.shape[1], 1), atol=0.6)
     assert not (bars[round(num_actions * drawn._row_height) + 2 :] == panel._BLUE).all(axis=-1).any()
 
 
-def test_of_many_actions_the_most_probable_and_the_one_taken_are_drawn():
+def test_with_many_actions_the_most_probable_ones_and_the_one_taken_are_drawn():
     policy = np.arange(50) / np.arange(50).sum()
     assert panel._shown(policy, 49) == list(range(49, 29, -1))
     assert panel._shown(policy, 3) == [*range(49, 30, -1), 3]
@@ -132,7 +132,7 @@ def test_without_frames_there_is_no_file(tmp_path: pathlib.Path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("steps", [1, 100])  # ffmpeg's failure shows at the end, or in between.
+@pytest.mark.parametrize("steps", [1, 100])  # The failure of ffmpeg shows at the end or earlier.
 def test_a_file_that_cannot_be_written_is_an_error(tmp_path: pathlib.Path, steps: int):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -145,7 +145,7 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path: pathlib.Path, steps
             video.add(**step(step=t))
 
 
-def test_frames_that_do_not_fit_together(tmp_path: pathlib.Path):
+def test_frames_of_different_sizes_or_types(tmp_path: pathlib.Path):
     for frame in (np.zeros((10, 6, 3), np.uint8), np.zeros((10, 5, 3)), np.zeros((10, 5), np.uint8)):
         with pytest.raises(ValueError, match="expected frames"), Video(tmp_path / "it.mp4", "t", (), 3, 15) as video:
             video.add(**step())
@@ -162,7 +162,7 @@ def test_frames_that_do_not_fit_together(tmp_path: pathlib.Path):
         ("it", r"must have a name that ends in \.mp4"),
     ],
 )
-def test_paths_that_cannot_be(tmp_path: pathlib.Path, name: str, message: str):
+def test_invalid_paths(tmp_path: pathlib.Path, name: str, message: str):
     (tmp_path / "there.mp4").write_text("mine")
     with pytest.raises(UserError, match=message):
         Video(tmp_path / name, "title", (), 3, 15)

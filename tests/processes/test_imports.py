@@ -8,10 +8,11 @@ import impala_tf.processes
 
 CODE = """
 import importlib, sys
+import impala_tf.errors
+before = set(sys.modules)
 for name in {modules!r}:
     importlib.import_module("impala_tf.processes." + name)
-allowed = ("impala_tf", "impala_tf.errors")
-ours = [name for name in sys.modules if name.startswith("impala_tf") and name not in allowed]
+ours = [name for name in set(sys.modules) - before if name.startswith("impala_tf")]
 others = [name for name in ours if not name.startswith("impala_tf.processes")]
 sys.exit(str(others + [name for name in ("numpy", "tensorflow", "absl") if name in sys.modules] or "") or 0)
 """

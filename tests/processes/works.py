@@ -78,9 +78,12 @@ def save_on_sigterm(path: str) -> None:
     pathlib.Path(f"{path}.saved").write_text("saved")
 
 
-def crash_with_open_files(path: str) -> None:
-    """Leaves a program behind that has inherited its open files."""
-    note(path, start_engine(close_fds=False))
+def crash_with_open_files(path: str, how: str) -> None:
+    """Leaves a program or a fork of this process behind that has inherited its open files."""
+    other = start_engine(close_fds=False) if how == "exec" else os.fork()
+    if other == 0:
+        time.sleep(600)
+    note(path, other)
     ctypes.string_at(0)
 
 

@@ -1,4 +1,4 @@
-"""Starts the real program in processes of its own and finds what it leaves running."""
+"""Runs the commands as processes and finds the processes that they leave behind."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Started:
-    """The program, started.
+    """A command that has been started.
 
     Attributes:
-      process: its process; for a whole run that is the supervisor.
-      logdir: value of its --logdir, None without one.
+      process: the command's process; for a whole run, the launcher.
+      logdir: the value of --logdir; None if it was not given.
     """
 
     def __init__(self, folder: pathlib.Path, arguments: tuple[str, ...], environment: dict[str, str], command: list):
         self._output = [folder / "stdout", folder / "stderr"]
-        # Its processes are forked, with the same command line; they all inherit this.
+        # Identifies the command's descendants, which inherit its environment.
         self._mark = f"IMPALA_TF_TEST={uuid.uuid4()}"
         self._start = time.monotonic()
         self.logdir = next((pathlib.Path(a.split("=", 1)[1]) for a in arguments if a.startswith("--logdir=")), None)
@@ -45,28 +45,28 @@ class Started:
 
     @property
     def out(self) -> str:
-        """Its standard output so far; its children's is part of it."""
+        """Standard output so far, including the child processes'."""
         return self._output[0].read_text()
 
     @property
     def err(self) -> str:
-        """Its standard error so far."""
+        """Standard error so far."""
         return self._output[1].read_text()
 
     @property
     def seconds(self) -> float:
-        """Since its start."""
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     def finish(self, timeout: float) -> int:
-        """Waits for its end; returns the exit status."""
+        """Waits for the command to end; returns its exit status."""
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             pytest.fail(f"still running after {timeout} s\n{self.describe()}")
 
     def wait_until(self, condition: Callable[[], object], timeout: float, every: float = 0.02) -> None:
-        """Waits until `condition()`, asked `every` so many seconds, holds while the program runs."""
+        """Waits until `condition()` is true, checked every `every` seconds; fails if the command ends before."""
         deadline = time.monotonic() + timeout
         while not condition():
             if self.process.poll() is not None:
@@ -76,11 +76,11 @@ class Started:
             time.sleep(every)
 
     def children(self, name: str) -> list[int]:
-        """Process ids of the run's processes of that name: "learner", "actor 0"."""
+        """Returns the ids of the run's processes with a name, such as "learner" or "actor 0"."""
         return [pid for pid, other in running(self._mark).items() if other == name]
 
     def wait_until_gone(self, timeout: float = 5.0) -> None:
-        """Waits until no process of the run is left; the one that forked the others ends a moment later."""
+        """Waits until no process of the run is left; the fork server ends a moment after the others."""
         deadline = time.monotonic() + timeout
         while left := running(self._mark):
             if time.monotonic() > deadline:
@@ -88,12 +88,12 @@ class Started:
             time.sleep(0.05)
 
     def describe(self) -> str:
-        """Its output and its processes' logs, for failure messages."""
+        """Formats the output and the processes' logs, for failure messages."""
         logs = sorted((self.logdir / "logs").glob("*")) if self.logdir else []
         return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in [*self._output, *logs])
 
     def kill(self) -> None:
-        """Ends it and all processes of its run."""
+        """Kills the command and all of its processes."""
         for pid in [self.process.pid, *running(self._mark)]:
             if pid != self.process.pid or self.process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -102,17 +102,17 @@ class Started:
 
 
 def running(variable: str) -> dict[int, str]:
-    """{process id: name} of all processes that started with this environment variable, given as name=value."""
+    """Returns {process id: name} of all processes with an environment variable, given as name=value."""
     found = {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # It ended just now.
+        with contextlib.suppress(OSError):  # The process has just ended.
             if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
                 found[int(folder.name)] = (folder / "comm").read_text().strip()
     return found
 
 
 def one_error(started: Started) -> str:
-    """The one line on its standard error, which must be an error without a traceback."""
+    """Returns the only line on standard error, which must be an error message without a traceback."""
     lines = started.err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("ERROR: "), started.describe()
     assert "Traceback" not in started.out, started.describe()
@@ -133,19 +133,19 @@ def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
 @pytest.fixture
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Started]]:
-    """`start(*flags)` runs the program; what still runs at the end of the test is killed."""
+    """`start(*flags)` runs a command; whatever still runs at the end of the test is killed."""
     yield from _starter(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Started]]:
-    """As `start`, for runs that the tests of a module share."""
+    """Like `start`, for runs shared by the tests of a module."""
     yield from _starter(tmp_path_factory)
 
 
 @pytest.fixture
 def error_of() -> Callable[..., str]:
-    """`error_of(started, within=seconds)`: the one line with which the program fails."""
+    """`error_of(started, within=seconds)` returns the one-line error with which a command fails."""
 
     def check(started: Started, within: float) -> str:
         assert started.finish(within) > 0, started.describe()
@@ -156,13 +156,13 @@ def error_of() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def frames_saved() -> Callable[[pathlib.Path], list[int]]:
-    """Frames of the complete checkpoints in a log directory, oldest first."""
+    """Returns the frames of the complete checkpoints in a log directory, oldest first."""
     return lambda logdir: sorted(int(path.name) for path in (logdir / "checkpoints").glob("[0-9]*"))
 
 
 @pytest.fixture(scope="session")
 def resumed_at() -> Callable[[Started], tuple[int, int]]:
-    """(frames, learner step) that a run says it resumes at."""
+    """Returns (frames, learner step) from a run's message that it resumes."""
 
     def read(started: Started) -> tuple[int, int]:
         found = re.search(r"resuming .* at ([\d,]+) frames, learner step ([\d,]+)", started.out)

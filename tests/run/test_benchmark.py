@@ -1,4 +1,4 @@
-"""impala-benchmark through its real main."""
+"""impala-benchmark, run as a command."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def test_errors(start, error_of, tmp_path):
         (["--env=catch", "--repeats=0"], "--repeats"),
         (["--env=catch", f"--output={tmp_path}/missing/benchmark.json"], "--output="),
     ]
-    for started, told in [(start(*flags, command=BENCHMARK), told) for flags, told in cases]:
-        assert told in error_of(started, 10)
+    for started, message in [(start(*flags, command=BENCHMARK), message) for flags, message in cases]:
+        assert message in error_of(started, 10)
 
 
-def test_numbers_fit_each_other(start, tmp_path):
+def test_numbers_are_consistent(start, tmp_path):
     output = tmp_path / "benchmark.json"
     flags = ("--env=catch", "--num_actors=1", "--seconds=1", "--repeats=1", f"--output={output}")
     run = start(*flags, command=BENCHMARK)
@@ -40,3 +40,6 @@ def test_numbers_fit_each_other(start, tmp_path):
     assert {"variables", "inference", "environment", "writer", "queue"} <= set(result["whole"]["actor_shares"])
     assert 5 < results["bytes_per_frame"] < 2 * 10 * 5 * 4  # An observation of Catch has 10 x 5 numbers of 4 bytes.
     assert "efficiency (whole / limit)" in run.out
+    assert (
+        "learner" in run.out and "learner ready" not in run.out and "importing" not in run.out
+    )  # The run's own lines.

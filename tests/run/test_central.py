@@ -1,4 +1,4 @@
-"""Runs with central inference through the real main."""
+"""Runs with central inference, started by the command."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pandas as pd
 CENTRAL = ("--inference=central", "--env=catch", "--batch_size=8", "--unroll_length=10", "--envs_per_actor=8")
 
 
-def test_it_is_for_one_machine(start, error_of, tmp_path):
+def test_it_requires_one_machine(start, error_of, tmp_path):
     for flag in ("--num_actors=0", "--role=learner", "--role=actor"):
-        assert "--inference=central is for" in error_of(start(*CENTRAL, flag, f"--logdir={tmp_path}"), 10)
+        assert "--inference=central needs" in error_of(start(*CENTRAL, flag, f"--logdir={tmp_path}"), 10)
 
 
 def test_an_environment_process_is_killed_and_the_run_interrupted_and_resumed(start, tmp_path, resumed_at):
-    """The run goes on without the killed one, starts it again, ends when asked to, and goes on where it ended."""
+    """The run continues without the killed process, restarts it, ends on Ctrl-C, and is resumed."""
     run = start(*CENTRAL, "--num_actors=2", "--log_interval=0.1", f"--logdir={tmp_path}", "--total_frames=1000000000")
     log = tmp_path / "logs" / "actor_0.log"
     run.wait_until(lambda: log.exists() and "inference " in log.read_text(), timeout=90)
@@ -41,7 +41,7 @@ def test_an_environment_process_is_killed_and_the_run_interrupted_and_resumed(st
 
 
 def test_environments_that_cannot_be_made_end_the_run(start, error_of, tmp_path):
-    """They can where the program and its learner start, and cannot in the environment processes."""
+    """Making them works in the command and in the learner, but fails in the environment processes."""
     package = tmp_path / "broken"
     package.mkdir()
     (package / "broken_env.py").write_text(

@@ -1,4 +1,4 @@
-"""Export and evaluation through their real programs: results, interruption, and what is refused."""
+"""impala-export and impala-evaluate, run as commands: results, interruptions and errors."""
 
 import json
 import shutil
@@ -80,15 +80,15 @@ def test_the_result(start, model, tmp_path):
     assert not (tmp_path / "r.json.partial").exists()
 
 
-def test_goes_on_after_an_interruption(start, model, tmp_path):
-    """What had ended is not played again."""
+def test_resumes_after_an_interruption(start, model, tmp_path):
+    """Finished episodes are not replayed."""
     partial = tmp_path / "r.json.partial"
     arguments = (f"--saved_model={model}", "--episodes=600", f"--output={tmp_path / 'r.json'}")
     first = start(*arguments, command=EVALUATE)
     first.wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) > 50, 60)
     first.process.send_signal(signal.SIGINT)
     assert first.finish(10) == 128 + signal.SIGINT, first.describe()
-    assert "To go on: impala-evaluate" in first.out and not first.err
+    assert "Ended early by SIGINT" in first.out and "To resume: impala-evaluate" in first.out and not first.err
     kept = [json.loads(line) for line in partial.read_text().splitlines()[1:]]
     assert 50 <= len(kept) < 600
     assert not (tmp_path / "r.json").exists()
@@ -101,7 +101,7 @@ def test_goes_on_after_an_interruption(start, model, tmp_path):
 
 
 def test_a_recurrent_model_of_two_tasks(start, tmp_path):
-    """Trained, exported and evaluated on both; instructions and all."""
+    """It is trained, exported and evaluated on both tasks, which have instructions."""
     run = start(
         f"--env={','.join(WORLDS)}",
         "--core=lstm",
@@ -124,30 +124,39 @@ def test_a_recurrent_model_of_two_tasks(start, tmp_path):
 
 
 def test_evaluation_needs_no_training_code(model, tmp_path):
-    """Nor Reverb: a machine that evaluates needs TensorFlow and the environments."""
+    """It needs only TensorFlow and the environments, not even Reverb."""
     program = (
         "import sys; from impala_tf.evaluation import evaluate as e;"
-        f"e.run(e.Evaluation({str(model)!r}, {str(tmp_path / 'r.json')!r}, episodes=2), print, lambda: False);"
-        "print([m for m in sys.modules if m.split('.')[0] in ('reverb', 'tf_agents') or m in"
-        "('impala_tf.learner', 'impala_tf.networks', 'impala_tf.transport', 'impala_tf.losses', 'impala_tf.export')])"
+        f"e.run(e.Evaluation({str(model)!r}, {str(tmp_path / 'r.json')!r}, episodes=2), lambda: False);"
+        "print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    modules = [name.split(".") for name in done.stdout.splitlines()[-1].split()]
+    libraries = {first for first, *_ in modules}
+    assert "tensorflow" in libraries and not {"reverb", "tf_agents"} & libraries
+    assert {path[1] for path in modules if path[0] == "impala_tf" and len(path) > 1} <= {
+        *("environments", "evaluation", "export", "processes", "structures", "suites"),
+        *("errors", "files", "machine", "quiet", "versions"),
+    }
+    assert ["impala_tf", "export", "exporter"] not in modules
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--saved_model is needed"),
+        ((), "--saved_model is required"),
         (("--saved_model=MODEL", "--output=OLD"), "exists already"),
-        (("--saved_model=MODEL", "--output=NEW", "--env=atari/pong"), "cannot play atari/pong: it takes observations"),
+        (
+            ("--saved_model=MODEL", "--output=NEW", "--env=atari/pong"),
+            "cannot play atari/pong: its observations are float32",
+        ),
         (("--saved_model=MODEL", "--output=NEW", "--episods=3"), "episodes"),
         (("--saved_model=DAMAGED", "--output=NEW"), "is damaged and cannot be loaded"),
     ],
 )
 def test_refuses(start, error_of, model, tmp_path, arguments, message):
-    """In one line, with nothing overwritten and nothing left."""
+    """With an error in one line; nothing is overwritten, and nothing is left."""
     (tmp_path / "old.json").write_text("mine")
     shutil.copytree(model, tmp_path / "damaged")
     graph = tmp_path / "damaged" / "saved_model.pb"
@@ -163,8 +172,8 @@ def test_refuses(start, error_of, model, tmp_path, arguments, message):
 def test_export_refuses(start, error_of, trained, tmp_path):
     (tmp_path / "old").mkdir()
     cases = {
-        (f"--logdir={trained.logdir}",): "--output is needed",
-        (f"--logdir={tmp_path / 'none'}", f"--output={tmp_path / 'new'}"): "there is no run",
+        (f"--logdir={trained.logdir}",): "--output is required, for example --output=models/pong",
+        (f"--logdir={tmp_path / 'none'}", f"--output={tmp_path / 'new'}"): "holds no run",
         (f"--logdir={trained.logdir}", f"--output={tmp_path / 'old'}"): "exists already",
     }
     for arguments, message in cases.items():
@@ -172,16 +181,16 @@ def test_export_refuses(start, error_of, trained, tmp_path):
     assert not list((tmp_path / "old").iterdir()) and not (tmp_path / "new").exists()
 
 
-def test_slow_environments_are_processes_and_the_first_is_filmed(start, tmp_path):
-    """An agent that has not learnt anything plays Doom."""
+def test_slow_environments_run_in_processes_and_the_first_episode_is_recorded(start, tmp_path):
+    """An untrained agent plays Doom."""
     from impala_tf import config as config_lib
-    from impala_tf import environments
+    from impala_tf.environments import task_set
     from impala_tf.export.exporter import Exporter
     from impala_tf.networks.agent import make_agent
 
     config = config_lib.from_values({"env": "vizdoom/Basic", "core": "lstm"})
-    spec = environments.spec("vizdoom/Basic")
-    Exporter(spec, config).write(tmp_path / "model", make_agent(spec, config), 0, 0)
+    tasks = task_set.resolve(config.environment)
+    Exporter(tasks, config).write(tmp_path / "model", make_agent(tasks.spec, config), 0, 0)
     video, output = tmp_path / "doom.mp4", tmp_path / "doom.json"
     done = evaluate(
         start, f"--saved_model={tmp_path / 'model'}", "--episodes=3", f"--video={video}", f"--output={output}"

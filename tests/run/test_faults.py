@@ -1,4 +1,4 @@
-"""Faults, caused for real: killed processes, children that cannot start, losses that are not finite, a full disk."""
+"""Real faults: killed processes, children that cannot start, losses that are not finite, a full disk."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from impala_tf.transport import ports
 CATCH = ("--env=catch", "--batch_size=8", "--unroll_length=10", "--envs_per_actor=8", "--log_interval=0.1")
 FOR_EVER = "--total_frames=1000000000"
 SHUTDOWN = 10
-"""Seconds within which everything has ended."""
+"""Seconds within which all processes must have ended."""
 
 
 def test_actors_are_killed_ten_times(start, tmp_path):
-    """The run goes on and completes its frames.
+    """The run continues and reaches its number of frames.
 
-    Each of two actors is killed five times: in turns once its unrolls arrive and as soon as its new process is there.
-    The pauses before its restarts are 0.5, 1, 2, 4 and 8 s, so the kills cannot come faster than in 8 s, and take
-    about twice that with the starts in between; the frames are enough for the run to last until then.
+    Each of two actors is killed five times, alternately after its unrolls have arrived and as soon as its new process
+    exists. The waits before its restarts are 0.5, 1, 2, 4 and 8 s, so that the kills take at least 8 s, and about twice
+    that with the starts in between. The run has enough frames to last until then.
     """
     run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", "--total_frames=40000")
     logs = [tmp_path / "logs" / f"actor_{i}.log" for i in range(2)]
@@ -47,13 +47,16 @@ def test_actors_are_killed_ten_times(start, tmp_path):
         run.wait_until(lambda i=i: new_process(i), timeout=60)
         killed.append(new_process(i))
         os.kill(killed[-1], signal.SIGKILL)
-        run.wait_until(lambda kill=kill: f"(restart {kill + 1} of this run)" in run.out, timeout=20)
+        message = re.compile(
+            rf"actor {i} was ended by signal 9; starting again in [\d.]+ s \(restart {kill // 2 + 1} of it\)"
+        )
+        run.wait_until(lambda message=message: message.search(run.out), timeout=20)
         seen[i] = logs[i].stat().st_size
 
     assert run.finish(120) == 0, run.describe()
     assert run.err == "", run.describe()
     assert run.out.count("was ended by signal 9; starting again in") == 10
-    assert "actors were started again 10 times" in run.out
+    assert "actors were restarted 10 times" in run.out
     assert pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1] == 40_000
     run.wait_until_gone()
 
@@ -63,38 +66,43 @@ ENVIRONMENTS = 3
 
 
 class CountingLearner:
-    """A learner's side of the transport, which checks every unroll and trains nothing."""
+    """The learner's end of the transport; checks every unroll and trains nothing."""
 
     def __init__(self):
-        from impala_tf import environments
-        from impala_tf.networks.agent import Agent
-        from impala_tf.transport import TRAJECTORIES, VARIABLES, dataset, server, signatures, variables
+        from impala_tf import config as config_lib
+        from impala_tf import topology
+        from impala_tf.environments import task_set
+        from impala_tf.networks.agent import make_agent
+        from impala_tf.roles import agreement
+        from impala_tf.transport import signatures
+        from impala_tf.transport.learner_end import LearnerEnd
 
-        spec = environments.spec("counting")
-        agent = Agent(spec, "auto", "none", 1)
-        unroll = signatures.trajectory_signature(spec, agent.core_state_spec, UNROLL_LENGTH)
-        tables = {TRAJECTORIES: unroll, VARIABLES: signatures.variables_signature(agent.trainable_variables)}
-        self._server = server.Server(server.load_config("on_policy"), tables, 0)
-        self.address = self._server.address
-        self._publisher = variables.VariablePublisher(self.address, agent.trainable_variables)
-        self._publisher.publish(0)
-        self._batches = dataset.BatchQueue(dataset.make_dataset(self.address, unroll, 8), 1)
+        config = config_lib.from_values({"env": "counting", "unroll_length": UNROLL_LENGTH, "batch_size": 8})
+        tasks = task_set.resolve(config.environment)
+        agent = make_agent(tasks.spec, config)
+        port = ports.free_port()
+        told = agreement.told(config, tasks, topology.resolve(config.launch, 1, f"localhost:{port}"))
+        unroll = signatures.unroll_signature(tasks.spec, agent.core_state_spec, UNROLL_LENGTH)
+        self._end = LearnerEnd(config.data, unroll, agent.trainable_variables, port=port, told=told)
+        self.address = self._end.address
+        self._end.publish(0)
         self._last = {}
         self.unrolls, self.batches = 0, 0
 
     @property
     def instances(self):
-        """How many environments unrolls have come from."""
+        """Number of environments that unrolls have come from."""
         return len(self._last)
 
     def take(self, timeout):
-        """Checks the unrolls of the next batch; False if none comes in time."""
-        batch = self._batches.get(timeout)
+        """Checks the unrolls of the next batch; False if there is none in time."""
+        batch = self._end.next_batch(timeout)
         if batch is None:
             return False
+        assert batch.fresh.numpy().all()
         self.batches += 1
-        self._publisher.publish(self.batches)
-        steps = tree.map_structure(lambda x: x.numpy(), batch._replace(core_state=(), task_id=()))
+        self._end.publish(self.batches)
+        steps = tree.map_structure(lambda x: x.numpy(), batch.unrolls._replace(core_state=(), task_id=()))
         for i in range(steps.reward.shape[1]):
             self._check(tree.map_structure(lambda x, i=i: x[:, i], steps))
         return True
@@ -114,9 +122,7 @@ class CountingLearner:
         self.unrolls += 1
 
     def stop(self):
-        self._batches.stop()
-        self._publisher.stop()
-        self._server.stop()
+        self._end.stop()
 
 
 @pytest.fixture
@@ -128,7 +134,7 @@ def learner():
 
 @pytest.mark.timeout(400)
 def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
-    """Ten kills, each within a second after an actor's first unrolls; three actors are there at a time."""
+    """Kills ten actors, three of which run at a time, each within a second after its first unrolls."""
     seed = random.randrange(2**32)
     print("seed", seed)
     chance = random.Random(seed)
@@ -153,10 +159,10 @@ def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
     while learner.take(timeout=2):
         pass
     assert learner.instances == 10 * ENVIRONMENTS
-    assert learner.unrolls > 5 * learner.instances  # Most had come from in the middle of a game.
+    assert learner.unrolls > 5 * learner.instances  # Most unrolls started in the middle of a game.
 
 
-def test_learner_is_killed_then_the_supervisor(start, tmp_path, frames_saved, resumed_at, error_of):
+def test_the_learner_is_killed_and_then_the_launcher(start, tmp_path, frames_saved, resumed_at, error_of):
     port = ports.free_port()
     flags = (*CATCH, "--num_actors=1", f"--logdir={tmp_path}", FOR_EVER, f"--port={port}")
     interval = 0.5
@@ -171,14 +177,14 @@ def test_learner_is_killed_then_the_supervisor(start, tmp_path, frames_saved, re
     error = error_of(run, SHUTDOWN)
     assert "learner was ended by signal 9" in error and "same command" in error
     run.wait_until_gone()
-    assert "The learner at localhost" in error_of(guest, 2 + 10)  # Its --connect_timeout and a little.
+    assert "The learner at localhost" in error_of(guest, 2 + 10)  # Its --connect_timeout plus a margin.
 
     rows = pd.read_csv(tmp_path / "progress.csv")
     again = start(*flags, "--checkpoint_interval=600")
     again.wait_until(lambda: again.out.count(" frames/s ") > 3, timeout=90)
     frames, learner_step = resumed_at(again)
     assert frames == learner_step * 8 * 10
-    assert frames >= rows["frames"][rows["time"] < killed - interval - 1].max()  # 1 s for the writing.
+    assert frames >= rows["frames"][rows["time"] < killed - interval - 1].max()  # 1 s for writing.
     assert frames_saved(tmp_path)[-1] == frames
 
     again.process.kill()
@@ -189,7 +195,7 @@ def test_learner_is_killed_then_the_supervisor(start, tmp_path, frames_saved, re
 
 
 def test_actor_that_cannot_start(start, tmp_path, error_of):
-    """Its game can be made, which is all that the learner does with it, and not be begun."""
+    """Its environment can be made, which is all that the learner needs, but not reset."""
     (tmp_path / "never_begins.py").write_text(
         "import gymnasium\n"
         "class NeverBegins(gymnasium.Env):\n"
@@ -242,7 +248,7 @@ def test_updates_that_are_not_finite_are_refused(start, tmp_path, error_of, fram
 
 
 def test_parameters_that_diverge(start, tmp_path, error_of):
-    """An absurd learning rate leaves finite parameters with which no action can be drawn."""
+    """An absurd learning rate leads to finite parameters whose logits are not finite."""
     flags = ("--learning_rate=1e30", "--max_gradient_norm=0", "--num_actors=0")
     run = start(*CATCH, *flags, f"--logdir={tmp_path}", FOR_EVER)
     error = error_of(run, 120)
@@ -252,7 +258,7 @@ def test_parameters_that_diverge(start, tmp_path, error_of):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own that can be filled."""
+    """A small file system that can be filled."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True, text=True)
@@ -263,7 +269,7 @@ def small_disk(tmp_path):
 
 
 def test_full_disk(start, small_disk, error_of, frames_saved, resumed_at):
-    """Training goes on without checkpoints and logs while the disk is full, and ends with an error if it still is."""
+    """Training continues without checkpoints and logs while the disk is full, and fails if it is full at the end."""
     logdir = small_disk / "run"
     flags = (*CATCH, "--num_actors=0", f"--logdir={logdir}", "--checkpoint_interval=0.5")
     run = start(*flags, FOR_EVER)

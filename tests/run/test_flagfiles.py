@@ -1,4 +1,4 @@
-"""The paper's set-ups that are shipped as flag files, through the parser that the commands have."""
+"""The flag files with the paper's experiments, read by the commands' parser."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ from impala_tf.experiments import sweep
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "run" / "flagfiles"
 
-# The paper's values that are not the defaults, which are those of Table G.1 (tests/test_config.py).
+# The paper's values that differ from the defaults, which are those of Table G.1 (tests/test_config.py).
 DEEP = {"torso": "deep"}
 SHALLOW = {"torso": "shallow"}
 TABLE_D3 = {"core": "lstm", "unroll_length": 100, "max_gradient_norm": 0.0}
@@ -32,7 +32,7 @@ DMLAB30 = {  # Figures D.1 and 5; the swept values are those of scalable_agent's
     "learning_rate": 0.00031866995608948655,
     "rmsprop_epsilon": 0.1,
 }
-SET_UPS = {
+EXPERIMENTS = {
     "atari_shallow.flags": SHALLOW,
     "atari_deep.flags": DEEP,
     "atari57_deep.flags": {
@@ -68,18 +68,18 @@ def lines(name):
 
 
 def test_there_are_no_others():
-    assert {file.name for file in FOLDER.glob("*.flags")} == set(SET_UPS)
+    assert {file.name for file in FOLDER.glob("*.flags")} == set(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("name", SET_UPS)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_values_are_the_papers(name):
-    expected = {**config_lib.to_values(config_lib.Config()), **SET_UPS[name]}
+    expected = {**config_lib.to_values(config_lib.Config()), **EXPERIMENTS[name]}
     assert config_lib.to_values(parse(f"--flagfile={FOLDER / name}")) == expected
 
 
-@pytest.mark.parametrize("name", SET_UPS)
-def test_every_value_of_the_learning_is_written_down(name):
-    """What the paper fixes stays as it is when a default changes."""
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_learning_setting_is_written_down(name):
+    """A changed default must not change what the paper specifies."""
     written = {line[2:].partition("=")[0] for line in lines(name) if line.startswith("--")}
     fixed_by_the_paper = {
         *("torso", "core", "unroll_length", "batch_size", "discount", "baseline_cost", "reward_clipping"),
@@ -90,26 +90,26 @@ def test_every_value_of_the_learning_is_written_down(name):
     assert ("env" in written) == (name.startswith(("atari57", "dmlab30")))
 
 
-@pytest.mark.parametrize("name", SET_UPS)
-def test_a_file_says_how_it_is_used(name):
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_file_says_how_to_use_it(name):
     assert lines(name)[0].startswith("# ")
     assert any(line.startswith(f"#   impala-train --flagfile=run/flagfiles/{name} ") for line in lines(name))
 
 
-@pytest.mark.parametrize("name", SET_UPS)
-def test_what_comes_after_a_flag_file_goes_over_it(name):
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_later_flags_override_a_flag_file(name):
     config = parse(f"--flagfile={FOLDER / name}", "--env=catch", "--discount=0.5")
     assert (config.environment.env, config.loss.discount) == ("catch", 0.5)
-    assert config.network.torso == SET_UPS[name]["torso"]
+    assert config.network.torso == EXPERIMENTS[name]["torso"]
 
 
-def test_a_sweeps_flag_file_goes_over_a_set_ups(start, tmp_path):
+def test_a_flag_file_of_a_sweep_overrides_an_experiments(start, tmp_path):
     done = start("--seed=3", f"--output={tmp_path}", command=("-m", "run.sweep"))
     assert done.finish(30) == 0, done.describe()
     files = sorted(tmp_path.glob("*.flags"))
-    for set_up in (name for name in SET_UPS if not name.startswith("atari_")):
-        expected = config_lib.to_values(parse(f"--flagfile={FOLDER / set_up}"))
+    for experiment in (name for name in EXPERIMENTS if not name.startswith("atari_")):
+        expected = config_lib.to_values(parse(f"--flagfile={FOLDER / experiment}"))
         for file, values in zip(files, sweep.draw(3), strict=True):
-            config = parse(f"--flagfile={FOLDER / set_up}", f"--flagfile={file}")
+            config = parse(f"--flagfile={FOLDER / experiment}", f"--flagfile={file}")
             assert config_lib.to_values(config) == {**expected, **values}
     assert {name for values in sweep.draw(3) for name in values} == set(SWEPT)

@@ -1,4 +1,4 @@
-"""The whole system learns: learner and actor processes, Reverb, the variable container, V-trace."""
+"""The whole system learns: learner and actor processes, Reverb, parameter updates, V-trace."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ SETTINGS = (
 
 
 def returns(run):
-    """Mean returns of the last 100 episodes, one for each row of its log."""
+    """Returns the mean returns of the last 100 episodes, one per row of the run's log."""
     progress = run.logdir / "progress.csv"
     return list(pd.read_csv(progress)["mean_return_100"]) if progress.exists() and progress.stat().st_size else []
 
 
 def learns(run, seconds):
-    """Waits until it does well three times in a row, and ends it."""
+    """Waits until the return is high in three successive rows, then ends the run."""
     run.wait_until(lambda: len(returns(run)) > 3 and min(returns(run)[-3:]) >= 0.9, seconds, every=0.5)
     run.process.send_signal(signal.SIGTERM)
     assert run.finish(15) == 128 + signal.SIGTERM, run.describe()
 
 
 def evaluated(start, run):
-    """Mean return of 400 episodes of its newest checkpoint, exported."""
+    """Exports the run's newest checkpoint; returns the mean return of 400 episodes."""
     model, output = run.logdir / "model", run.logdir / "evaluation.json"
     done = start(f"--logdir={run.logdir}", f"--output={model}", command=("-m", "run.export"))
     assert done.finish(SECONDS) == 0, done.describe()
@@ -45,24 +45,25 @@ def evaluated(start, run):
     return task["mean"]
 
 
-def test_catch_is_learnt(start, tmp_path):
-    """Random play returns about -0.6 and perfect play 1; it is reached after some 100,000 frames."""
+def test_catch_is_learned(start, tmp_path):
+    """Random play returns about -0.6; perfect play returns 1 and is reached after about 100,000 frames."""
     run = start("--env=catch", *SETTINGS, f"--logdir={tmp_path}", "--total_frames=400000")
     learns(run, SECONDS)
-    assert returns(run)[0] < 0.5  # It did not know from the start.
+    assert returns(run)[0] < 0.5  # It could not play from the start.
 
 
-def test_only_an_agent_with_a_memory_solves_memory(start, tmp_path):
-    """The best play returns 1, reached after some 100,000 frames; chance is 0.25, the best without a memory.
+def test_only_a_recurrent_agent_solves_memory(start, tmp_path):
+    """Perfect play returns 1 and is reached after about 100,000 frames; without memory, nothing beats chance (0.25).
 
-    Episodes take 3 to 7 steps: unrolls are full of their ends. Exported and evaluated, both do as well as in training.
+    Episodes take 3 to 7 steps, so that every unroll contains several. Both agents, exported and evaluated, do as well
+    as in training.
     """
     flags = ("--env=memory", "--batch_size=8", *SETTINGS)
     forgets = start(*flags, f"--logdir={tmp_path / 'none'}", "--total_frames=25000")
     run = start(*flags, "--core=lstm", f"--logdir={tmp_path / 'lstm'}", "--total_frames=400000")
     assert forgets.finish(3 * SECONDS) == 0, forgets.describe()
     learns(run, 3 * SECONDS)
-    # Over all logged windows of 100 episodes of the last half: one alone is too noisy to tell chance.
+    # Averages all logged windows of 100 episodes in the second half, because a single one is too noisy.
     rows = pd.read_csv(tmp_path / "none" / "progress.csv")
     chance = rows[rows["frames"] > 12_500]["mean_return_100"].mean()
     assert chance < 0.35, rows[["frames", "mean_return_100"]]

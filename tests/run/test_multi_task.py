@@ -1,4 +1,4 @@
-"""Runs of several tasks through the real main."""
+"""Runs with several tasks, started by the command."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ SMALL = ("--num_actors=2", "--envs_per_actor=4", "--batch_size=8", "--unroll_len
 TASKS = ("catch", "gymnasium/broken_env:Broken-v0")
 
 
-def test_a_broken_task_is_reported_by_name_and_started_again_and_the_others_go_on(start, tmp_path, broken, resumed_at):
-    """So it is in actors, and, when the run is resumed, where the policy runs in the learner's process."""
+def test_a_broken_task_is_reported_by_name_and_restarted_while_the_others_continue(start, tmp_path, broken, resumed_at):
+    """First with inference in the actors, then, when the run is resumed, with central inference."""
     logdir = tmp_path / "run"
     for inference, total in (("actor", 15_000), ("central", 25_000)):
         flags = (f"--env={','.join(TASKS)}", f"--inference={inference}", f"--total_frames={total}")
@@ -46,10 +46,10 @@ def test_a_broken_task_is_reported_by_name_and_started_again_and_the_others_go_o
         assert run.err == "", run.describe()
         assert f"task {TASKS[1]} failed (RuntimeError: the emulator stopped); starting it again in 0.5 s" in run.out
         assert f"task {TASKS[1]} has been started again" in run.out
-        assert "actors were started again" not in run.out
+        assert "actors were restarted" not in run.out
         run.wait_until_gone()
         if inference == "central":
-            assert resumed_at(run)[0] == rows["frames"].max()  # noqa: F821 - of the first run.
+            assert resumed_at(run)[0] == rows["frames"].max()  # noqa: F821 - from the first run
         rows = pd.read_csv(logdir / "tasks.csv")
         last = rows[rows["frames"] == rows["frames"].max()].set_index("task")
         assert last["task_frames"].sum() == rows["frames"].max() >= total
@@ -68,12 +68,12 @@ def test_all_57_games_start_and_are_logged(start, tmp_path):
     assert run.err == "", run.describe()
 
 
-def test_tasks_that_cannot_be_learnt_together_are_told(start, error_of, tmp_path):
-    for env, told in [
+def test_tasks_that_cannot_be_learned_together_are_reported(start, error_of, tmp_path):
+    for env, message in [
         ("catch,catch", "names catch more than once"),
         ("atari/pong,atari/brekout", "did you mean atari/breakout"),
         ("atari57,", "between two commas"),
     ]:
-        assert told in error_of(start(f"--env={env}", f"--logdir={tmp_path}/run"), 15)
+        assert message in error_of(start(f"--env={env}", f"--logdir={tmp_path}/run"), 15)
     error = error_of(start("--env=catch,counting", "--num_actors=1", f"--logdir={tmp_path}/run"), 60)
     assert "counting cannot share one network" in error

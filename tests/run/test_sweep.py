@@ -1,4 +1,4 @@
-"""impala-sweep through its real main."""
+"""impala-sweep, run as a command."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def test_prints_the_combinations(start):
         assert run.out == "".join(" ".join(flags_of(values)) + "\n" for values in sweep.draw(5, number))
 
 
-def test_writes_flag_files_and_never_over_others(start, error_of, tmp_path):
+def test_writes_flag_files_and_never_overwrites_others(start, error_of, tmp_path):
     folder = tmp_path / "new" / "sweep"
     first = start("--seed=1", f"--output={folder}", command=SWEEP)
     assert first.finish(30) == 0 and first.err == "", first.describe()
-    assert first.out.startswith(f"24 flag files are in {folder}: --flagfile={folder}/sweep_00.flags")
+    assert first.out.startswith(f"Wrote 24 flag files to {folder}: --flagfile={folder}/sweep_00.flags")
     files = sorted(folder.iterdir())
     assert [file.name for file in files] == [f"sweep_{number:02}.flags" for number in range(24)]
     for number, (file, values) in enumerate(zip(files, sweep.draw(1))):
         comment, *flags = file.read_text().splitlines()
-        assert comment == f"# Combination {number} of 24, drawn with seed 1 from Table D.1's ranges."
+        assert comment == f"# Combination {number} of 24, sampled with seed 1 from the ranges of Table D.1."
         assert flags == flags_of(values)
 
     before = [file.read_text() for file in files[1:]]
     files[0].unlink()
     error = error_of(start("--seed=2", f"--output={folder}", command=SWEEP), 30)
-    assert error.startswith(f"{files[1]} is there already: give another --output")
-    assert [file.read_text() for file in sorted(folder.iterdir())] == before  # Nor has sweep_00 been written.
+    assert error.startswith(f"{files[1]} exists already: give another --output")
+    assert [file.read_text() for file in sorted(folder.iterdir())] == before  # sweep_00 was not written either.
 
 
 @pytest.mark.parametrize(

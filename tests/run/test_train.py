@@ -1,4 +1,4 @@
-"""Whole runs through the real program: what they leave, how they go on, how they are ended."""
+"""Complete runs, started by the command: what they write, how they are resumed, how they end."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def one_process(start, logdir, total_frames):
 
 @pytest.fixture(scope="module")
 def logdir(tmp_path_factory):
-    """The folder of the run that the slow tests do more and more to, in their order."""
+    """The folder of the run that the slow tests share and continue, in their order."""
     return tmp_path_factory.mktemp("runs") / "catch"
 
 
 @pytest.fixture(scope="module")
 def first(start_shared, logdir):
-    """The run's first start."""
+    """The first start of the run."""
     return one_process(start_shared, logdir, 4000)
 
 
 @pytest.fixture(scope="module")
 def second(first, start_shared, logdir):
-    """The start after that, with more frames to go to."""
+    """The second start, with more frames."""
     return one_process(start_shared, logdir, 8000)
 
 
 @pytest.mark.slow
-def test_what_a_run_leaves(first, logdir, frames_saved):
+def test_what_a_run_writes(first, logdir, frames_saved):
     rows = pd.read_csv(logdir / "progress.csv")
     assert set(rows.columns) >= COLUMNS
     assert rows["frames"].iloc[-1] == 4000 == frames_saved(logdir)[-1]
@@ -78,13 +78,13 @@ def test_what_a_run_leaves(first, logdir, frames_saved):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on(second, logdir, resumed_at, frames_saved):
+def test_a_run_is_resumed(second, logdir, resumed_at, frames_saved):
     assert resumed_at(second) == (4000, 4000 // BATCH)
     rows = pd.read_csv(logdir / "progress.csv")
     assert 4000 in set(rows["frames"]) and rows["frames"].iloc[-1] == 8000 == frames_saved(logdir)[-1]
     for column in ("frames", "episodes", "seconds", "time"):
         assert (rows[column].diff().iloc[1:] > 0).all(), rows[column]
-    assert rows["episodes"].iloc[-1] == pytest.approx(8000 / 9, abs=16)  # Twice a game of each is left unfinished.
+    assert rows["episodes"].iloc[-1] == pytest.approx(8000 / 9, abs=16)  # Each start leaves unfinished episodes.
 
 
 @pytest.mark.slow
@@ -99,14 +99,14 @@ def test_the_learning_rate_follows_the_frames_of_all_starts(second, logdir):
 @pytest.mark.slow
 def test_a_finished_run_is_left_alone(second, start, logdir, frames_saved):
     def contents():
-        drawn_anew = (".lock", "learning_curve.png", "model_card.md")
-        files = (path for path in logdir.rglob("*") if path.is_file() and path.name not in drawn_anew)
+        rewritten = (".lock", "learning_curve.png", "model_card.md")
+        files = (path for path in logdir.rglob("*") if path.is_file() and path.name not in rewritten)
         return {path: path.stat().st_mtime_ns for path in files}
 
     before = contents()
     again = start(*SETTINGS, "--num_actors=1", f"--logdir={logdir}", "--total_frames=8000")
     assert again.finish(15) == 0, again.describe()
-    assert "has its frames already: 8,000 of 8,000" in again.out
+    assert "is finished already: 8,000 of 8,000 frames" in again.out
     assert contents() == before
 
 
@@ -128,11 +128,11 @@ def test_damaged_checkpoints(second, start, start_shared, logdir, frames_saved, 
     fourth = start(*SETTINGS, "--num_actors=0", f"--logdir={logdir}", "--total_frames=12000")
     error = error_of(fourth, 60)
     assert f"None of the {len(left)} checkpoints" in error and str(logdir / "checkpoints") in error
-    assert frames_saved(logdir) == left  # Another start must not begin afresh.
+    assert frames_saved(logdir) == left  # Another start must not begin from scratch.
 
 
 def test_interrupts(start, tmp_path, frames_saved, resumed_at, error_of):
-    """Ctrl-C, then again with the same command, then SIGTERM."""
+    """Interrupts a run with Ctrl-C, resumes it with the same command, and ends it with SIGTERM."""
     flags = (
         *SETTINGS,
         "--num_actors=1",

@@ -1,4 +1,4 @@
-"""Runs in other worlds through the real main: agents with a memory that read instructions."""
+"""Runs in other worlds, started by the command: recurrent agents that read instructions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def _finishes(run, logdir, seconds):
     return pd.read_csv(logdir / "progress.csv")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("deepmind_lab") is not None, reason="it is installed")
-def test_what_to_do_without_deepmind_lab_is_told(start, error_of, tmp_path):
+@pytest.mark.skipif(importlib.util.find_spec("deepmind_lab") is not None, reason="DeepMind Lab is installed")
+def test_without_deepmind_lab_the_error_says_how_to_install_it(start, error_of, tmp_path):
     error = error_of(start("--env=dmlab30", f"--logdir={tmp_path / 'run'}"), 15)
     assert "github.com/google-deepmind/lab" in error and "bazel build" in error
     assert not (tmp_path / "run").exists()
 
 
 def test_levels_of_deepmind_lab(start, tmp_path):
-    """The real module where it is installed; else a stand-in that shows the pictures of other moments."""
+    """Uses the real module if it is installed, otherwise a stand-in that replays recorded images."""
     levels = "dmlab/rooms_watermaze,dmlab/language_select_located_object"
     run = start(f"--env={levels}", *SMALL, f"--logdir={tmp_path}", "--total_frames=2000",
                 "--reward_clipping=optimistic_asymmetric", environment={"PYTHONPATH": STANDIN})  # fmt: skip
@@ -38,7 +38,7 @@ def test_levels_of_deepmind_lab(start, tmp_path):
 
 
 def test_vizdoom(start, tmp_path):
-    """MiniGrid's worlds are in test_evaluate.py."""
+    """test_evaluate.py has a run in MiniGrid."""
     pytest.importorskip("vizdoom")
     run = start("--env=vizdoom/Basic", *SMALL, f"--logdir={tmp_path}", "--total_frames=1000")
     rows = _finishes(run, tmp_path, 180)

@@ -1,55 +1,115 @@
 """Deadlines on the way to a server that may not be there."""
 
+from __future__ import annotations
+
 import threading
 import time
 
 import pytest
+import reverb
 import tensorflow as tf
 
+from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec, EnvironmentSpec
-from impala_tf.transport import TRAJECTORIES, ports, server
+from impala_tf.transport import TRAJECTORIES, connection, ports, server
 from impala_tf.transport.connection import ServerWatch, wait_for_server
-from impala_tf.transport.signatures import check_same, trajectory_signature
+from impala_tf.transport.signatures import check_same, trajectory_signature, variables_signature
+
+UNROLL = {"x": tf.TensorSpec((), tf.int32)}
 
 
 def _spec(num_actions=3, shape=(10, 5)):
     return EnvironmentSpec(ArraySpec(shape, tf.uint8.as_numpy_dtype), num_actions, 1)
 
 
+def _server(unroll=UNROLL, port=0):
+    return server.Server(server.load_config(DataConfig()), unroll, [], port)
+
+
+def _watches():
+    return [thread for thread in threading.enumerate() if thread.name == "server-watch"]
+
+
 def test_nobody_there_is_told_within_the_deadline():
     start = time.monotonic()
     with pytest.raises(UserError, match="No learner answered"):
-        wait_for_server(f"localhost:{ports.free_port()}", timeout=1, say=lambda _: None)
+        wait_for_server(f"localhost:{ports.free_port()}", timeout=1)
     assert time.monotonic() - start < 15
+
+
+def test_waiting_for_a_server_is_told(monkeypatch, caplog):
+    monkeypatch.setattr(connection, "_REMIND_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_PING_SECONDS", 1)
+    address = f"localhost:{ports.free_port()}"
+    with caplog.at_level("INFO", "impala_tf"), pytest.raises(UserError):
+        wait_for_server(address, timeout=2)
+    assert f"waiting for the learner at {address}" in caplog.messages
 
 
 def test_a_server_that_starts_later_is_found():
     port = ports.free_port()
     started = []
-    timer = threading.Timer(1.0, lambda: started.append(server.Server(server.load_config("on_policy"), {}, port)))
+    timer = threading.Timer(1.0, lambda: started.append(_server(port=port)))
     timer.start()
-    tables = wait_for_server(f"localhost:{port}", timeout=20, say=lambda _: None)
+    tables = wait_for_server(f"localhost:{port}", timeout=20)
     assert TRAJECTORIES in tables
     timer.join()
     started[0].stop()
 
 
+def test_a_server_of_something_else_is_refused_at_once():
+    port = ports.free_port()
+    other = reverb.Server([reverb.Table.queue("other", 1)], port=port)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"not a learner of this version .* no table 'run'"):
+        wait_for_server(f"localhost:{port}", timeout=60)
+    assert time.monotonic() - start < 10
+    other.stop()
+
+
 def test_a_server_that_goes_away_is_noticed():
-    running = server.Server(server.load_config("on_policy"), {}, port=0)
+    running = _server()
     lost, messages = threading.Event(), []
     watch = ServerWatch(running.address, 1.0, lambda message: (messages.append(message), lost.set()))
     assert not lost.wait(1.5)
     running.stop()
     assert lost.wait(20)
-    assert running.address in messages[0]
+    assert running.address in messages[0] and "1 s" in messages[0]
     watch.stop()
+    assert not _watches()
+
+
+def test_a_watch_that_was_stopped_reports_nothing(monkeypatch):
+    """Also where the server does not answer a question that is on its way."""
+    asked, answer, messages = threading.Event(), threading.Event(), []
+
+    def ask(_address):
+        asked.set()
+        answer.wait(10)
+
+    monkeypatch.setattr(connection, "ask", ask)
+    watch = ServerWatch("localhost:1", 0.1, messages.append)
+    assert asked.wait(10)
+    time.sleep(0.2)  # The server has been silent for longer than its deadline.
+    watch._stop.set()
+    answer.set()
+    watch.stop()
+    assert not _watches()
+    assert messages == []
+
+
+def test_a_watch_may_be_stopped_from_its_own_thread(monkeypatch):
+    monkeypatch.setattr(connection, "_PING_SECONDS", 1)
+    stopped = threading.Event()
+    watch = ServerWatch(f"localhost:{ports.free_port()}", 0.1, lambda _: (watch.stop(), stopped.set()))
+    assert stopped.wait(20)
 
 
 def test_equal_signatures_agree_after_the_wire():
     signature = trajectory_signature(_spec(), (ArraySpec((4,), tf.float32.as_numpy_dtype),), 5)
-    with server.Server(server.load_config("on_policy"), {TRAJECTORIES: signature}, port=0) as running:
-        tables = wait_for_server(running.address, 10, lambda _: None)
+    with _server(signature) as running:
+        tables = wait_for_server(running.address, 10)
         check_same("unrolls", tables[TRAJECTORIES].signature, signature)
 
 
@@ -68,3 +128,10 @@ def test_different_signatures_are_refused_with_the_difference(theirs, ours, name
 def test_another_unroll_length_is_refused():
     with pytest.raises(UserError, match=r"int32 \[6\] at the learner, int32 \[11\] here"):
         check_same("unrolls", trajectory_signature(_spec(), (), 5), trajectory_signature(_spec(), (), 10))
+
+
+def test_other_parameters_are_refused_and_only_the_first_three_named():
+    theirs, ours = [tf.zeros([n]) for n in range(5)], [tf.zeros([n + 1]) for n in range(6)]
+    message = r"variables\.0: float32 \[0\] at the learner, float32 \[1\] here; .* \(and 3 more\)"
+    with pytest.raises(UserError, match=message):
+        check_same("parameters", variables_signature(theirs), variables_signature(ours))

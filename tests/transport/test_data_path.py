@@ -1,5 +1,7 @@
 """The data path through a real Reverb server, proved by the counting environment."""
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np
@@ -8,13 +10,13 @@ import tensorflow as tf
 
 from impala_tf import environments
 from impala_tf.acting.actor import Actor
+from impala_tf.config import DataConfig
 from impala_tf.environments.counting import TornUnroll, check_unroll
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import AgentInput
-from impala_tf.transport import TRAJECTORIES, VARIABLES, server
-from impala_tf.transport.dataset import BatchQueue, make_dataset
-from impala_tf.transport.signatures import trajectory_signature, variables_signature
-from impala_tf.transport.writer import UnrollWriter
+from impala_tf.transport.actor_end import ActorEnd
+from impala_tf.transport.learner_end import LearnerEnd
+from impala_tf.transport.signatures import unroll_signature
 
 NUM_ENVS, UNROLL_LENGTH, BATCH, UNROLLS = 3, 7, 6, 8
 TASK_IDS = np.array([5, 0, 7], np.int32)
@@ -28,20 +30,22 @@ def _collect(env_id, core):
     # policy would always do the same.
     for variable in agent.trainable_variables:
         variable.assign(variable * (0.0 if env_id == "counting" else 10.0))
-    signature = trajectory_signature(environment.spec, agent.core_state_spec, UNROLL_LENGTH)
-    signatures = {TRAJECTORIES: signature, VARIABLES: variables_signature(agent.trainable_variables)}
+    layout = (environment.spec, agent.core_state_spec, UNROLL_LENGTH)
+    variables = agent.trainable_variables
     steps = iter(range(10, 10 + UNROLLS))
-    with server.Server(server.load_config("on_policy"), signatures, port=0) as running:
-        writer = UnrollWriter(running.address)
-        queue = BatchQueue(make_dataset(running.address, signature, BATCH), prefetch=1)
-        actor = Actor(environment, agent, writer.write, lambda: next(steps), UNROLL_LENGTH, seed=3, task_ids=TASK_IDS)
-        for _ in range(UNROLLS):
-            actor.run_unroll()
-        assert writer.flush(timeout=10)
-        batches = [queue.get(timeout=10) for _ in range(NUM_ENVS * UNROLLS // BATCH)]
-        queue.stop()
+    with LearnerEnd(DataConfig(batch_size=BATCH), unroll_signature(*layout), variables) as learner_end:
+        learner_end.publish(0)
+        with ActorEnd(learner_end.address, *layout, variables, timeout=10) as actor_end:
+            write = actor_end.writer.write
+            actor = Actor(environment, agent, write, lambda: next(steps), UNROLL_LENGTH, seed=3, task_ids=TASK_IDS)
+            for _ in range(UNROLLS):
+                assert actor.run_unroll() == NUM_ENVS
+            assert actor_end.writer.flush(timeout=10)
+            batches = [learner_end.next_batch(timeout=10) for _ in range(NUM_ENVS * UNROLLS // BATCH)]
     assert all(batch is not None for batch in batches)
-    return agent, batches
+    for batch in batches:  # A FIFO table gives each unroll out once.
+        np.testing.assert_array_equal(batch.fresh, [True] * BATCH)
+    return agent, [batch.unrolls for batch in batches]
 
 
 @pytest.fixture(scope="module", params=["none", "lstm"])

@@ -1,5 +1,7 @@
 """Stacks of frames that were packed, sent and unpacked are the environment's own."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,12 +11,13 @@ from hypothesis.extra import numpy as st_numpy
 
 from impala_tf import environments
 from impala_tf.acting.actor import Actor
+from impala_tf.config import DataConfig
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import ArraySpec, EnvironmentSpec
-from impala_tf.transport import TRAJECTORIES, VARIABLES, frame_stacks as frames, server
-from impala_tf.transport.dataset import BatchQueue, make_dataset
-from impala_tf.transport.signatures import trajectory_signature, unroll_signature, variables_signature
-from impala_tf.transport.writer import UnrollWriter
+from impala_tf.transport import frame_stacks as frames
+from impala_tf.transport.actor_end import ActorEnd
+from impala_tf.transport.learner_end import LearnerEnd
+from impala_tf.transport.signatures import trajectory_signature, unroll_signature
 
 
 @settings(deadline=None, max_examples=50)
@@ -50,30 +53,28 @@ def test_ten_thousand_steps_through_reverb():
     environment = environments.make("atari/breakout", num_envs, seed=5, max_frames_per_episode=1500)
     agent = Agent(environment.spec, torso="mlp", seed=1)
     layout = (environment.spec, agent.core_state_spec, unroll_length)
-    signatures = {
-        TRAJECTORIES: unroll_signature(*layout),
-        VARIABLES: variables_signature(agent.trainable_variables),
-    }
-    with server.Server(server.load_config("on_policy"), signatures, port=0) as running:
-        queue = BatchQueue(make_dataset(running.address, signatures[TRAJECTORIES], batch_size), prefetch=1)
-        writer, written, lives, games = UnrollWriter(running.address, frame_stack=True), [], 0, 0
+    variables = agent.trainable_variables
+    written, lives, games = [], 0, 0
+    with LearnerEnd(DataConfig(batch_size=batch_size), unroll_signature(*layout), variables) as learner_end:
+        learner_end.publish(0)
+        with ActorEnd(learner_end.address, *layout, variables, timeout=10) as actor_end:
 
-        def write(unroll):
-            written.append(unroll.observation.copy())
-            writer.write(unroll)
+            def write(unroll):
+                written.append(unroll.observation.copy())
+                actor_end.writer.write(unroll)
 
-        actor = Actor(environment, agent, write, lambda: 0, unroll_length, seed=3)
-        for _ in range(unrolls):
-            actor.run_unroll()
-            for _ in range(num_envs // batch_size):
-                batch = queue.get(timeout=30)
-                expected = np.stack([written.pop(0) for _ in range(batch_size)], axis=1)
-                np.testing.assert_array_equal(batch.observation, expected)
-                assert batch.observation.shape[1:] == (batch_size, 84, 84, 4)
-                games += np.count_nonzero(batch.episode_length[1:])
-                lives += np.count_nonzero(batch.terminated[1:] & (batch.episode_length[1:] == 0))
-            assert writer.flush(timeout=10)
-        queue.stop()
+            actor = Actor(environment, agent, write, lambda: 0, unroll_length, seed=3)
+            for _ in range(unrolls):
+                actor.run_unroll()
+                for _ in range(num_envs // batch_size):
+                    batch = learner_end.next_batch(timeout=30).unrolls
+                    expected = np.stack([written.pop(0) for _ in range(batch_size)], axis=1)
+                    np.testing.assert_array_equal(batch.observation, expected)
+                    assert batch.observation.shape[1:] == (batch_size, 84, 84, 4)
+                    games += np.count_nonzero(batch.episode_length[1:])
+                    lives += np.count_nonzero(batch.terminated[1:] & (batch.episode_length[1:] == 0))
+                assert actor_end.writer.flush(timeout=10)
+    environment.close()
     assert games > 10
     assert lives > 10
 

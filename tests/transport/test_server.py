@@ -1,27 +1,42 @@
 """Tables from textprotos, and the ports they are served on."""
 
+from __future__ import annotations
+
 import importlib.resources
 import pathlib
 import socket
+import tempfile
 
 import numpy as np
 import pytest
 import reverb
 import tensorflow as tf
 
+from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
-from impala_tf.transport import TRAJECTORIES, VARIABLES, ports, server
+from impala_tf.transport import RUN, TRAJECTORIES, VARIABLES, ports, server
+from impala_tf.transport.connection import read_told, wait_for_server
 from impala_tf.transport.writer import UnrollWriter
 
 CONFIGS = sorted(p.name for p in importlib.resources.files("reverb_configs").iterdir() if p.name.endswith(".textproto"))
+UNROLL = {"x": tf.TensorSpec((), tf.int32)}
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def folders() -> list[pathlib.Path]:
+    return list(pathlib.Path(tempfile.gettempdir()).glob("impala_tf_reverb_*"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_that_is_shipped_can_be_served(name):
-    config = server.load_config(name.removesuffix(".textproto"))
-    with server.Server(config, {}, port=0) as running:
+    config = server.load_config(DataConfig(reverb_config=name.removesuffix(".textproto")))
+    with server.Server(config, UNROLL, [], port=0) as running:
         tables = reverb.Client(running.address).server_info(timeout=5)
-    assert {TRAJECTORIES, VARIABLES} <= tables.keys()
+    assert {TRAJECTORIES, VARIABLES, RUN} <= tables.keys()
     # Each unroll is trained on once, in order.
     assert tables[TRAJECTORIES].max_times_sampled == 1
     assert tables[TRAJECTORIES].sampler_options.fifo
@@ -35,7 +50,7 @@ def test_a_path_may_be_given(tmp_path):
     source = importlib.resources.files("reverb_configs").joinpath("on_policy.textproto")
     copy = tmp_path / "mine.textproto"
     copy.write_text(source.read_text())
-    assert server.load_config(str(copy)) == server.load_config("on_policy")
+    assert server.load_config(DataConfig(reverb_config=str(copy))) == server.load_config(DataConfig())
 
 
 @pytest.mark.parametrize(
@@ -44,6 +59,7 @@ def test_a_path_may_be_given(tmp_path):
         (None, "cannot be read"),
         ("tables { nonsense: 1 }", "not a ReverbServerConfig"),
         ('tables { table_name: "variables" }', "no table 'trajectories'"),
+        ('tables { table_name: "trajectories" }', "no table 'variables'"),
     ],
 )
 def test_a_config_that_cannot_serve_is_refused(tmp_path, text, message):
@@ -51,49 +67,89 @@ def test_a_config_that_cannot_serve_is_refused(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match=message):
-        server.load_config(str(path))
+        server.load_config(DataConfig(reverb_config=str(path)))
 
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UserError, match="on_policy"):
-        server.load_config("on_poliyc")
+        server.load_config(DataConfig(reverb_config="on_poliyc"))
 
 
 def test_the_queue_must_hold_more_than_a_batch():
-    config = server.load_config("on_policy")
-    server.set_queue_size(config, 33, batch_size=32)
-    with pytest.raises(UserError, match="--queue_size"):
-        server.set_queue_size(config, 32, batch_size=32)
+    config = server.load_config(DataConfig(queue_size=33, batch_size=32))
+    (queue,) = (table for table in config.tables if table.table_name == TRAJECTORIES)
+    assert (queue.max_size, queue.rate_limiter.max_diff) == (33, 33)
+    with pytest.raises(UserError, match=r"holds 32 unrolls.*--queue_size.*64"):
+        server.load_config(DataConfig(queue_size=32, batch_size=32))
+    with pytest.raises(UserError, match=r"holds 64 unrolls.*--batch_size=64"):  # What the textproto says.
+        server.load_config(DataConfig(batch_size=64))
 
 
 def test_a_full_queue_makes_writers_wait_and_loses_nothing():
-    config = server.load_config("on_policy")
-    server.set_queue_size(config, 4, batch_size=1)
-    signature = {TRAJECTORIES: {"x": tf.TensorSpec((), tf.int32)}}
-    with server.Server(config, signature, port=0) as running:
+    config = server.load_config(DataConfig(queue_size=4, batch_size=1))
+    with server.Server(config, UNROLL, [], port=0) as running:
         writer = UnrollWriter(running.address)
         for i in range(6):
             writer.write({"x": np.int32(i)})
         assert not writer.flush(timeout=0.3)  # Two of them wait for room.
+        assert writer.flush(timeout=5, unconfirmed=2)
         client = reverb.Client(running.address)
         got = [int(next(client.sample(TRAJECTORIES, 1, emit_timesteps=False)).data[0]) for _ in range(6)]
         assert writer.flush(timeout=5)
+        writer.close()
     assert got == list(range(6))
 
 
-def test_a_port_in_use_is_told():
+def test_a_port_in_use_is_told_and_nothing_is_left():
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"--port={port}"):
+        with pytest.raises(UserError, match=f"--port={port} cannot be used"):
             ports.check_free(port)
+        with pytest.raises(UserError, match=f"--port={port} cannot be used"):
+            server.Server(server.load_config(DataConfig()), UNROLL, [], port=port)
+    ports.check_free(port)
+    assert folders() == []
+
+
+@pytest.mark.parametrize("address", ["localhost", ":8000", "localhost:", "localhost:0", "localhost:65536", "a:b"])
+def test_addresses_are_checked(address):
+    with pytest.raises(UserError, match="must be the learner's host:port"):
+        ports.check_address(address)
+    ports.check_address("localhost:8000")
+
+
+def test_the_folder_that_reverb_makes_is_removed_and_the_port_is_free_again():
+    port = ports.free_port()
+    running = server.Server(server.load_config(DataConfig()), UNROLL, [], port=port)
+    assert running.address == f"localhost:{port}"
+    assert len(folders()) == 1
+    with pytest.raises(UserError):
+        ports.check_free(port)
+    for _ in range(2):  # Stopping it again does nothing.
+        running.stop()
+        assert folders() == []
+        ports.check_free(port)
+
+
+def test_a_server_that_cannot_tell_is_stopped(monkeypatch):
+    """The last thing that can fail: the server runs already."""
+    port = ports.free_port()
+
+    def fail(*_arguments, **_options):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(reverb.Client, "insert", fail)
+    with pytest.raises(RuntimeError, match="no room"):
+        server.Server(server.load_config(DataConfig()), UNROLL, [], port=port)
+    assert folders() == []
     ports.check_free(port)
 
 
-def test_the_folder_that_reverb_makes_is_removed():
-    running = server.Server(server.load_config("on_policy"), {}, port=0)
-    folder = pathlib.Path(running._folder.name)
-    assert folder.exists()
-    running.stop()
-    assert not folder.exists()
+@pytest.mark.parametrize("told", [None, {}, {"tasks": ["atari/pong", "snow \N{SNOWMAN}"], "settings": {"a": 0.5}}])
+def test_what_is_told_can_be_read_as_often_as_one_likes(told):
+    with server.Server(server.load_config(DataConfig()), UNROLL, [], port=0, told=told) as running:
+        assert RUN in wait_for_server(running.address, 10)
+        for _ in range(3):
+            assert read_told(running.address) == (told or {})

@@ -104,7 +104,7 @@ def _acting(env_ids, deadline=60.0):
 
 
 def _unrolls(inference, recorder, until, seconds=60.0):
-    """The unrolls so far, once `until(them)`."""
+    """Waits until `until(unrolls)`; returns the unrolls so far."""
     end = time.monotonic() + seconds
     while not until(found := list(recorder.unrolls)):
         inference.check()
@@ -183,7 +183,7 @@ def test_one_that_cannot_be_made_is_told():
 
 
 def test_one_that_can_no_longer_be_made_is_tried_again(caplog):
-    """It has worked before: a lost file server is no mistake of the user's."""
+    """It has worked before, so the user has made no mistake."""
     with _acting([FINE, LATER]) as (inference, recorder, pool):
         _unrolls(inference, recorder, lambda found: len(_of(found, 11)) >= 1)
         os.kill(pool._workers[1].process.process.pid, signal.SIGKILL)

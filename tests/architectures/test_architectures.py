@@ -1,0 +1,119 @@
+"""Architectures as plain values: nothing is started here."""
+
+from __future__ import annotations
+
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from impala_tf import config as config_lib
+from impala_tf import topology
+from impala_tf.architectures import batched_a2c, impala
+from impala_tf.architectures.program import Node, Program
+from impala_tf.environments import task_set
+from impala_tf.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+ALL = (impala.actor_inference, impala.central_inference, batched_a2c.sync_step, batched_a2c.sync_trajectory)
+
+
+def _build(architecture, spans=None, **values) -> Program:
+    flags = {"env": "catch", "num_actors": 3, "envs_per_actor": 2, "batch_size": 6, **values}
+    config = config_lib.from_values(flags)
+    tasks = task_set.resolve(config.environment)
+    resolved = topology.resolve(config.launch, len(tasks.names), "localhost:1")
+    return architecture(config, tasks, resolved, spans)
+
+
+@pytest.mark.parametrize("num_actors", [1, 3, 13])
+@pytest.mark.parametrize("architecture", ALL)
+def test_there_is_a_learner_and_as_many_actors_as_the_topology_says(architecture, num_actors, tmp_path):
+    values = {"num_actors": num_actors, "batch_size": 2 * num_actors, "logdir": str(tmp_path)}
+    program = _build(architecture, **values)
+    assert program.learner.name == "learner" and not program.learner.restarts
+    assert [actor.name for actor in program.actors] == [f"actor {i}" for i in range(num_actors)]
+    # Where all wait for each other, one that is restarted would be too late.
+    expected = architecture is not batched_a2c.sync_trajectory
+    assert all(actor.restarts == expected for actor in program.actors)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("inference", "architecture"), [("actor", impala.actor_inference), ("central", impala.central_inference)]
+)
+def test_the_settings_choose_where_the_policy_runs(inference, architecture):
+    chosen, expected = _build(impala.program, inference=inference), _build(architecture, inference=inference)
+    assert chosen.learner.work.func is expected.learner.work.func
+    assert [actor.work.func for actor in chosen.actors] == [actor.work.func for actor in expected.actors]
+
+
+def test_the_two_differ():
+    assert _build(impala.actor_inference).learner.work.func is not _build(impala.central_inference).learner.work.func
+
+
+def test_programs_can_be_pickled():
+    """What has pipes and semaphores can be pickled only for a process that is being started: see tests/launch."""
+    program = _build(impala.actor_inference)
+    again = pickle.loads(pickle.dumps(program))
+    assert [node.name for node in again.actors] == [node.name for node in program.actors]
+    for node, copy in zip((program.learner, *program.actors), (again.learner, *again.actors)):
+        assert (copy.name, copy.restarts, copy.work.func, copy.work.args) == (
+            node.name,
+            node.restarts,
+            node.work.func,
+            node.work.args,
+        )
+
+
+def test_nodes_are_values():
+    node = Node("a", len)
+    assert node == Node("a", len, restarts=True) != Node("a", len, restarts=False)
+
+
+@pytest.mark.parametrize("architecture", [batched_a2c.sync_step, batched_a2c.sync_trajectory])
+@pytest.mark.parametrize("batch_size", [5, 7, 12])
+def test_batched_a2c_takes_one_unroll_of_each_environment(architecture, batch_size):
+    message = rf"--batch_size={batch_size}: .* set it to 6 \(3 actors with 2 environments each\)"
+    with pytest.raises(UserError, match=message):
+        _build(architecture, batch_size=batch_size)
+
+
+def test_seeds_of_environment_processes_go_with_the_frames_of_the_run(tmp_path):
+    """A run that is resumed does not play the same games again."""
+
+    def seeds():
+        program = _build(impala.central_inference, logdir=str(tmp_path), seed=3)
+        return {actor.work.args[4] for actor in program.actors}
+
+    assert seeds() == {(3, 0)}
+    (tmp_path / "checkpoints" / "000000012345").mkdir(parents=True)
+    assert seeds() == {(3, 12345)}
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_every_process_gets_a_file_for_its_spans(architecture, tmp_path):
+    program = _build(architecture, spans=tmp_path)
+    assert [actor.work.args[-1] for actor in program.actors] == [tmp_path / f"actor {i}.csv" for i in range(3)]
+    assert program.learner.work.args[-1] in (tmp_path, tmp_path / "learner.csv")
+    assert all(actor.work.args[-1] is None for actor in _build(architecture).actors)
+
+
+def test_building_programs_imports_no_tensorflow():
+    code = (
+        "import sys\n"
+        "from impala_tf import config, topology\n"
+        "from impala_tf.environments import task_set\n"
+        "from impala_tf.architectures import batched_a2c, impala\n"
+        "from impala_tf.launch import local\n"
+        "c = config.from_values(dict(env='catch', num_actors=3, envs_per_actor=2, batch_size=6))\n"
+        "tasks = task_set.resolve(c.environment)\n"
+        "t = topology.resolve(c.launch, 1, 'localhost:1')\n"
+        "for make in (impala.program, impala.central_inference, batched_a2c.sync_step, batched_a2c.sync_trajectory):\n"
+        "    assert len(make(c, tasks, t).actors) == 3\n"
+        "print(sorted({'tensorflow', 'reverb', 'tf_agents'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

@@ -1,0 +1,66 @@
+"""Small runs on catch, importable in the processes of their own that TensorFlow's settings ask for."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+import threading
+from typing import Any
+
+from impala_tf import config as config_lib
+from impala_tf import topology
+from impala_tf.config import Config
+from impala_tf.environments import task_set
+from impala_tf.environments.task_set import TaskSet
+from impala_tf.errors import UserError
+from impala_tf.records.logdir import LogDir
+from impala_tf.topology import Topology
+from impala_tf.transport import ports
+
+UNROLL_LENGTH = 5
+SETTINGS = {
+    "env": "catch",
+    "unroll_length": UNROLL_LENGTH,
+    "batch_size": 6,
+    "num_actors": 2,
+    "envs_per_actor": 3,
+    "torso": "mlp",
+    "learner_threads": 1,
+    "log_interval": 0.1,
+    "stall_timeout": 60.0,
+}
+
+
+def resolve(logdir: pathlib.Path, **values: Any) -> tuple[Config, TaskSet, Topology]:
+    """What a command hands to an architecture or a launcher; makes the log directory."""
+    config = config_lib.from_values({**SETTINGS, "logdir": str(logdir), **values})
+    tasks = task_set.resolve(config.environment)
+    LogDir(config.run.logdir).check(config)
+    address = f"localhost:{ports.free_port()}"
+    return config, tasks, topology.resolve(config.launch, len(tasks.names), address)
+
+
+def in_turns(logdir: pathlib.Path, stopped: bool, values: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Returns the names of the threads and of the temporary folders that are left after the run."""
+    from impala_tf.launch import in_turns
+
+    folder = logdir.with_name("temporary")
+    folder.mkdir(exist_ok=True)
+    tempfile.tempdir = str(folder)
+    stop = threading.Event()
+    if stopped:
+        stop.set()
+    in_turns.run(*resolve(logdir, **values), stop)
+    names = {"variable-publisher", "batch-queue", "server-watch"}
+    threads = sorted(names & {thread.name for thread in threading.enumerate()})
+    return threads, [path.name for path in folder.glob("impala_tf_reverb_*")]
+
+
+def in_turns_again(logdir: pathlib.Path) -> tuple[str, tuple[list[str], list[str]]]:
+    """Returns the error of a start with a queue that is too small, and what the start after it leaves."""
+    values = {"num_actors": 0, "envs_per_actor": 6, "total_frames": 60}
+    try:
+        in_turns(logdir, False, {**values, "queue_size": 3})
+    except UserError as error:
+        return str(error), in_turns(logdir, False, values)
+    raise AssertionError("a queue of 3 is not enough")

@@ -1,0 +1,197 @@
+"""The synchronous schemes for real: catch, in processes, for a few thousand frames."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+
+import pandas as pd
+import pytest
+
+sys.path.append(str(pathlib.Path(__file__).parent))  # Children get it from here, too.
+
+import real_runs
+
+from impala_tf.architectures import batched_a2c, impala
+from impala_tf.errors import UserError
+from impala_tf.launch import local
+from impala_tf.records.logdir import LogDir
+
+pytestmark = pytest.mark.slow
+
+PER_UPDATE = 6 * real_runs.UNROLL_LENGTH
+ACTING = {"variables", "inference", "environment", "writer", "queue"}
+LEARNING = {"batch", "update", "publish", "records"}
+
+
+def _run(architecture, logdir, stop=None, **values):
+    """Runs to the end; returns the rows of progress.csv and {process: its spans}."""
+    resolved = real_runs.resolve(logdir, **values)
+    folder = logdir / "spans"
+    folder.mkdir()
+    local.run(architecture(*resolved, folder), LogDir(str(logdir)).logs, stop or threading.Event())
+    columns = ["activity", "start", "end"]
+    spans = {path.stem: pd.read_csv(path, names=columns) for path in folder.glob("*.csv")}
+    return pd.read_csv(logdir / "progress.csv"), spans
+
+
+def _check_frames(rows, frames):
+    assert rows["frames"].iloc[-1] == frames
+    assert (rows["frames"] % PER_UPDATE == 0).all()
+
+
+def _check_spans(spans, updates):
+    """Activities of a process do not overlap, and the learner does as many of them as there are updates."""
+    for table in spans.values():
+        assert (table["start"] <= table["end"]).all()
+        assert (table["start"].to_numpy()[1:] >= table["end"].to_numpy()[:-1]).all()
+    counts = spans["learner"]["activity"].value_counts()
+    assert (counts["update"], counts["publish"], counts["records"]) == (updates, updates, updates)
+
+
+def _activities(spans):
+    return {name: set(table["activity"]) for name, table in spans.items()}
+
+
+def test_sync_step_learns_from_unrolls_of_the_newest_parameters(tmp_path):
+    frames = 150 * PER_UPDATE
+    rows, spans = _run(batched_a2c.sync_step, tmp_path, total_frames=frames)
+    _check_frames(rows, frames)
+    assert rows["policy_lag_max"].max() == 0
+    # Every environment has taken the same steps, and an episode takes 9.
+    assert rows["episodes"].iloc[-1] == 6 * (150 * real_runs.UNROLL_LENGTH // 9)
+    stepping = {"inference", "environment"}
+    assert _activities(spans) == {
+        "learner": LEARNING,
+        "policy": ACTING - {"queue"},
+        "actor 0": stepping,
+        "actor 1": stepping,
+    }
+    _check_spans(spans, 150)
+    assert spans["policy"]["activity"].value_counts()["environment"] == 150 * real_runs.UNROLL_LENGTH
+
+
+@pytest.mark.parametrize("env_processes", ["off", "on"])
+def test_sync_trajectory_learns_from_unrolls_of_the_newest_parameters(tmp_path, env_processes):
+    """Also where an actor's environments have processes of their own."""
+    updates = 150 if env_processes == "off" else 40
+    frames = updates * PER_UPDATE
+    rows, spans = _run(batched_a2c.sync_trajectory, tmp_path, total_frames=frames, env_processes=env_processes)
+    _check_frames(rows, frames)
+    assert rows["policy_lag_max"].max() == 0
+    assert rows["episodes"].iloc[-1] == 6 * (updates * real_runs.UNROLL_LENGTH // 9)
+    assert _activities(spans) == {"learner": LEARNING, "actor 0": ACTING, "actor 1": ACTING}
+    _check_spans(spans, updates)
+
+
+def test_in_impala_the_policy_lags(tmp_path):
+    """Otherwise the tests above would show nothing."""
+    frames = 150 * PER_UPDATE
+    rows, spans = _run(impala.actor_inference, tmp_path, total_frames=frames)
+    _check_frames(rows, frames)
+    assert rows["policy_lag_max"].max() > 0
+    assert _activities(spans) == {"learner": LEARNING, "actor 0": ACTING, "actor 1": ACTING}
+
+
+def test_central_inference_records_the_spans_of_its_policy(tmp_path):
+    frames = 100 * PER_UPDATE
+    rows, spans = _run(impala.central_inference, tmp_path, total_frames=frames, inference="central")
+    _check_frames(rows, frames)
+    stepping = {"inference", "environment"}
+    assert _activities(spans) == {"learner": LEARNING, "policy": ACTING, "actor 0": stepping, "actor 1": stepping}
+
+
+class _Started(threading.Thread):
+    """A run in a thread, to do something to it."""
+
+    def __init__(self, *arguments, **values):
+        super().__init__(daemon=True)
+        self._arguments, self._values = arguments, values
+        self.stop, self.error = threading.Event(), None
+
+    def run(self):
+        try:
+            _run(*self._arguments, stop=self.stop, **self._values)
+        except Exception as error:
+            self.error = error
+
+    def wait_until(self, condition, timeout=90.0):
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert self.is_alive() and time.monotonic() < deadline, self.error
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _started(*arguments, **values):
+    started = _Started(*arguments, total_frames=10**9, **values)
+    started.start()
+    try:
+        yield started
+    finally:
+        started.stop.set()
+        started.join(30)
+        assert not started.is_alive()
+
+
+def _children(name):
+    """Process ids of this process's descendants of that name."""
+    found, parents = [], {os.getpid()}
+    stats = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            head, _, rest = path.read_text().rpartition(")")
+            pid, _, command = head.partition(" (")
+            stats[int(pid)] = (command, int(rest.split()[1]))
+    for _ in range(4):
+        parents |= {pid for pid, (_, parent) in stats.items() if parent in parents}
+    found = [pid for pid in parents if pid in stats and stats[pid][0] == name]
+    return found
+
+
+def _frames(logdir):
+    path = logdir / "progress.csv"
+    text = path.read_text() if path.exists() else ""
+    return int(pd.read_csv(path)["frames"].iloc[-1]) if text.count("\n") > 1 else 0
+
+
+def test_sync_step_goes_on_when_an_environment_process_is_killed(tmp_path, caplog):
+    """The entries that do not answer the policy are dropped; the frames of the others count."""
+    with caplog.at_level("INFO", "impala_tf"), _started(batched_a2c.sync_step, tmp_path) as run:
+        run.wait_until(lambda: _frames(tmp_path) > 0)
+        (pid,) = _children("actor 1")
+        os.kill(pid, signal.SIGKILL)
+        restarted = "actor 1 was ended by signal 9; starting again in 0.5 s (restart 1 of it)"
+        run.wait_until(lambda: restarted in caplog.messages)
+        run.wait_until(lambda: _children("actor 1") not in ([], [pid]))
+        before = _frames(tmp_path)
+        run.wait_until(lambda: _frames(tmp_path) > before + 20 * PER_UPDATE)
+    assert run.error is None
+    rows = pd.read_csv(tmp_path / "progress.csv")
+    assert (rows["frames"] % PER_UPDATE == 0).all()
+    assert rows["mean_length_100"].dropna().between(8.999, 9.001).all()  # Nothing of different games was mixed.
+    assert "Traceback" not in (tmp_path / "logs" / "learner.log").read_text()
+
+
+def test_an_actor_that_is_killed_ends_sync_trajectory(tmp_path):
+    with _started(batched_a2c.sync_trajectory, tmp_path) as run:
+        run.wait_until(lambda: _frames(tmp_path) > 0)
+        (pid,) = _children("actor 1")
+        os.kill(pid, signal.SIGKILL)
+        run.join(30)
+        assert isinstance(run.error, UserError)
+        assert str(run.error).startswith("Actor 1 failed: its process was ended by SIGKILL")
+    assert _children("actor 0") == _children("learner") == []
+
+
+def test_a_run_that_is_stopped_saves(tmp_path):
+    with _started(batched_a2c.sync_trajectory, tmp_path) as run:
+        run.wait_until(lambda: _frames(tmp_path) > 0)
+    assert run.error is None
+    frames = LogDir(str(tmp_path)).frames
+    assert frames == _frames(tmp_path) > 0 and frames % PER_UPDATE == 0

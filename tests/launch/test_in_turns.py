@@ -1,0 +1,73 @@
+"""A whole run in one process and thread."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import pandas as pd
+import pytest
+
+sys.path.append(str(pathlib.Path(__file__).parent))  # Children get it from here, too.
+
+import real_runs
+
+from impala_tf.errors import UserError
+from impala_tf.processes.child import SPAWN, Child, ChildFailed
+
+
+def _run(logdir, stopped=False, log=None, **values):
+    child = Child("in turns", real_runs.in_turns, logdir, stopped, {"num_actors": 0, **values}, context=SPAWN, log=log)
+    try:
+        return child.answer(120)
+    finally:
+        child.end()
+
+
+@pytest.mark.parametrize(("envs_per_actor", "lag"), [(6, 0), (3, 0), (12, 1)])
+def test_it_trains_on_unrolls_of_the_newest_parameters(tmp_path, envs_per_actor, lag):
+    """Where an actor's round has twice the unrolls of a batch, the second batch of it is an update older."""
+    frames = 60 * 6 * real_runs.UNROLL_LENGTH
+    left = _run(tmp_path / "run", envs_per_actor=envs_per_actor, total_frames=frames, log=tmp_path / "log")
+    assert left == ([], [])
+    rows = pd.read_csv(tmp_path / "run" / "progress.csv")
+    assert rows["frames"].iloc[-1] == frames
+    assert (rows["frames"] % (6 * real_runs.UNROLL_LENGTH) == 0).all()
+    assert rows["policy_lag_max"].max() == lag
+    # An episode of catch takes 9 steps; those of the unrolls that were collected and not learned from are not counted.
+    assert 0 <= frames // 9 - rows["episodes"].iloc[-1] <= 12
+    assert (tmp_path / "run" / "checkpoints" / f"{frames:012d}").is_dir()
+
+
+def test_it_can_be_stopped_and_resumed(tmp_path):
+    frames = 6 * real_runs.UNROLL_LENGTH
+    assert _run(tmp_path / "run", stopped=True, log=tmp_path / "log") == ([], [])
+    assert (tmp_path / "run" / "checkpoints" / f"{0:012d}").is_dir()
+    assert _run(tmp_path / "run", total_frames=2 * frames, envs_per_actor=6, log=tmp_path / "log") == ([], [])
+    assert "resuming" in (tmp_path / "log").read_text()
+    assert (tmp_path / "run" / "checkpoints" / f"{2 * frames:012d}").is_dir()
+
+
+def test_environments_that_cannot_be_reset_are_an_error(tmp_path, monkeypatch):
+    (tmp_path / "never_begins.py").write_text(
+        "import gymnasium\n"
+        "class NeverBegins(gymnasium.Env):\n"
+        "    observation_space = gymnasium.spaces.Box(-1, 1, (2,))\n"
+        "    action_space = gymnasium.spaces.Discrete(2)\n"
+        "    def reset(self, seed=None, options=None):\n"
+        "        raise RuntimeError('the dice are lost')\n"
+        "gymnasium.register('NeverBegins-v0', NeverBegins)\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises((UserError, ChildFailed), match="the dice are lost"):
+        _run(tmp_path / "run", env="gymnasium/never_begins:NeverBegins-v0", log=tmp_path / "log")
+
+
+def test_a_start_that_failed_leaves_nothing_behind(tmp_path):
+    """Neither the folder's lock nor a server: in the same process, the next start works."""
+    child = Child("in turns", real_runs.in_turns_again, tmp_path / "run", context=SPAWN, log=tmp_path / "log")
+    error, left = child.answer(120)
+    child.end()
+    assert "--queue_size" in error
+    assert left == ([], [])
+    assert (tmp_path / "run" / "checkpoints" / f"{60:012d}").is_dir()

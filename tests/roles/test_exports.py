@@ -1,0 +1,75 @@
+"""Evaluations of a run in progress that go wrong; those that go well are in tests/run."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from impala_tf import config as config_lib
+from impala_tf.environments import task_set
+from impala_tf.errors import UserError
+from impala_tf.processes.child import ChildFailed
+from impala_tf.records.logdir import LogDir
+from impala_tf.roles.exports import Exports
+
+
+class _Process:
+    """An evaluation's process.
+
+    Attributes:
+      done: what has been done with it.
+    """
+
+    def __init__(self, status, error=None):
+        self.status, self.error, self.done = status, error, []
+
+    def poll(self):
+        self.done.append("poll")
+
+    def answer(self, seconds):
+        if self.error:
+            raise self.error
+
+    def end(self):
+        self.done.append("end")
+
+
+@pytest.fixture
+def exports(tmp_path):
+    config = config_lib.from_values({"env": "catch", "evaluate_every": 10})
+    made = Exports(config, task_set.resolve(config.environment), LogDir(str(tmp_path)), 0)
+    yield made
+    made.close()
+
+
+def test_lines_of_an_evaluation_are_passed_on_while_it_runs(exports):
+    process = exports._process = _Process(None)
+    exports.poll()
+    assert process.done == ["poll"]
+    exports.close()
+    assert process.done == ["poll", "end"]
+    exports._process = None
+
+
+@pytest.mark.parametrize(
+    ("error", "written", "message"),
+    [
+        (UserError("no such level"), None, "no such level"),
+        (ChildFailed("its process was ended by SIGKILL"), None, "ChildFailed: its process was ended by SIGKILL"),
+        (None, None, "FileNotFoundError"),
+        (None, "{", "JSONDecodeError"),
+    ],
+)
+def test_an_evaluation_that_fails_is_told_and_training_continues(exports, tmp_path, caplog, error, written, message):
+    output = tmp_path / "result.json"
+    if written is not None:
+        output.write_text(written)
+    exports._evaluation = types.SimpleNamespace(output=str(output))
+    process = exports._process = _Process(1 if error else 0, error)
+    exports.poll()
+    assert process.done == ["poll", "end"]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("The evaluation at 0 frames failed: ") and message in caplog.messages[0]
+    exports.poll()  # There is none any more.
+    assert process.done == ["poll", "end"]

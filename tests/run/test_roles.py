@@ -1,0 +1,73 @@
+"""A learner and actors started by hand, each with --role."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from impala_tf.transport import ports
+
+AFTER_A_WAIT = 60
+NUM_ACTORS = 64
+ENVS_PER_ACTOR = 8  # Chosen for so many actors. An actor that went by its own machine's cores would have 12.
+
+
+@pytest.fixture(scope="module")
+def learner(start_shared, tmp_path_factory):
+    """A learner of Catch that waits for actors, and the flags with which an actor finds it."""
+    port = ports.free_port()
+    run = start_shared(
+        "--role=learner",
+        "--env=catch",
+        "--batch_size=8",
+        f"--num_actors={NUM_ACTORS}",
+        f"--port={port}",
+        f"--logdir={tmp_path_factory.mktemp('learner') / 'run'}",
+        "--log_interval=0.1",
+    )
+    run.wait_until(lambda: "learner ready at" in run.out, AFTER_A_WAIT)
+    return run, ("--role=actor", f"--address=localhost:{port}", "--connect_timeout=20")
+
+
+@pytest.mark.parametrize(
+    ("flag", "difference"),
+    [
+        ("--env=counting", "--env: catch at the learner, counting here"),
+        ("--sticky_actions=0.25", "--sticky_actions: 0.0 at the learner, 0.25 here"),
+        ("--full_action_set", "--full_action_set: False at the learner, True here"),
+        ("--core=lstm", "--core: none at the learner, lstm here"),
+        ("--unroll_length=5", "--unroll_length: 20 at the learner, 5 here"),
+    ],
+)
+def test_an_actor_with_other_settings_is_refused(start, error_of, learner, flag, difference):
+    run, flags = learner
+    error = error_of(start("--env=catch", flag, *flags), AFTER_A_WAIT)
+    assert difference in error
+    assert error.count(" here") == 1, error  # Nothing else differs.
+    assert run.process.poll() is None
+
+
+def test_all_differences_are_reported(start, error_of, learner):
+    _, flags = learner
+    error = error_of(start("--env=counting", "--unroll_length=5", *flags), AFTER_A_WAIT)
+    assert "does not fit the learner at localhost:" in error
+    assert "--env: catch at the learner, counting here; --unroll_length: 20 at the learner, 5 here" in error
+
+
+def test_an_actor_takes_part_and_has_as_many_environments_as_the_learner_says(start, learner, frames_saved):
+    """Then the learner, asked to end, saves what it has learned."""
+    run, flags = learner
+    # How often frames are logged is an actor's own business.
+    actor = start("--env=catch", "--actor_id=3", "--log_interval=0.2", *flags)
+    actor.wait_until(lambda: len(re.findall(r"\d+ unrolls in", actor.err)) > 3, AFTER_A_WAIT)
+    assert "ready" in actor.out
+    unrolls = [int(number) for number in re.findall(r"(\d+) unrolls in", actor.err)]
+    steps = {after - before for before, after in zip([0, *unrolls], unrolls)}
+    assert all(number % ENVS_PER_ACTOR == 0 for number in unrolls) and any(step % 12 for step in steps), unrolls
+    run.wait_until(lambda: " frames/s " in run.out, AFTER_A_WAIT)
+    run.process.send_signal(signal.SIGINT)
+    assert run.finish(15) == 128 + signal.SIGINT, run.describe()
+    assert run.err == "", run.describe()
+    assert frames_saved(run.logdir)[-1] > 0
