@@ -84,8 +84,8 @@ def _several_learners(ax: Any) -> None:
     for left, right in itertools.pairwise(centres):
         _arrow(ax, (left[0] + 0.54, left[1]), (right[0] - 0.54, right[1]), GREEN, 1.8, "<|-|>")
         _text(ax, (left[0] + right[0]) / 2, left[1] + 0.17, "gradients", 7.5, GREEN)
-    for name, centre in learners.items():
-        _box(ax, *centre, 1.04, 0.64, f"Learner\n{name.strip()}", "white", INK, 9)
+    for name, center in learners.items():
+        _box(ax, *center, 1.04, 0.64, f"Learner\n{name.strip()}", "white", INK, 9)
     _key(ax, 6.25, 0.62, ORANGE, "unrolls, to one of the learners")
     _key(ax, 6.25, 0.38, BLUE, "parameters, from all learners")
     _key(ax, 6.25, 0.15, GREEN, "gradients")
@@ -149,7 +149,7 @@ def timelines(rows: pd.DataFrame, milliseconds: float) -> Any:
             ax.spines[side].set_visible(False)
         ax.tick_params(axis="x", labelbottom=True, labelsize=8.5)
     axes[-1].set_xlabel("milliseconds", fontsize=9)
-    handles = [Patch(color=colour, label=what) for what, colour in BARS.items()]
+    handles = [Patch(color=color, label=what) for what, color in BARS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9.5)
     return figure
 
@@ -193,9 +193,9 @@ def _network(ax: Any, left: float, agent: Agent, spec: EnvironmentSpec) -> None:
     """Draws a network from the image at the bottom up to the heads, with the instruction encoder on the left."""
     x, width = left + 2.65, 1.8
 
-    def numbers(y: float, output: str, parameters: str, colour: str = INK) -> None:
-        _text(ax, x + 1.95, y, output, 8.5, colour, ha="right")
-        _text(ax, x + 2.75, y, parameters, 8.5, colour, ha="right")
+    def numbers(y: float, output: str, parameters: str, color: str = INK) -> None:
+        _text(ax, x + 1.95, y, output, 8.5, color, ha="right")
+        _text(ax, x + 2.75, y, parameters, 8.5, color, ha="right")
 
     y = 0.3
     for layer in [*layers.torso(agent, spec.observation["image"]), *layers.core(agent)]:

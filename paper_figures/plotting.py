@@ -41,7 +41,7 @@ LAB_LEVELS = (
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE, LILAC, GRAY = (
     *("#1f5fa8", "#5fa8d3", "#1b8a6b", "#e08a1e", "#b2182b", "#5e3c99", "#a98bd0", "#8a8a8a"),
 )
-COLOURS = {
+COLORS = {
     "IMPALA - 1 GPU - 200 actors": BLUE,
     "Batched A2C - Single Machine - 32 workers": ORANGE,
     "A3C - Single Machine - 32 workers": "#ef8a7a",
@@ -68,7 +68,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
-    "axes.prop_cycle": matplotlib.cycler(color=("black", GRAY, "#b8860b", "#c86b9c")),  # Used by none of `COLOURS`.
+    "axes.prop_cycle": matplotlib.cycler(color=("black", GRAY, "#b8860b", "#c86b9c")),  # Used by none of `COLORS`.
     "figure.constrained_layout.use": True,
     "font.size": 9,
     "grid.alpha": 0.25,
@@ -245,10 +245,10 @@ def heading_of_runs(figure: Any, title: str, where: str, runs: int, reference: s
         heading(figure, title, line, RED)
 
 
-def legend(figure: Any, names: Iterable[str], columns: int = 4, colours: Mapping[str, str] = COLOURS) -> None:
+def legend(figure: Any, names: Iterable[str], columns: int = 4, colors: Mapping[str, str] = COLORS) -> None:
     """Adds one legend of agents or variants below all panels; the heading explains dashed and solid."""
     style = {"linestyle": "none", "marker": "s", "markersize": 7}
-    handles = [Line2D([], [], color=colours[name], label=name, **style) for name in names]
+    handles = [Line2D([], [], color=colors[name], label=name, **style) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.2)
 
 

@@ -140,7 +140,7 @@ def test_figure_4():
         assert {len(curve) for curve in task["curves"].values()} == {len(data["frames"])} == {20}
         for finals in task["sorted_final_returns"].values():
             assert len(finals) == 24 and finals == sorted(finals, reverse=True)
-        assert set(task["curves"]) == set(task["sorted_final_returns"]) <= set(plotting.COLOURS)
+        assert set(task["curves"]) == set(task["sorted_final_returns"]) <= set(plotting.COLORS)
 
 
 def test_figures_5_and_6_end_with_the_same_scores():
@@ -180,7 +180,7 @@ def test_heading_is_above_the_panels():
     figure, ax = plt.subplots(figsize=(5, 2))
     ax.set_title("panel")
     plotting.heading_of_runs(figure, "Figure 0", "runs/figure_0", 0)
-    plotting.legend(figure, list(plotting.COLOURS)[:2])
+    plotting.legend(figure, list(plotting.COLORS)[:2])
     figure.draw_without_rendering()
     title, stamp, panel = (text.get_window_extent() for text in (*figure.texts, ax.title))
     assert figure.bbox.y1 >= title.y1 > title.y0 >= stamp.y1 > stamp.y0 >= panel.y1
