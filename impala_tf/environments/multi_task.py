@@ -24,8 +24,9 @@ MakeTask = Callable[[int, int, int], BatchedEnvironment]
 class MultiTaskEnvironment(BatchedEnvironment):
     """B instances, each of one of several tasks with the same spec.
 
-    When a task raises, its instances are closed and made again after 0.5, 1, 2, ... 30 s. Until then, and in the step in
-    which they restart, their entries are marked by an `episode_length` of -1, and `Unrolls` drops what contains them.
+    When a task raises, its instances are closed and made again after 0.5, 1, 2, ... 30 s. Until then, and in the step
+    in which they restart, their entries are marked by an `episode_length` of -1, and `Unrolls` drops the unrolls that
+    hold them.
 
     Attributes:
       task_ids: int32 [B], ascending: the task of each instance.

@@ -136,7 +136,7 @@ class _Actor:
         process.kill()
         self._ended_at = None
         wait = self._life.failed()
-        _LOGGER.warning("%s %s; starting again in %g s (restart %d of it)", name, cause, wait, self._life.restarts)
+        _LOGGER.warning("%s %s; restart %d in %g s", name, cause, self._life.restarts, wait)
 
 
 def _start(node: Node, logs: pathlib.Path, restarts: int, orderly: bool = False) -> Child:

@@ -134,8 +134,8 @@ def test_an_actor_that_dies_is_restarted_and_told_how_often_it_was(folder, logs,
     started = sorted(path.name for path in folder.glob("actor *"))
     assert started == [*(f"actor 0, start {i}" for i in range(3)), "actor 1, start 0"]
     assert [message for message in caplog.messages if "actor 0" in message] == [
-        f"actor 0 {cause}; starting again in 0.5 s (restart 1 of it)",
-        f"actor 0 {cause}; starting again in 1 s (restart 2 of it)",
+        f"actor 0 {cause}; restart 1 in 0.5 s",
+        f"actor 0 {cause}; restart 2 in 1 s",
     ]
     assert caplog.messages[-2:] == ["learned", "actors were restarted 2 times"]
 
