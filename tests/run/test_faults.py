@@ -47,9 +47,7 @@ def test_actors_are_killed_ten_times(start, tmp_path):
         run.wait_until(lambda i=i: new_process(i), timeout=60)
         killed.append(new_process(i))
         os.kill(killed[-1], signal.SIGKILL)
-        message = re.compile(
-            rf"actor {i} was ended by signal 9; restart {kill // 2 + 1} in [\d.]+ s"
-        )
+        message = re.compile(rf"actor {i} was ended by signal 9; restart {kill // 2 + 1} in [\d.]+ s")
         run.wait_until(lambda message=message: message.search(run.out), timeout=20)
         seen[i] = logs[i].stat().st_size
 
