@@ -38,11 +38,11 @@ class LogLine(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """Where a child's time has gone since it started.
+    """Where a child's time has gone since its work began.
 
     Attributes:
       seconds: {activity: seconds}.
-      elapsed: seconds since the start.
+      elapsed: seconds since then.
     """
 
     seconds: dict[str, float]

@@ -13,12 +13,11 @@ class Timings:
     """Adds up time by activity: each lap is the time since the end of the lap before.
 
     Attributes:
-      seconds: {activity: seconds} since the start.
+      seconds: {activity: seconds} since the first `begin`.
     """
 
     def __init__(self, activities: Sequence[str], spans: pathlib.Path | None = None):
-        """Starts the first lap.
-
+        """
         Args:
           activities: the names that `lap` accepts.
           spans: CSV file to which each lap is written as a row (activity, start, end), in seconds of
@@ -26,12 +25,15 @@ class Timings:
             process may be killed at any time. None: no file.
         """
         self.seconds = dict.fromkeys(activities, 0.0)
-        self._start = self._last = time.perf_counter()
+        self._last = time.perf_counter()
+        self._start: float | None = None
         self._file = open(spans, "w", buffering=1) if spans else None  # noqa: SIM115 - open until the process ends
 
     def begin(self) -> None:
         """Starts a lap; the time since the last one counts for no activity."""
         self._last = time.perf_counter()
+        if self._start is None:  # Setting up, before the first lap, does not count.
+            self._start = self._last
 
     def lap(self, activity: str) -> None:
         """Ends a lap, which was spent on `activity`, and starts the next.
@@ -47,7 +49,8 @@ class Timings:
 
     @property
     def spent(self) -> Spent:
-        """The record to send to the parent."""
+        """The record to send to the parent; after the first `begin`."""
+        assert self._start is not None, "begin comes first"
         return Spent(dict(self.seconds), time.perf_counter() - self._start)
 
 

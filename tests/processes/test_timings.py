@@ -20,6 +20,8 @@ def clock(monkeypatch):
 
 def test_laps_add_up_by_activity(clock, tmp_path: pathlib.Path):
     measured = Timings(["inference", "environment", "idle"], tmp_path / "spans.csv")
+    clock[0] += 50  # Setting up does not count.
+    measured.begin()
     for activity, seconds in [("inference", 1.0), ("environment", 2.0), ("inference", 0.5)]:
         clock[0] += seconds
         measured.lap(activity)
@@ -32,7 +34,7 @@ def test_laps_add_up_by_activity(clock, tmp_path: pathlib.Path):
     assert spent == Spent({"inference": 1.5, "environment": 3.0, "idle": 0.0}, 15.0)
     assert shares(spent) == "inference 10%, environment 20%, idle 0%"
     # Without closing it.
-    rows = ["inference,100.0,101.0", "environment,101.0,103.0", "inference,103.0,103.5", "environment,113.5,114.5"]
+    rows = ["inference,150.0,151.0", "environment,151.0,153.0", "inference,153.0,153.5", "environment,163.5,164.5"]
     assert (tmp_path / "spans.csv").read_text().splitlines() == rows
     measured.lap("idle")
     assert spent.seconds["idle"] == 0  # A record does not change later.
