@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import pathlib
 import platform
 import shlex
@@ -14,7 +13,7 @@ from typing import Any
 
 import impala_tf
 from impala_tf import config as config_lib
-from impala_tf import suites, topology
+from impala_tf import machine, suites
 from impala_tf.files import replacing
 from impala_tf.records import csv_file
 from impala_tf.records.logdir import LogDir, saved
@@ -152,7 +151,8 @@ def _training(settings: dict[str, Any], logdir: LogDir) -> str:
     rows = [("torso", torso), ("core", settings["core"]), ("precision of the torso", settings["precision"])]
     if "parameters" in state:
         rows.append(("parameters", f"{state['parameters']:,}"))
-    rows += [("seed", settings["seed"]), ("machine that wrote this card", _machine()), ("versions", _versions())]
+    rows.append(("seed", settings["seed"]))
+    rows += [("machine that wrote this card", machine.description()), ("versions", _versions())]
     intro = "Settings that differ from the defaults (`config.json` has all of them):"
     return "\n\n".join(["## Training", _table(("", ""), rows), intro, _shell(_command(settings, logdir))])
 
@@ -230,16 +230,6 @@ def _state(checkpoints: pathlib.Path) -> dict[str, Any]:
     """Returns the state saved with the newest checkpoint; {} if there is none."""
     newest = saved(checkpoints)[:1]
     return json.loads((newest[0] / "state.json").read_text()) if newest else {}
-
-
-def _machine() -> str:
-    """Describes the processor, the usable cores and the memory of this machine."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor = named[0] if named else platform.machine()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{processor}, {topology.cores()} cores, {memory:.0f} GiB"
 
 
 def _versions() -> str:
