@@ -97,7 +97,7 @@ class NetworkConfig:
     torso: str = _setting(
         "auto",
         "Torso: shallow (two convolutions), shallow_3conv (the other reading of the paper), deep (residual) or mlp. "
-        "auto: shallow for images, mlp for everything else.",
+        "auto: shallow for images of at least 36 x 36 pixels, mlp for everything else.",
         choices=("auto", "shallow", "shallow_3conv", "deep", "mlp"),
         fixed=True,
     )
@@ -110,7 +110,7 @@ class NetworkConfig:
     )
     precision: str = _setting(
         "float32",
-        "Precision of the torso. bfloat16 is faster on processors that have it (AVX512-BF16, AMX, GPUs); core, heads, "
+        "Precision of the torso. bfloat16 is faster on processors that have it (AVX512-BF16, AMX); core, heads, "
         "loss and parameters stay float32.",
         choices=("float32", "bfloat16"),
         fixed=True,
@@ -260,7 +260,10 @@ class LaunchConfig:
         45.0, "Seconds after which an actor gives up on a learner that does not answer.", at_least=1
     )
     stall_timeout: float = _setting(
-        300.0, "Seconds without new unrolls after which the learner ends the run with an error.", at_least=1
+        300.0,
+        "Seconds without new unrolls, or without the publication of parameters that others wait for, after which the "
+        "learner ends the run with an error.",
+        at_least=1,
     )
 
 

@@ -58,7 +58,7 @@ def resolve(
       launch: the flags.
       num_tasks: number of tasks of the run.
       address: address of the learner's server, host:port.
-      env_threads: the flag; 0: an actor's share of the cores.
+      env_threads: the flag; 0: an actor's share of the cores, or 1 if the number of actors is the learner's.
       told: the learner's `Topology.told`, for an actor that was started by hand, since its own machine's cores say
         nothing about the run. None on the machine that starts the run.
 
@@ -80,10 +80,17 @@ def resolve(
         num_actors=num_actors,
         envs_per_actor=envs_per_actor,
         num_tasks=num_tasks,
-        env_threads=env_threads or max(1, cores() // max(num_actors, 1)),
+        env_threads=env_threads or _env_threads(launch, num_actors, told),
         actor_threads=launch.actor_threads,
         learner_threads=launch.learner_threads or max(1, cores() // 2),
     )
+
+
+def _env_threads(launch: LaunchConfig, num_actors: int, told: dict[str, Any]) -> int:
+    """Returns an actor's share of this machine's cores; 1 if it is not known how many actors share them."""
+    if told and launch.num_actors < 0:
+        return 1
+    return max(1, cores() // max(num_actors, 1))
 
 
 def _envs_per_actor(num_actors: int, share: int) -> int:

@@ -29,11 +29,16 @@ from run import command
 _LOGGER = logging.getLogger("impala_tf.run")
 
 
-def _resolve(config: Config) -> tuple[TaskSet, Topology, LogDir]:
-    """Resolves the settings and checks everything that can be checked before importing or starting anything slow."""
+def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
+    """Resolves the settings and checks everything that can be checked before importing or starting anything slow.
+
+    Args:
+      config: the flags.
+      port: of the learner's server; 0: a free one, chosen when the server starts.
+    """
     tasks = task_set.resolve(config.environment)
+    task_set.check(tasks)
     launch = config.launch
-    port = launch.port or ports.free_port()
     resolved = topology.resolve(
         launch, len(tasks.names), f"localhost:{port}", env_threads=config.environment.env_threads
     )
@@ -50,7 +55,8 @@ def _run_all(config: Config) -> int:
     from impala_tf.architectures import impala
     from impala_tf.launch import local
 
-    tasks, resolved, logdir = _resolve(config)
+    # The actors have to know the port before the learner's server is up.
+    tasks, resolved, logdir = _resolve(config, config.launch.port or ports.free_port())
     received: list[int] = []
     if not _finished(config, logdir):
         stop, received = stop_on_signal()
@@ -61,7 +67,7 @@ def _run_all(config: Config) -> int:
 def _run_learner(config: Config) -> int:
     """Runs the learner alone or, without actor processes, learner and actor in turns in this process."""
     stop, received = stop_on_signal()
-    tasks, resolved, logdir = _resolve(config)
+    tasks, resolved, logdir = _resolve(config, config.launch.port)
     if not _finished(config, logdir):
         quiet.native_stderr(logdir.logs / "learner.log")
         _LOGGER.info("importing TensorFlow and Reverb")
@@ -82,11 +88,12 @@ def _run_actor(config: Config) -> int:
     if not launch.address:
         raise UserError("--role=actor needs --address, the learner's host:port.")
     ports.check_address(launch.address)
-    tasks = task_set.resolve(config.environment)
     # An actor has nothing to save, so any signal may end it at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     quiet.native_stderr(os.devnull)
     console.show(sys.stderr)  # Not earlier: `native_stderr` replaces sys.stderr.
+    tasks = task_set.resolve(config.environment)
+    task_set.check(tasks)
     from impala_tf.roles import actor
 
     def resolve(told: dict[str, Any]) -> Topology:

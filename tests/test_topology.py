@@ -110,9 +110,10 @@ def test_an_actor_started_by_hand_takes_from_the_learner_what_its_flags_leave_op
     assert (found.num_actors, found.envs_per_actor) == expected
 
 
-def test_an_actor_started_by_hand_uses_its_own_machines_cores():
-    found = _resolve(role="actor", told={"num_actors": 1, "envs_per_actor": 9})
-    assert (found.env_threads, found.actor_threads) == (CORES, 1)
+def test_an_actor_started_by_hand_has_one_environment_thread_unless_its_flags_say_how_many_actors_there_are():
+    told = {"num_actors": 1, "envs_per_actor": 9}  # Of another machine.
+    assert _resolve(role="actor", told=told).env_threads == 1
+    assert _resolve(role="actor", told=told, num_actors=1).env_threads == CORES
 
 
 def test_shares_that_cannot_be_even_are_told():
@@ -148,4 +149,5 @@ def test_games_that_share_a_network_have_all_actions():
 
 def test_a_misspelt_game_among_many_is_told():
     with pytest.raises(UserError, match="did you mean atari/breakout"):
-        task_set.resolve(config_lib.from_values({"env": "atari/pong,atari/brekout", "num_actors": 1}).environment)
+        config = config_lib.from_values({"env": "atari/pong,atari/brekout", "num_actors": 1})
+        task_set.check(task_set.resolve(config.environment))

@@ -38,7 +38,7 @@ class Writer(Protocol):
 
 
 class _PendingAction(NamedTuple):
-    """A group's pending action, recorded together with its outcome."""
+    """A worker's pending actions, recorded together with their outcome."""
 
     action: np.ndarray
     logits: np.ndarray

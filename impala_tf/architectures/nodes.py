@@ -36,7 +36,7 @@ def learner(
 def actors(
     config: Config, tasks: TaskSet, topology: Topology, barrier: Any = None, spans: pathlib.Path | None = None
 ) -> tuple[Node, ...]:
-    """Run the policy themselves and send unrolls; with a barrier, the failure of one ends the run."""
+    """Actors that run the policy themselves; with a barrier, the failure of one ends the run."""
     return tuple(
         Node(
             name := f"actor {number}",

@@ -27,7 +27,7 @@ class Program:
     """The processes of a run.
 
     Attributes:
-      learner: its end is the end of the run; SIGTERM asks it to save and end.
+      learner: the run ends when it ends; SIGTERM asks it to save and end.
       actors: run until they are killed.
     """
 

@@ -55,7 +55,9 @@ def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
     Raises:
       UserError: raised by `task_set.resolve` or `topology.resolve`.
     """
-    tasks = tasks or task_set.resolve(config.environment)
+    if tasks is None:
+        tasks = task_set.resolve(config.environment)
+        task_set.check(tasks)
     address = f"localhost:{ports.free_port()}"
     threads = config.environment.env_threads
     resolved = topology.resolve(config.launch, len(tasks.names), address, env_threads=threads)

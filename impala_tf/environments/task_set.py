@@ -17,8 +17,6 @@ from impala_tf.environments.remote.pool import WorkerPool
 from impala_tf.structures import EnvironmentSpec
 from impala_tf.suites.tasks import names as task_names
 
-_LONGEST_WAIT = 60.0  # Seconds, for a restart; twice what `Restarted` waits at most.
-
 
 @dataclasses.dataclass(frozen=True)
 class TaskSet:
@@ -41,23 +39,31 @@ class TaskSet:
 
 
 def resolve(config: EnvironmentConfig) -> TaskSet:
-    """Checks the settings of the environments and determines their spec.
+    """Determines a run's tasks and their spec.
 
-    Makes one environment of the first task and closes it.
+    Makes one environment of the first task and closes it; `check` looks at the others.
 
     Raises:
-      UserError: as `tasks.names`, `environments.check` and `environments.make`.
+      UserError: as `tasks.names` and `environments.make`.
     """
     names = task_names(config.env)
     options = config.options()
     # So that games can share a network, each has all 18 actions, used or not (Appendix G).
     options["full_action_set"] = options["full_action_set"] or len(names) > 1
-    for name in names:
-        environments.check(name, **options)
     own_processes = config.env_processes == "on" or (
         config.env_processes == "auto" and any(environments.needs_process(name) for name in names)
     )
     return TaskSet(names, options, environments.spec(names[0], **options), own_processes, config.env_deadline)
+
+
+def check(tasks: TaskSet) -> None:
+    """Finds out cheaply what would keep a task from being played here.
+
+    Raises:
+      UserError: as `environments.check`.
+    """
+    for name in tasks.names:
+        environments.check(name, **tasks.options)
 
 
 def make_pool(tasks: TaskSet, task_ids: Sequence[int], seed: int) -> WorkerPool:
@@ -86,8 +92,7 @@ def make_batch(tasks: TaskSet, task_ids: np.ndarray, seed: int, threads: int) ->
     """
     if tasks.own_processes:
         pool = make_pool(tasks, task_ids.tolist(), seed)
-        # Long enough for an environment to hang, to be restarted, and to start slowly.
-        return Lockstep(pool, 2 * tasks.deadline + _LONGEST_WAIT, pool.close)
+        return Lockstep(pool, tasks.deadline, pool.close)
     if len(tasks.names) == 1:
         return environments.make(tasks.names[0], len(task_ids), seed, **{**tasks.options, "env_threads": threads})
 

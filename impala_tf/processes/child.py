@@ -78,8 +78,8 @@ class Child:
           context: `FORK_SERVER` or `SPAWN`.
           log: file to which its standard error and log lines are appended; None: its standard error is the parent's.
           forward: level (as in `logging`) from which its log lines are also sent to the parent.
-          orderly: when the parent ends, the child gets SIGTERM and is left to finish; otherwise it and the programs
-            that it started get SIGKILL.
+          orderly: when the parent dies, the child gets SIGTERM and is left to finish; otherwise it and the programs
+            that it started get SIGKILL. A parent that exits normally ends all its children as `end` does.
           on_line: takes level and text of each line sent to the parent; by default it is logged with the child's name.
 
         Raises:
@@ -123,7 +123,7 @@ class Child:
         """Handles the records that have arrived: passes log lines on, updates the attributes. Does not wait."""
         if self._line.closed:
             return
-        ended = self.status is not None  # Asked before reading: if it has ended, there is nothing left to arrive.
+        ended = self.status is not None  # Asked before reading: if it has ended, all of its records have arrived.
         for record in self._line.read():
             if isinstance(record, Ready):
                 self.ready = True
@@ -251,7 +251,7 @@ def _how_ended(process: Any) -> str:
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Blocks SIGINT in processes started meanwhile, the fork server among them: Ctrl-C is for the parent to handle."""
-    # Started by the first child, and its start unblocks SIGINT whatever the mask was.
+    # The first child would start the resource tracker, whose start unblocks SIGINT whatever the mask was.
     multiprocessing.resource_tracker.ensure_running()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

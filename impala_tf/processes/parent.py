@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from impala_tf.processes import line
 
-_MAX_TEXT = (line.MAX_BYTES - 200) // 4  # Characters of a log line, of at most 4 bytes each.
+_MAX_TEXT = line.MAX_BYTES - 200  # Bytes of a log line; the rest of a record takes less than 200.
 
 
 class ChildFailed(RuntimeError):
@@ -104,10 +104,17 @@ def finish(outcome: Outcome) -> None:
 
 
 class ToParent(logging.Handler):
-    """Sends log lines to the parent."""
+    """Sends log lines to the parent, each line of a message by itself, so that tables fit, too."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            send(LogLine(record.levelno, record.getMessage()[:_MAX_TEXT]))
+            for text in record.getMessage().split("\n"):
+                send(LogLine(record.levelno, _shortened(text)))
         except Exception:
             self.handleError(record)
+
+
+def _shortened(text: str) -> str:
+    """Cuts a line that is too long for a record, and marks the cut."""
+    encoded = text.encode(errors="replace")
+    return text if len(encoded) <= _MAX_TEXT else encoded[:_MAX_TEXT].decode(errors="ignore") + "…"

@@ -1,7 +1,7 @@
 """Checkpoints of a learner: parameters, optimizer slots, learner step, frames, and a small dict of further state.
 
-The frame count is also the position in the learning rate's schedule. Random number generators need no saved state: an
-actor's seed is derived from the run's seed, the actor's number and the learner step at which the actor started.
+The frame count is also the position in the learning rate's schedule. Random number generators need no saved state:
+seeds are derived from the run's seed, the process's number, and how far the run was when the process started.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from impala_tf.errors import UserError
 from impala_tf.files import write_json
 from impala_tf.records.logdir import saved
 
-_logger = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 class Checkpointer:
@@ -116,7 +116,7 @@ def read_newest(
             read(path)
         except Exception as error:  # TensorFlow raises many types for damage.
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            _logger.warning("checkpoint %s is damaged (%s); trying the one before it", path, reason)
+            _LOGGER.warning("checkpoint %s is damaged (%s); trying the one before it", path, reason)
             continue
         return path, state
     if paths:

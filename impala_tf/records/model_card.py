@@ -147,7 +147,9 @@ def _returns(name: str, rows: Any) -> tuple[str, str, str]:
 
 def _training(settings: dict[str, Any], logdir: LogDir) -> str:
     state = _state(logdir.checkpoints)
-    torso = "auto (shallow for images, mlp for everything else)" if settings["torso"] == "auto" else settings["torso"]
+    torso = settings["torso"]
+    if torso == "auto":
+        torso = "auto (shallow for images of at least 36 x 36 pixels, mlp for everything else)"
     rows = [("torso", torso), ("core", settings["core"]), ("precision of the torso", settings["precision"])]
     if "parameters" in state:
         rows.append(("parameters", f"{state['parameters']:,}"))

@@ -17,7 +17,7 @@ from impala_tf.records.logdir import LogDir
 from impala_tf.records.task_log import TaskLog, summary
 from impala_tf.structures import Batch
 
-_logger = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 _WINDOW_SECONDS = 10
 
@@ -152,7 +152,7 @@ class Progress:
         self._lags, self._metrics = [], []
         self._waiting, self._interval_start = 0.0, now
         left = (self._total_frames - self._frames) / max(row["fps_10s"], 1e-9)
-        _logger.info(
+        _LOGGER.info(
             f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s "
             f"({row['fps_run']:,.0f} over the run)  return {row['mean_return_100']:.2f} "
             f"({len(self._returns)} episodes)  "
@@ -161,7 +161,7 @@ class Progress:
             + (f"  {refused} updates refused" if refused else "")
         )
         if self._task_log and (lines := self._task_log.lines(tasks)):
-            _logger.info(lines)
+            _LOGGER.info(lines)
         # Files last: a full disk makes writing fail.
         self._csv.write(row)
         if self._task_log:

@@ -16,8 +16,8 @@ def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: t
     """Trains until the run is finished or `stop` is set, through a real Reverb server.
 
     The policy lag is 0 if the actor has as many environments as a batch has unrolls. If it has more, some unrolls wait
-    for a later update; so they do once an environment has failed, since its unroll is dropped and another round of
-    unrolls replaces it.
+    for a later update. The same happens after an environment has failed: its unroll is dropped, and the actor plays
+    another round to fill the batch.
 
     Args:
       config: settings of the run.
@@ -30,6 +30,7 @@ def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: t
       UserError: as for `Training.update` and `Actor.run_unroll`; or a batch did not come back in time.
     """
     stall_timeout = config.launch.stall_timeout
+    training.trace()
     collected = 0
     while not (training.finished or stop.is_set()):
         if collected < config.data.batch_size:

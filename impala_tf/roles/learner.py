@@ -77,6 +77,17 @@ class Training:
             spec = tasks.spec
             self.agent = make_agent(spec, config)
             self.learner = Learner(self.agent, config, spec.frames_per_step)
+            unroll = (spec, self.agent.core_state_spec, config.data.unroll_length)
+            self._unroll = trajectory_signature(*unroll)
+            self.end = LearnerEnd(
+                config.data,
+                unroll_signature(*unroll),
+                self.agent.trainable_variables,
+                port=int(topology.address.rpartition(":")[2] or 0),
+                told=agreement.told(config, tasks, topology),
+                make_publisher=make_publisher,
+            )
+            stack.callback(self.end.stop)
             logdir.prepare(config)  # Not earlier: settings that cannot work must not claim the folder.
             self._checkpointer = Checkpointer(logdir.checkpoints, config.run.checkpoints_kept, learner=self.learner)
             state = self._checkpointer.restore()
@@ -87,23 +98,15 @@ class Training:
             if state is not None:
                 at = f"{self.frames:,} frames, learner step {self.step_count:,}"
                 _LOGGER.info("resuming %s at %s", config.run.logdir, at)
-            unroll = (spec, self.agent.core_state_spec, config.data.unroll_length)
-            self.end = LearnerEnd(
-                config.data,
-                unroll_signature(*unroll),
-                self.agent.trainable_variables,
-                port=int(topology.address.rpartition(":")[2] or 0),
-                told=agreement.told(config, tasks, topology),
-                make_publisher=make_publisher,
-            )
-            stack.callback(self.end.stop)
-            self.end.publish(self.step_count)
-            # Tracing takes seconds; the actors start in the meantime.
-            self.learner.trace(trajectory_signature(*unroll), config.data.batch_size)
+            self.end.publish(self.step_count)  # What the actors wait for.
             self._timings = Timings(ACTIVITIES, spans)
             self._open = stack.pop_all()
         self._saved = time.monotonic()
         self._reported: float | None = None
+
+    def trace(self) -> None:
+        """Builds the update's graph, which takes seconds; the actors start in the meantime."""
+        self.learner.trace(self._unroll, self._config.data.batch_size)
 
     @property
     def frames(self) -> int:
@@ -138,6 +141,7 @@ class Training:
           UserError: no unrolls came for `stall_timeout` seconds; or as for `update` and `finish`.
         """
         stall_timeout = self._config.launch.stall_timeout
+        self.trace()
         if not self.finished:
             _LOGGER.info("learner ready at %s; waiting for the actors' first unrolls", self.end.address)
         waiting_since = time.monotonic()

@@ -19,6 +19,8 @@ from impala_tf.roles import in_turns
 from impala_tf.roles.learner import Training
 from impala_tf.topology import Topology
 
+_RESTART_SECONDS = 60.0  # Twice the launcher's longest pause before a restart.
+
 
 def run(
     config: Config,
@@ -47,7 +49,8 @@ def run(
         with end:
             _, action_seed = actor_role.seeds(config, 0, end.learner_step)
             actor = Actor(
-                Lockstep(mailbox, tasks.deadline),
+                # Long enough for a process to hang, to be restarted, and to start slowly.
+                Lockstep(mailbox, 2 * tasks.deadline + _RESTART_SECONDS),
                 agent,
                 end.writer.write,
                 end.refresh,

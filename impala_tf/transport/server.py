@@ -38,6 +38,8 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
     for needed in (TRAJECTORIES, VARIABLES):
         if needed not in by_name:
             raise UserError(f"--reverb_config={name}: has no table {needed!r} (its tables: {list(by_name)}).")
+    if RUN in by_name:
+        raise UserError(f"--reverb_config={name}: the table name {RUN!r} is taken by impala_tf; rename the table.")
     queue = by_name[TRAJECTORIES]
     if data.queue_size:
         queue.max_size = data.queue_size

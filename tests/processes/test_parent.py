@@ -76,14 +76,23 @@ def test_a_parent_that_is_gone_is_no_error(reader: line.Reader):
     parent.finish(Outcome(bytes(1 << 20), None))
 
 
-@pytest.mark.parametrize("character", ["a", "\N{SNOWMAN}", "\N{PILE OF POO}", "\ud800"])
+def test_a_table_of_many_lines_arrives_whole(reader: line.Reader):
+    logger = logging.Logger("test")
+    logger.addHandler(parent.ToParent(logging.INFO))
+    table = [f"    game {number} {'x' * 100}" for number in range(57)]
+    logger.info("%s", "\n".join(table))
+    assert [text for _, text in reader.read()] == table
+
+
+@pytest.mark.parametrize("character", ["a", "\N{SNOWMAN}", "\N{PILE OF POO}"])
 def test_long_log_lines_are_cut(character: str, reader: line.Reader):
     logger = logging.Logger("test")
     logger.addHandler(parent.ToParent(logging.WARNING))
     logger.info("unseen")
     logger.warning(f"%s {character * 5000}", "seen")
     ((level, text),) = reader.read()
-    assert level == logging.WARNING and text.startswith(f"seen {character}") and 900 < len(text) < 1000
+    assert level == logging.WARNING and text.startswith(f"seen {character}")
+    assert text.endswith(f"{character}…") and 3800 < len(text.encode()) < 4000
 
 
 @given(st.lists(st.integers() | st.text() | st.binary(max_size=300)), st.lists(st.integers(1, 50), min_size=1))

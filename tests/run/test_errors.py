@@ -54,6 +54,12 @@ def test_wrong_names_leave_no_trace(start, error_of, tmp_path, flag, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_queue_that_is_too_small_does_not_claim_the_folder(start, error_of, tmp_path):
+    error = error_of(start("--env=catch", "--queue_size=16", f"--logdir={tmp_path}/run"), 60)
+    assert "--queue_size" in error
+    assert not (tmp_path / "run" / "config.json").exists() and not (tmp_path / "run" / "checkpoints").exists()
+
+
 @pytest.mark.parametrize("path", ["file/run", "file", "/proc/run"])
 def test_logdir_that_cannot_be_written(start, error_of, tmp_path, path):
     (tmp_path / "file").write_text("")

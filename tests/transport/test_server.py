@@ -60,6 +60,7 @@ def test_a_path_may_be_given(tmp_path):
         ("tables { nonsense: 1 }", "not a ReverbServerConfig"),
         ('tables { table_name: "variables" }', "no table 'trajectories'"),
         ('tables { table_name: "trajectories" }', "no table 'variables'"),
+        ("".join(f'tables {{ table_name: "{n}" }}' for n in (TRAJECTORIES, VARIABLES, RUN)), "'run' is taken"),
     ],
 )
 def test_a_config_that_cannot_serve_is_refused(tmp_path, text, message):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tree
 
-from impala_tf.environments.base import BatchedEnvironment, EnvironmentFailed, mark_failed
+from impala_tf.environments.base import BatchedEnvironment, EnvironmentFailed, empty_output, mark_failed
 from impala_tf.environments.remote.mailbox import Mailbox
 from impala_tf.structures import EnvironmentOutput
 
@@ -20,20 +20,21 @@ _GRACE_SECONDS = 2.0
 class Lockstep(BatchedEnvironment):
     """N workers with B environments each, stepped together as N * B environments.
 
-    `reset` starts the workers and may be called only once. The entries of a worker that was restarted during a step are
-    marked by an `episode_length` of -1, as in `EnvironmentOutput`.
+    `reset` starts the workers and may be called only once. The others do not wait for a worker that is down: its
+    entries are marked by an `episode_length` of -1, as in `EnvironmentOutput`, until it answers again.
     """
 
     def __init__(self, mailbox: Mailbox, deadline: float, close: Callable[[], None] = lambda: None):
         """
         Args:
           mailbox: of the workers.
-          deadline: seconds in which all workers must have answered, including restarts.
+          deadline: seconds in which all workers must have answered, or be known to be down.
           close: called by `close`; ends the workers, if they belong to this environment.
         """
         self.spec, self.num_envs = mailbox.environment, mailbox.num_workers * mailbox.num_envs
         self._mailbox, self._deadline, self._close = mailbox, deadline, close
         self._starts = [0] * mailbox.num_workers
+        self._absent: set[int] = set()  # Workers that have not answered the last actions.
         self._is_open = False
 
     def reset(self) -> EnvironmentOutput:
@@ -47,6 +48,8 @@ class Lockstep(BatchedEnvironment):
         actions = self._check(actions)
         size = self._mailbox.num_envs
         for worker, start in enumerate(self._starts):
+            if worker in self._absent:
+                continue
             self._mailbox.answer(worker, start, actions[worker * size : (worker + 1) * size])
 
     def receive(self) -> EnvironmentOutput:
@@ -56,20 +59,28 @@ class Lockstep(BatchedEnvironment):
         self._close()
 
     def _receive_all(self, first: bool) -> EnvironmentOutput:
-        """Waits until every worker has answered.
+        """Waits until every worker has answered or is down.
 
         Raises:
           UserError, EnvironmentFailed: as `Mailbox.take`; or a worker did not answer in time.
         """
+        workers = range(self._mailbox.num_workers)
         outputs: dict[int, EnvironmentOutput] = {}
         end = time.monotonic() + self._deadline + _GRACE_SECONDS
-        while len(outputs) < self._mailbox.num_workers:
-            for worker, start, output in self._mailbox.take(_WAIT_SECONDS):
-                restarted = start != self._starts[worker] and not first
-                outputs[worker] = mark_failed(output) if restarted else output
-                self._starts[worker] = start
-            if len(outputs) < self._mailbox.num_workers and time.monotonic() > end:
-                missing = min(set(range(self._mailbox.num_workers)) - outputs.keys())
-                raise EnvironmentFailed(f"environment worker {missing} did not answer within {self._deadline:g} s")
-        in_order = [outputs[worker] for worker in range(self._mailbox.num_workers)]
+        while missing := set(workers) - outputs.keys() - self._mailbox.down:
+            if time.monotonic() > end:
+                raise EnvironmentFailed(f"environment worker {min(missing)} did not answer within {self._deadline:g} s")
+            self._take(outputs, first)
+        if len(outputs) < len(workers):  # Those that are down may be back.
+            self._take(outputs, first)
+        self._absent = set(workers) - outputs.keys()
+        failed = mark_failed(empty_output(self.spec, self._mailbox.num_envs)) if self._absent else None
+        in_order = [outputs.get(worker, failed) for worker in workers]
         return tree.map_structure(lambda *arrays: np.concatenate(arrays), *in_order)
+
+    def _take(self, outputs: dict[int, EnvironmentOutput], first: bool) -> None:
+        """Adds the outputs that have arrived; marks the first one after a restart, which answers no actions."""
+        for worker, start, output in self._mailbox.take(_WAIT_SECONDS):
+            restarted = start != self._starts[worker] and not first
+            outputs[worker] = mark_failed(output) if restarted else output
+            self._starts[worker] = start

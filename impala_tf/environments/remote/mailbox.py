@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import struct
+from collections.abc import Set
 from multiprocessing import sharedctypes
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
@@ -39,6 +40,10 @@ class Mailbox(Protocol):
     num_workers: int
     num_envs: int
 
+    @property
+    def down(self) -> Set[int]:
+        """The workers known to have failed and not to have answered since."""
+
     def open(self) -> None:
         """Prepares the exchange; called once, in the policy's process, before the methods below."""
 
@@ -48,6 +53,10 @@ class Mailbox(Protocol):
         Returns:
           [(worker, start, a copy of its output)]. `start` counts the starts of the worker, from 1; its first output is
           that of `reset`.
+
+        Raises:
+          UserError: an environment cannot be made.
+          EnvironmentFailed: an environment has failed for good.
         """
 
     def answer(self, worker: int, start: int, action: np.ndarray) -> None:
@@ -129,6 +138,8 @@ class WorkerMailbox:
 
 class PolicyMailbox:
     """The `Mailbox` of workers that others start and watch."""
+
+    down: Set[int] = frozenset()  # It is not told.
 
     def __init__(self, environment: EnvironmentSpec, num_workers: int, num_envs: int):
         """Allocates the shared memory and the pipes; called in the process that starts both sides.

@@ -70,6 +70,11 @@ class WorkerPool:
 
         self._workers = [_Worker(env_id, i, start) for i, env_id in enumerate(env_ids)]
 
+    @property
+    def down(self) -> set[int]:
+        """See `Mailbox.down`."""
+        return {number for number, each in enumerate(self._workers) if each.is_down}
+
     def open(self) -> None:
         """Starts the processes.
 
@@ -125,6 +130,7 @@ class _Worker:
         self._life: Restarted[Child] = Restarted(lambda restarts: start(number, restarts))
         self._asked_at: float | None = None
         self._ever_answered = False
+        self.is_down = False  # It has failed, and not answered since.
 
     @property
     def process(self) -> Child | None:
@@ -138,7 +144,7 @@ class _Worker:
         self._asked_at = time.monotonic()
 
     def has_answered(self) -> None:
-        self._asked_at, self._ever_answered = None, True
+        self._asked_at, self._ever_answered, self.is_down = None, True, False
 
     def watch(self, deadline: float, restart: bool) -> None:
         """Handles a failure; restarts the process when a restart is due."""
@@ -153,6 +159,7 @@ class _Worker:
         if error is None:
             return
         self.process.end()
+        self.is_down = True
         if isinstance(error, UserError) and not self._ever_answered:
             raise error
         if not restart:

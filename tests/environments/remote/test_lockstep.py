@@ -25,7 +25,7 @@ from impala_tf.environments.remote.mailbox import PolicyMailbox
 from impala_tf.environments.remote.pool import WorkerPool
 from impala_tf.errors import UserError
 from impala_tf.processes.child import Child
-from impala_tf.structures import ArraySpec, EnvironmentSpec
+from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
 SPOKEN, VECTOR = "gymnasium/instances:Spoken-v0", "gymnasium/instances:Vector-v0"
 SPEC = EnvironmentSpec(ArraySpec((2,), np.dtype(np.float32)), num_actions=2, frames_per_step=1)
@@ -134,20 +134,33 @@ def test_a_slow_instance_is_waited_for(tmp_path: pathlib.Path, monkeypatch: pyte
     assert all_ended(tmp_path)
 
 
+def play_until_back(environment: Lockstep) -> list[EnvironmentOutput]:
+    """Steps until an instance that has failed has been back for two steps; returns all outputs."""
+    outputs: list[EnvironmentOutput] = []
+    deadline = time.monotonic() + 60
+    while len(outputs) < 3 or not outputs[-3].episode_length.any() or any(o.episode_length.any() for o in outputs[-2:]):
+        outputs.append(environment.step(np.zeros(environment.num_envs)))
+        assert time.monotonic() < deadline
+    return outputs
+
+
 @pytest.mark.parametrize("how", CAUSES)
-def test_an_instance_that_is_restarted_is_marked(how: str, tmp_path: pathlib.Path, monkeypatch, caplog):
+def test_an_instance_that_is_restarted_is_marked_and_the_other_goes_on(how: str, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 1, how, "step"))
     environment = make([VECTOR] * 2, restart=True)
-    outputs = play(environment, 5)
+    environment.reset()
+    outputs = play_until_back(environment)
     steps = np.array([output.observation[:, 0] for output in outputs])
-    (failed,) = np.flatnonzero(steps[-1] != 5)
-    expected = {failed: [0, 1, 2, 0, 1, 2], 1 - failed: [0, 1, 2, 3, 4, 5]}  # The third step fails.
-    lengths = {failed: [0, 0, 0, -1, 0, 0], 1 - failed: [0] * 6}
-    for row in (0, 1):
-        assert steps[:, row].tolist() == expected[row]
-        assert [output.episode_length[row] for output in outputs] == lengths[row]
-        assert [bool(output.truncated[row]) for output in outputs] == [length < 0 for length in lengths[row]]
-        assert not any(output.terminated[row] for output in outputs)
+    lengths = np.array([output.episode_length for output in outputs])
+    (failed,) = np.flatnonzero(steps[-1] != len(outputs))
+    down = np.flatnonzero(lengths[:, failed] == -1)
+    assert down.tolist() == list(range(2, len(outputs) - 2))  # From the third step, which fails, to the restart.
+    assert steps[:, failed].tolist() == [1, 2, *[0] * len(down), 1, 2]
+    assert steps[:, 1 - failed].tolist() == list(range(1, len(outputs) + 1)) and not lengths[:, 1 - failed].any()
+    assert len(down) >= 2  # The other did not wait for the restart.
+    for output in outputs:
+        np.testing.assert_array_equal(output.truncated, output.episode_length == -1)
+        assert not output.terminated.any()
     first, second = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
     assert first == f"{VECTOR} failed ({CAUSES[how]}); starting it again in 0.5 s"
     assert second == f"{VECTOR} is started again"
@@ -155,10 +168,11 @@ def test_an_instance_that_is_restarted_is_marked(how: str, tmp_path: pathlib.Pat
     assert len(list(tmp_path.iterdir())) == 3 and all_ended(tmp_path)
 
 
-def test_an_instance_that_fails_to_start_at_first_is_not_marked(tmp_path: pathlib.Path, monkeypatch):
+def test_an_instance_that_fails_to_start_at_first_is_marked(tmp_path: pathlib.Path, monkeypatch):
     monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, "exit", "reset"))
     environment = make([VECTOR], restart=True)
-    assert [output.episode_length[0] for output in play(environment, 1)] == [0, 0]
+    assert environment.reset().episode_length == [-1]
+    assert [output.observation[0, 0] for output in play_until_back(environment)[-3:]] == [0, 1, 2]
     environment.close()
     assert len(list(tmp_path.iterdir())) == 2 and all_ended(tmp_path)
 
@@ -169,9 +183,8 @@ def test_an_instance_that_dies_between_two_steps_is_marked_in_the_next(tmp_path:
     play(environment, 2)
     (process,) = (int(file.read_text().split()[0]) for file in tmp_path.iterdir())
     os.kill(process, signal.SIGKILL)
-    output = environment.step(np.ones(1))
-    assert output.episode_length == [-1] and output.observation[0, 0] == 0
-    np.testing.assert_array_equal(environment.step(np.ones(1)).observation, [[1, 1]])
+    assert environment.step(np.ones(1)).episode_length == [-1]
+    assert [output.observation[0, 0] for output in play_until_back(environment)[-3:]] == [0, 1, 2]
     environment.close()
     assert all_ended(tmp_path)
 
@@ -207,7 +220,7 @@ def test_nothing_is_left_where_a_process_cannot_be_started(tmp_path: pathlib.Pat
 class Recorded:
     """A mailbox with three workers of two environments each, whose outputs arrive in a given order."""
 
-    environment, num_workers, num_envs = SPEC, 3, 2
+    environment, num_workers, num_envs, down = SPEC, 3, 2, frozenset()
 
     def __init__(self, arrivals: list):
         self.arrivals, self.sent = arrivals, []
