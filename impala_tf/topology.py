@@ -23,7 +23,6 @@ class Topology:
       envs_per_actor: B, number of environments of each actor.
       num_tasks: number of tasks that the environments of all actors share.
       env_threads: threads that step one actor's environments.
-      actor_threads: intra-op threads of one actor's inference.
       learner_threads: intra-op threads of the learner.
     """
 
@@ -32,7 +31,6 @@ class Topology:
     envs_per_actor: int
     num_tasks: int
     env_threads: int
-    actor_threads: int
     learner_threads: int
 
     def task_ids(self, actor: int) -> np.ndarray:
@@ -81,7 +79,6 @@ def resolve(
         envs_per_actor=envs_per_actor,
         num_tasks=num_tasks,
         env_threads=env_threads or _env_threads(launch, num_actors, told),
-        actor_threads=launch.actor_threads,
         learner_threads=launch.learner_threads or max(1, cores() // 2),
     )
 

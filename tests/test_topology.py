@@ -27,14 +27,14 @@ def _resolve(num_tasks=1, *, env_threads=0, told=None, **launch) -> Topology:
 
 
 def test_flags_come_first():
-    found = _resolve(num_actors=5, envs_per_actor=7, learner_threads=3, actor_threads=2, env_threads=4)
-    assert found == Topology("localhost:1", 5, 7, 1, 4, 2, 3)
+    found = _resolve(num_actors=5, envs_per_actor=7, learner_threads=3, env_threads=4)
+    assert found == Topology("localhost:1", 5, 7, 1, 4, 3)
 
 
 def test_there_is_an_actor_for_every_core_by_default():
     found = _resolve()
     assert found.num_actors == CORES >= 1
-    assert (found.learner_threads, found.actor_threads) == (max(1, CORES // 2), 1)
+    assert found.learner_threads == max(1, CORES // 2)
 
 
 def test_many_actors_get_fewer_environments_each():

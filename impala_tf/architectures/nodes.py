@@ -90,7 +90,6 @@ def _learn(config, tasks, topology, barrier, spans, _starts: int) -> None:
     stop = saving_stop()
     from impala_tf.roles import learner as role
 
-    _ready()
     role.run(config, tasks, topology, stop, barrier=barrier, spans=spans)
 
 

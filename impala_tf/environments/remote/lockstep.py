@@ -70,17 +70,17 @@ class Lockstep(BatchedEnvironment):
         while missing := set(workers) - outputs.keys() - self._mailbox.down:
             if time.monotonic() > end:
                 raise EnvironmentFailed(f"environment worker {min(missing)} did not answer within {self._deadline:g} s")
-            self._take(outputs, first)
-        if len(outputs) < len(workers):  # Those that are down may be back.
-            self._take(outputs, first)
+            self._take(outputs, first, _WAIT_SECONDS)
+        if len(outputs) < len(workers):  # Those that are down may be back; only if all are is there time to wait.
+            self._take(outputs, first, 0.0 if outputs else _WAIT_SECONDS)
         self._absent = set(workers) - outputs.keys()
         failed = mark_failed(empty_output(self.spec, self._mailbox.num_envs)) if self._absent else None
         in_order = [outputs.get(worker, failed) for worker in workers]
         return tree.map_structure(lambda *arrays: np.concatenate(arrays), *in_order)
 
-    def _take(self, outputs: dict[int, EnvironmentOutput], first: bool) -> None:
+    def _take(self, outputs: dict[int, EnvironmentOutput], first: bool, timeout: float) -> None:
         """Adds the outputs that have arrived; marks the first one after a restart, which answers no actions."""
-        for worker, start, output in self._mailbox.take(_WAIT_SECONDS):
+        for worker, start, output in self._mailbox.take(timeout):
             restarted = start != self._starts[worker] and not first
             outputs[worker] = mark_failed(output) if restarted else output
             self._starts[worker] = start

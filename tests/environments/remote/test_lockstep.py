@@ -157,7 +157,7 @@ def test_an_instance_that_is_restarted_is_marked_and_the_other_goes_on(how: str,
     assert down.tolist() == list(range(2, len(outputs) - 2))  # From the third step, which fails, to the restart.
     assert steps[:, failed].tolist() == [1, 2, *[0] * len(down), 1, 2]
     assert steps[:, 1 - failed].tolist() == list(range(1, len(outputs) + 1)) and not lengths[:, 1 - failed].any()
-    assert len(down) >= 2  # The other did not wait for the restart.
+    assert len(down) >= 50  # The other went on at its own speed until the restart, which takes a second or so.
     for output in outputs:
         np.testing.assert_array_equal(output.truncated, output.episode_length == -1)
         assert not output.terminated.any()
