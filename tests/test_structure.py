@@ -12,7 +12,7 @@ PACKAGE = "impala_tf"
 
 LAYERS = (
     {"errors"},
-    {"processes", "quiet", "versions", "machine", "files"},
+    {"processes", "quiet", "versions", "machine", "files", "tensor_leak"},
     {"structures"},
     {"suites"},
     {"config"},

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from impala_tf import tensor_leak
 from impala_tf.errors import UserError, one_line
 from impala_tf.structures import AgentInput, EnvironmentSpec, map_spec
 
@@ -82,6 +83,7 @@ class SavedPolicy:
         self.metadata = read_metadata(self.path)
         import tensorflow as tf
 
+        tensor_leak.stop()
         self._to_tensor = tf.convert_to_tensor
         try:
             # Keep the whole object: the signatures do not keep the variables alive.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from impala_tf import tensor_leak
 from impala_tf.acting import actor as acting
 from impala_tf.acting import dynamic_batching
 from impala_tf.acting.actor import Actor
@@ -48,6 +49,7 @@ def connect(
     Raises:
       UserError: as for `ActorEnd`; or the learner has other tasks or settings.
     """
+    tensor_leak.stop()
     agent = make_agent(tasks.spec, config)
     end = ActorEnd(
         address,

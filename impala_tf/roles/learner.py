@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from impala_tf import tensor_leak
 from impala_tf.config import Config
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError
@@ -68,6 +69,7 @@ class Training:
         Raises:
           UserError: something in the settings, the folder or its checkpoints cannot be used.
         """
+        tensor_leak.stop()
         tf.config.threading.set_intra_op_parallelism_threads(topology.learner_threads)
         self._config = config
         logdir = LogDir(config.run.logdir)
