@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from run import measuring
+from . import measuring
 
 
 def _measure(setup):

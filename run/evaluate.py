@@ -19,7 +19,7 @@ from impala_tf import quiet
 from impala_tf.config import EnvironmentConfig
 from impala_tf.errors import UserError
 from impala_tf.evaluation.evaluate import MACHINE_OPTIONS
-from run import command
+from . import command
 
 _say = logging.getLogger("impala_tf.run").info
 

@@ -13,7 +13,7 @@ from absl import flags
 
 from impala_tf import quiet
 from impala_tf.errors import UserError
-from run import command
+from . import command
 
 _LOGGER = logging.getLogger("impala_tf.run")
 

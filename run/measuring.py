@@ -14,7 +14,7 @@ from absl import flags
 from impala_tf import flags as impala_flags
 from impala_tf.benchmark.setup import Setup, resolve
 from impala_tf.errors import UserError
-from run import command
+from . import command
 
 _LOGGER = logging.getLogger("impala_tf.run")
 

@@ -14,7 +14,7 @@ from absl import flags
 
 from impala_tf.errors import UserError
 from impala_tf.experiments import sweep
-from run import command
+from . import command
 
 _say = logging.getLogger("impala_tf.run").info
 

@@ -22,7 +22,7 @@ from impala_tf.processes.signals import stop_on_signal
 from impala_tf.records.logdir import LogDir
 from impala_tf.topology import Topology
 from impala_tf.transport import ports, tables
-from run import command
+from . import command
 
 # Roles import TensorFlow and Reverb, which takes seconds, only after all settings have been checked.
 
