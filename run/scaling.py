@@ -20,7 +20,7 @@ def _measure(setup):
 
 def main() -> None:
     """Entry point of `impala-scaling`."""
-    measuring.run(_measure, "scaling.json")
+    measuring.run(_measure, "scaling.json", __doc__)
 
 
 if __name__ == "__main__":

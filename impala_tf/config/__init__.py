@@ -18,6 +18,7 @@ from impala_tf.config.groups import (
     NetworkConfig,
     OptimizerConfig,
     RunConfig,
+    _setting,
 )
 from impala_tf.errors import UserError
 
@@ -32,6 +33,7 @@ __all__ = [
     "OptimizerConfig",
     "RunConfig",
     "allowed",
+    "field",
     "fixed_differences",
     "from_values",
     "problem",
@@ -57,6 +59,13 @@ def settings() -> Iterator[tuple[str, dataclasses.Field]]:
 
 FIXED = frozenset(setting.name for _, setting in settings() if setting.metadata["fixed"])
 """Settings that shape what is learned: a resumed run must have the same."""
+
+
+def field(name: str, default: Any, help: str, **checks: Any) -> dataclasses.Field:  # noqa: A002
+    """Returns what `settings` yields, for something that is no setting of a run; its type is the default's."""
+    made = _setting(default, help, **checks)
+    made.name, made.type = name, type(default).__name__
+    return made
 
 
 def allowed(setting: dataclasses.Field) -> str:
