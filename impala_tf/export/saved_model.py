@@ -130,8 +130,8 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
     """
     if not (path / "saved_model.pb").is_file():
         raise UserError(
-            f"--saved_model={path}: there is no SavedModel (no saved_model.pb). {programs.line('impala-export')} writes "
-            "one."
+            f"--saved_model={path}: there is no SavedModel (no saved_model.pb). "
+            f"{programs.line('impala-export')} writes one."
         )
     try:
         metadata = json.loads((path / METADATA).read_text())
