@@ -59,7 +59,7 @@ def advice(config: Config) -> str:
         if all(values[flag] == learning[flag] for flag in wanted if flag in learning):
             return (
                 f"The settings for learning are those for Atari, with which {env} may learn slowly or not at all; "
-                f"--{NAME}={name} has some with which {example} is known to learn."
+                f"--{NAME}={name} has settings that are known to learn {example}."
             )
     return ""
 

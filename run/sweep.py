@@ -1,8 +1,8 @@
 """Samples the paper's hyperparameter sweep: `impala-sweep --seed=1 --output=runs/sweep`, or `python -m run.sweep`.
 
 Writes one flag file per hyperparameter combination (Table D.1). Put it after the flag file of an experiment, whose
-values it overrides: `impala-train --flagfile=run/flagfiles/dmlab_shallow.flags --flagfile=runs/sweep/sweep_00.flags`.
-Without --output, prints the flags, one combination per line.
+values it overrides: `impala-train --setup=dmlab_shallow --flagfile=runs/sweep/sweep_00.flags`. Without --output, prints
+the flags, one combination per line.
 """
 
 from __future__ import annotations

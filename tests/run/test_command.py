@@ -1,5 +1,6 @@
 """What all commands share: help, version, setups, near matches, and the exit status."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from absl import flags as absl_flags
 
 from impala_tf import config as config_lib
 from impala_tf import flags
-from impala_tf.run import command, near, setups
+from impala_tf.records.logdir import LogDir
+from impala_tf.run import command, near, setups, train
 
 COMMANDS = ("train", "evaluate", "export", "sweep", "benchmark", "scaling")
 OF_A_RUN = ("train", "benchmark", "scaling")
@@ -21,6 +23,23 @@ OWN = {
     "benchmark": ["seconds", "output", "repeats", "setup"],
     "scaling": ["seconds", "output", "setup"],
 }
+
+
+HELP = """
+import importlib, sys
+from absl import flags
+from impala_tf.flags import GROUPS
+sys.argv = ["impala-NAME", "--help"]
+try:
+    importlib.import_module("impala_tf.run.NAME").main()
+except SystemExit as end:
+    status = end.code
+assert not {"tensorflow", "reverb"} & set(sys.modules)
+defined = [f.name for module, fs in flags.FLAGS.flags_by_module_dict().items() if module[:4] != "absl" for f in fs]
+listed = [setting.name for settings in GROUPS.values() for setting in settings]
+assert sorted(listed) == sorted(defined), "only what impala_tf.flags defines is listed"
+sys.exit(status)
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +62,7 @@ def parse(*arguments):
 
 def test_help_lists_all_flags(start):
     """In groups, on standard output, with status 0."""
-    for name, started in [(name, start("--help", command=("-m", f"run.{name}"))) for name in COMMANDS]:
+    for name, started in [(name, start(command=("-c", HELP.replace("NAME", name)))) for name in COMMANDS]:
         assert started.finish(20) == 0 and started.err == "", started.describe()
         assert started.out.startswith(f"Usage: impala-{name} --name=value ...\n") and f"impala-{name} --" in started.out
         listed = re.findall(r"^  --(?:\[no\])?(\w+)", started.out, re.MULTILINE)
@@ -59,23 +78,14 @@ def test_help_lists_all_flags(start):
             assert "--dmlab_renderer=software|hardware" in started.out
 
 
-@pytest.mark.parametrize("flag", ["-h", "--help", "--helpfull"])
-def test_help_wins_over_mistakes(start, flag):
-    started = start("--lr=3", flag)
+def test_help_wins_over_mistakes(start):
+    started = start("--lr=3", "-h")
     assert started.finish(20) == 0 and "--learning_rate" in started.out and started.err == "", started.describe()
 
 
-def test_help_imports_no_tensorflow_and_bears_a_reader_that_leaves():
-    code = (
-        "import sys\n"
-        "from impala_tf.run.evaluate import main\n"
-        "sys.argv = ['impala-evaluate', '--help']\n"
-        "try: main()\n"
-        "except SystemExit as end: status = end.code\n"
-        "assert not {'tensorflow', 'reverb'} & set(sys.modules)\n"
-        "sys.exit(status)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_help_bears_a_reader_that_leaves():
+    command = [sys.executable, "-c", HELP.replace("NAME", "evaluate")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert (process.wait(20), process.stderr.read()) == (0, "")
 
@@ -186,3 +196,21 @@ def test_mistakes_have_status_2(start, error_of):
     for started in runs:
         error = error_of(started, 30)
         assert started.process.returncode == 2 and "ERROR" not in error, error
+
+
+def test_an_interrupt_has_the_status_of_its_signal():
+    code = "from impala_tf.run import command\ndef work(): raise KeyboardInterrupt\ncommand.run(work, None)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+# Hints
+
+
+def test_to_train_longer_takes_more_frames_than_the_run_has(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "checkpoints" / f"{5000:012d}").mkdir(parents=True)
+    config = config_lib.from_values({"env": "catch", "total_frames": 1000, "logdir": str(tmp_path)})
+    assert train._finished(config, LogDir(str(tmp_path))) and train._conclude(config, []) == 0
+    assert "is finished already: 5,000 of 1,000 frames" in caplog.text
+    assert caplog.messages[-1].endswith(" --total_frames=10000")
