@@ -1,30 +1,64 @@
-"""absl flags, one for every setting in `impala_tf.config`."""
+"""absl flags: one for every setting in `impala_tf.config`, and what a command takes besides."""
 
 from __future__ import annotations
 
-import sys
+import dataclasses
+import decimal
+import os
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
 from impala_tf import config as config_lib
 
-_DEFINE = {
-    "str": flags.DEFINE_string,
-    "bool": flags.DEFINE_bool,
-    "int": flags.DEFINE_integer,
-    "float": flags.DEFINE_float,
-}
+GROUPS: dict[str, list[dataclasses.Field]] = {}
+"""The flags that this process has defined: {what they are about: flags}, in the order of their definition."""
+
+_LONGEST = 30  # Digits; nothing that is counted has as many.
+
+
+class _Parser(flags.ArgumentParser):
+    """Reads and checks the values of one setting."""
+
+    def __init__(self, setting: dataclasses.Field):
+        self._setting = setting
+
+    def parse(self, argument: Any) -> Any:
+        value = _READ[str(self._setting.type)](argument) if isinstance(argument, str) else argument
+        if self._setting.metadata["path"]:
+            value = os.path.expanduser(value)
+        if wrong := config_lib.problem(self._setting, value):
+            raise ValueError(wrong)
+        return value
+
+    def flag_type(self) -> str:
+        return str(self._setting.type)
 
 
 def define() -> None:
-    """Defines a flag for every setting. Ranges and choices are checked by `config.from_values`."""
-    for _, setting in config_lib.settings():
-        text = setting.metadata["help"]
-        if setting.metadata["choices"]:
-            text += f" One of: {', '.join(setting.metadata['choices'])}."
-        _DEFINE[str(setting.type)](setting.name, setting.default, text)
-        # --help lists only the key flags of the main module.
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[setting.name])
+    """Defines a flag for every setting, in the groups of `config.Config`."""
+    for group, setting in config_lib.settings():
+        about = (type(getattr(config_lib.Config(), group)).__doc__ or group).splitlines()[0]
+        _define(about, setting)
+
+
+def define_setting(group: str, name: str) -> None:
+    """Defines the flag of one setting, for a command that does not take all of them."""
+    _define(group, next(setting for _, setting in config_lib.settings() if setting.name == name))
+
+
+def define_own(group: str, name: str, default: Any, help: str, **checks: Any) -> None:  # noqa: A002
+    """Defines a flag that is no setting of a run.
+
+    Args:
+      group: what the flags that --help lists together are about.
+      name: of the flag.
+      default: the value if the flag is not given; its type is the flag's.
+      help: one or more sentences, with the unit.
+      **checks: as for settings: `choices`, `at_least`, `at_most`, and `path` for values in which ~ is the home folder.
+    """
+    _define(group, config_lib.field(name, default, help, **checks))
 
 
 def to_config() -> config_lib.Config:
@@ -36,3 +70,32 @@ def to_config() -> config_lib.Config:
     return config_lib.from_values(
         {setting.name: flags.FLAGS[setting.name].value for _, setting in config_lib.settings()}
     )
+
+
+def _define(group: str, setting: dataclasses.Field) -> None:
+    text = setting.metadata["help"]
+    if setting.type == "bool":
+        flags.DEFINE_bool(setting.name, setting.default, text)
+    else:
+        flags.DEFINE(_Parser(setting), setting.name, setting.default, text, serializer=flags.ArgumentSerializer())
+    GROUPS.setdefault(group, []).append(setting)
+
+
+def _whole_number(text: str) -> int:
+    try:
+        number = decimal.Decimal(text)
+        if number.is_finite() and number.adjusted() < _LONGEST and number == number.to_integral_value():
+            return int(number)
+    except decimal.InvalidOperation:
+        pass
+    raise ValueError("must be a whole number, such as 2500000, 2_500_000 or 2.5e6")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("must be a number, such as 0.0006 or 6e-4") from None
+
+
+_READ: dict[str, Callable[[str], Any]] = {"str": str, "int": _whole_number, "float": _number}

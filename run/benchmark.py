@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from absl import flags
 
-from run import measuring
+from impala_tf import flags as impala_flags
+
+from . import measuring
 
 
 def _measure(setup):
@@ -20,10 +22,10 @@ def _measure(setup):
 
 def main() -> None:
     """Entry point of `impala-benchmark`."""
-    flags.DEFINE_integer(
-        "repeats", 3, "Number of rounds; reports the minimum, median and maximum over them.", lower_bound=1
+    impala_flags.define_own(
+        measuring.GROUP, "repeats", 3, "Rounds; reports the minimum, median and maximum over them.", at_least=1
     )
-    measuring.run(_measure, "benchmark.json")
+    measuring.run(_measure, "benchmark.json", __doc__)
 
 
 if __name__ == "__main__":

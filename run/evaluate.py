@@ -6,20 +6,21 @@ Follows the paper's protocols: 200 full games for Atari, each starting with 1 to
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pathlib
-import shlex
 import signal
 import sys
 
 from absl import flags
 
-from impala_tf import quiet
-from impala_tf.config import EnvironmentConfig
+from impala_tf import flags as impala_flags
+from impala_tf import programs, quiet
 from impala_tf.errors import UserError
 from impala_tf.evaluation.evaluate import MACHINE_OPTIONS
-from run import command
+
+from . import command
 
 _say = logging.getLogger("impala_tf.run").info
 
@@ -45,7 +46,7 @@ def _main() -> int:
     result = evaluate.run(evaluation, stop.is_set)
     if result is None:
         _say(f"Ended early by {signal.Signals(received[0]).name}; finished episodes are kept.")
-        _say(f"To resume: {shlex.join(['impala-evaluate', *sys.argv[1:]])}")
+        _say(f"To resume: {programs.line('impala-evaluate', *sys.argv[1:])}")
         return 128 + received[0]
     _conclude(result, values.output, values.video)
     return 0
@@ -72,33 +73,28 @@ def _conclude(result: dict, output: str, video: str) -> None:
 
 
 def _define() -> None:
-    flags.DEFINE_string("saved_model", "", "Folder of the SavedModel, as written by impala-export.")
-    flags.DEFINE_string("output", "", "JSON file to write the result to; must not exist.")
-    flags.DEFINE_string(
-        "env", "", "As for training: an environment, several, or a suite. Empty: what the agent was trained on."
-    )
-    flags.DEFINE_integer(
-        "episodes", 0, "Episodes per task; 0: 200 for Atari, 500 for DMLab, 100 for all others.", lower_bound=0
-    )
-    flags.DEFINE_bool("greedy", False, "Take the most probable action instead of sampling one.")
-    flags.DEFINE_integer("seed", 1, "Seed from which the episodes' seeds are derived.", lower_bound=0)
-    flags.DEFINE_integer(
+    define = functools.partial(impala_flags.define_own, "The evaluation")
+    define("saved_model", "", "Folder of the SavedModel, as written by impala-export.", path=True)
+    define("output", "", "JSON file to write the result to; must not exist.", path=True)
+    define("env", "", "As for training: an environment, several, or a suite. Empty: what the agent was trained on.")
+    define("episodes", 0, "Episodes per task; 0: 200 for Atari, 500 for DMLab, 100 for all others.", at_least=0)
+    define("greedy", False, "Take the most probable action instead of sampling one.")
+    define("seed", 1, "Seed from which the episodes' seeds are derived.", at_least=0)
+    define(
         "num_envs",
         0,
         "Episodes played at once; 0: 16, or two per core if each environment runs in its own process.",
-        lower_bound=0,
+        at_least=0,
     )
-    flags.DEFINE_string("video", "", "mp4 file to record the first episode to; must not exist.")
-    settings = EnvironmentConfig.__dataclass_fields__
-    for name in MACHINE_OPTIONS:
-        flags.DEFINE_string(name, settings[name].default, settings[name].metadata["help"])
-    flags.DEFINE_float("env_deadline", settings["env_deadline"].default, settings["env_deadline"].metadata["help"])
+    define("video", "", "mp4 file to record the first episode to; must not exist.", path=True)
+    for name in (*MACHINE_OPTIONS, "env_deadline"):
+        impala_flags.define_setting("Where it runs", name)
 
 
 def main() -> None:
     """Entry point of `impala-evaluate`."""
     _define()
-    command.run(_main)
+    command.run(_main, __doc__)
 
 
 if __name__ == "__main__":

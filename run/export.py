@@ -5,15 +5,18 @@ Also available as `python -m run.export`. `impala_tf.export.saved_model` documen
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pathlib
 
 from absl import flags
 
-from impala_tf import quiet
+from impala_tf import flags as impala_flags
+from impala_tf import programs, quiet
 from impala_tf.errors import UserError
-from run import command
+
+from . import command
 
 _LOGGER = logging.getLogger("impala_tf.run")
 
@@ -31,15 +34,17 @@ def _main() -> int:
 
     checkpoint = exporter.export(logdir, output)
     _LOGGER.info("Exported %s to %s.", checkpoint, output)
-    _LOGGER.info("To evaluate it: impala-evaluate --saved_model=%s --output=%s.json", output, output)
+    evaluate = programs.line("impala-evaluate", f"--saved_model={output}", f"--output={output}.json")
+    _LOGGER.info("To evaluate it: %s", evaluate)
     return 0
 
 
 def main() -> None:
     """Entry point of `impala-export`."""
-    flags.DEFINE_string("logdir", "", "Folder of the run, which may still be in progress.")
-    flags.DEFINE_string("output", "", "Folder to write the SavedModel to; must not exist.")
-    command.run(_main)
+    define = functools.partial(impala_flags.define_own, "The export")
+    define("logdir", "", "Folder of the run, which may still be in progress.", path=True)
+    define("output", "", "Folder to write the SavedModel to; must not exist.", path=True)
+    command.run(_main, __doc__)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from absl import flags
 from impala_tf import flags as impala_flags
 from impala_tf.benchmark.setup import Setup, resolve
 from impala_tf.errors import UserError
-from run import command
+
+from . import command, setups
+
+GROUP = "The measurement"
 
 _LOGGER = logging.getLogger("impala_tf.run")
 
@@ -22,23 +25,25 @@ Measure = Callable[[Setup], tuple[dict[str, Any], str]]
 """Measures a run; returns the result, JSON-able, and its text form."""
 
 
-def run(measure: Measure, output: str) -> None:
+def run(measure: Measure, output: str, about: str | None) -> None:
     """Parses the flags, measures, writes the JSON file, prints the text, and exits with the command's status.
 
     Args:
       measure: does the measurement.
       output: default value of --output.
+      about: what the command does, for --help.
     """
+    impala_flags.define_own(
+        GROUP, "seconds", 10.0, "Seconds to measure each part; the whole system runs longer.", at_least=0.1
+    )
+    impala_flags.define_own(GROUP, "output", output, "JSON file to write the result to.", path=True)
+    setups.define()
     impala_flags.define()
-    flags.DEFINE_float("seconds", 10.0, "Seconds to measure each part; the whole system runs longer.")
-    flags.DEFINE_string("output", output, "JSON file to write the result to.")
-    command.run(lambda: _measure(measure))
+    command.run(lambda: _measure(measure), about)
 
 
 def _measure(measure: Measure) -> int:
     output = pathlib.Path(flags.FLAGS.output)
-    if flags.FLAGS.seconds <= 0:
-        raise UserError("--seconds must be more than 0.")
     setup = resolve(impala_flags.to_config())
     existed = output.exists()
     try:

@@ -26,7 +26,8 @@ from impala_tf.errors import UserError
 from impala_tf.processes.listing import descendants
 from impala_tf.processes.signals import stop_on_signal
 from impala_tf.records.logdir import LogDir
-from run import command
+
+from . import command, setups
 
 _LOGGER = logging.getLogger("impala_tf.run")
 _SAMPLE_SECONDS = 10.0
@@ -157,8 +158,6 @@ def _draw(samples: list[_Sample], output: pathlib.Path) -> pathlib.Path:
 
 def _main() -> int:
     output, minutes = pathlib.Path(flags.FLAGS.output), flags.FLAGS.minutes
-    if minutes <= 0:
-        raise UserError("--minutes must be more than 0.")
     if output.exists():
         raise UserError(f"--output={output} exists already: give another, or remove it first.")
     setup = resolve(impala_flags.to_config())
@@ -174,10 +173,12 @@ def _main() -> int:
 
 def main() -> None:
     """Entry point of `python -m run.memory`."""
+    group = "The measurement"
+    impala_flags.define_own(group, "minutes", 60.0, "Minutes to train.", at_least=1)
+    impala_flags.define_own(group, "output", "memory.csv", "CSV file for the samples; must not exist.", path=True)
+    setups.define()
     impala_flags.define()
-    flags.DEFINE_float("minutes", 60.0, "How long to train.")
-    flags.DEFINE_string("output", "memory.csv", "CSV file for the samples; must not exist.")
-    command.run(_main)
+    command.run(_main, __doc__)
 
 
 if __name__ == "__main__":

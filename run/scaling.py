@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from run import measuring
+from . import measuring
 
 
 def _measure(setup):
@@ -20,7 +20,7 @@ def _measure(setup):
 
 def main() -> None:
     """Entry point of `impala-scaling`."""
-    measuring.run(_measure, "scaling.json")
+    measuring.run(_measure, "scaling.json", __doc__)
 
 
 if __name__ == "__main__":

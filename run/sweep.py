@@ -1,20 +1,23 @@
 """Samples the paper's hyperparameter sweep: `impala-sweep --seed=1 --output=runs/sweep`, or `python -m run.sweep`.
 
 Writes one flag file per hyperparameter combination (Table D.1). Put it after the flag file of an experiment, whose
-values it overrides: `impala-train --flagfile=run/flagfiles/dmlab_shallow.flags --flagfile=runs/sweep/sweep_00.flags`.
-Without --output, prints the flags, one combination per line.
+values it overrides: `impala-train --setup=dmlab_shallow --flagfile=runs/sweep/sweep_00.flags`. Without --output, prints
+the flags, one combination per line.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import pathlib
 
 from absl import flags
 
+from impala_tf import flags as impala_flags
 from impala_tf.errors import UserError
 from impala_tf.experiments import sweep
-from run import command
+
+from . import command
 
 _say = logging.getLogger("impala_tf.run").info
 
@@ -49,12 +52,11 @@ def _main() -> int:
 
 def main() -> None:
     """Entry point of `impala-sweep`."""
-    flags.DEFINE_integer("seed", 1, "Seed for sampling the combinations.", lower_bound=0)
-    flags.DEFINE_integer(
-        "combinations", sweep.COMBINATIONS, "Number of combinations; the paper uses 24.", lower_bound=1
-    )
-    flags.DEFINE_string("output", "", "Folder to write the flag files to; empty: print the flags.")
-    command.run(_main)
+    define = functools.partial(impala_flags.define_own, "The sweep")
+    define("seed", 1, "Seed for sampling the combinations.", at_least=0)
+    define("combinations", sweep.COMBINATIONS, "Combinations; the paper uses 24.", at_least=1)
+    define("output", "", "Folder to write the flag files to; empty: print the flags.", path=True)
+    command.run(_main, __doc__)
 
 
 if __name__ == "__main__":

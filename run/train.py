@@ -1,18 +1,24 @@
-"""Trains an agent: `impala-train --env=atari/pong --logdir=runs/pong`, or `python -m run.train` with the same flags."""
+"""Trains an agent, or resumes the run in a folder.
+
+  impala-train --env=atari/pong --logdir=runs/pong
+  impala-train --setup=atari_deep --env=atari/breakout --logdir=runs/breakout
+  impala-train --setup=cartpole --logdir=runs/cartpole
+
+`python -m run.train` takes the same flags.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from impala_tf import flags as impala_flags
-from impala_tf import quiet, topology
+from impala_tf import programs, quiet, topology
 from impala_tf.config import Config
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
@@ -22,7 +28,8 @@ from impala_tf.processes.signals import stop_on_signal
 from impala_tf.records.logdir import LogDir
 from impala_tf.topology import Topology
 from impala_tf.transport import ports, tables
-from run import command
+
+from . import command, setups
 
 # Roles import TensorFlow and Reverb, which takes seconds, only after all settings have been checked.
 
@@ -47,6 +54,8 @@ def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
     logdir = LogDir(config.run.logdir)
     logdir.check(config)
     logdir.lock().close()
+    if not logdir.frames and (advice := setups.advice(config)):
+        _LOGGER.info(advice)
     return tasks, resolved, logdir
 
 
@@ -145,11 +154,11 @@ def _conclude(config: Config, received: list[int]) -> int:
     if written:
         say("  model card   %s", logdir.model_card)
     arguments = [argument for argument in sys.argv[1:] if received or not argument.startswith("--total_frames=")]
-    again = shlex.join(["impala-train", *arguments])
+    again = programs.line("impala-train", *arguments)
     if received:
         say("To resume: %s", again)
     else:
-        say("To train longer: %s --total_frames=%d", again, 2 * config.run.total_frames)
+        say("To train longer: %s --total_frames=%d", again, 2 * max(logdir.frames, config.run.total_frames))
     return 128 + received[0] if received else 0
 
 
@@ -173,8 +182,9 @@ def _main() -> int:
 
 def main() -> None:
     """Entry point of `impala-train`."""
+    setups.define()
     impala_flags.define()
-    command.run(_main)
+    command.run(_main, __doc__)
 
 
 if __name__ == "__main__":

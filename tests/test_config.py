@@ -1,6 +1,7 @@
 """Settings, and the flags that are derived from them."""
 
 import json
+import math
 
 import pytest
 from absl import flags as absl_flags
@@ -100,3 +101,28 @@ def test_what_shapes_learning_must_stay_and_the_rest_may_change():
 def test_the_learning_rate_is_annealed_over_the_run_unless_told_otherwise():
     assert config_lib.from_values({"total_frames": 5}).annealing_frames == 5
     assert config_lib.from_values({"total_frames": 5, "annealing_frames": 9}).annealing_frames == 9
+
+
+@pytest.mark.parametrize("setting", [setting for _, setting in config_lib.settings()], ids=lambda setting: setting.name)
+def test_values_that_make_no_sense_are_refused(setting):
+    assert config_lib.problem(setting, setting.default) == ""
+    wrong = [None, [1]]
+    if setting.type in ("int", "float"):
+        wrong += [True, "1", math.nan, math.inf, -math.inf, -2, -1e-9, 10**400]
+    if setting.type == "int":
+        wrong += [1.5, 2**63]
+    if setting.type in ("str", "bool"):
+        wrong += [1, 0.5]
+    if setting.metadata["choices"]:
+        wrong += ["", "other", *(choice.upper() for choice in setting.metadata["choices"])]
+    for value in wrong:
+        with pytest.raises(UserError, match=f"--{setting.name}=.*: must be "):
+            config_lib.from_values({setting.name: value})
+
+
+def test_intervals_and_timeouts_end():
+    """What waits takes no infinite and no absurdly long time, and an interval of 0 s would do nothing else."""
+    seconds = [s for _, s in config_lib.settings() if "econds" in s.metadata["help"] and s.type == "float"]
+    assert len(seconds) >= 5
+    for setting in seconds:
+        assert config_lib.problem(setting, 0.0) and config_lib.problem(setting, 1e9), setting.name

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -168,23 +169,55 @@ def test_user_can_see_everything(tmp_path):
     assert run_python(code, TF_CPP_MIN_LOG_LEVEL="0").stderr == "a native line"
 
 
-# The wheel
+# What is installed
 
 
-def test_wheel_contains_the_data_files(tmp_path):
-    hatchling_build = pytest.importorskip("hatchling.build")
-    code = f"import hatchling.build; hatchling.build.build_wheel({str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
-    assert hatchling_build
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    for package in ("impala_tf", "run", "reverb_configs"):
+def _build(kind: str, folder: Path) -> zipfile.ZipFile:
+    """Builds a wheel, `kind` as in PEP 517 and 660."""
+    pytest.importorskip("hatchling.build")
+    code = f"import hatchling.build; hatchling.build.build_{kind}({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return zipfile.ZipFile(wheel)
+
+
+def test_wheel_has_every_file_and_takes_no_other_name(tmp_path):
+    names = set(_build("wheel", tmp_path).namelist())
+    for source, target in (("impala_tf", ""), ("run", "impala_tf/"), ("reverb_configs", "impala_tf/")):
         expected = {
-            path.relative_to(ROOT).as_posix()
-            for path in (ROOT / package).rglob("*")
+            target + path.relative_to(ROOT).as_posix()
+            for path in (ROOT / source).rglob("*")
             if path.suffix in (".py", ".textproto", ".flags", ".json", ".typed")
         }
         assert expected
         assert expected <= names
-    tops = {name.split("/")[0] for name in names}
-    assert tops == {"impala_tf", "run", "reverb_configs", f"impala_tf-{impala_tf.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"impala_tf", f"impala_tf-{impala_tf.__version__}.dist-info"}
+
+
+def test_editable_install_takes_no_other_name(tmp_path):
+    wheel = _build("editable", tmp_path)
+    found = "".join(wheel.read(name).decode() for name in wheel.namelist() if name.startswith("_editable"))
+    assert re.findall(r"map_module\('(\w+)', '(.*)'\)", found) == [("impala_tf", str(ROOT / "impala_tf/__init__.py"))]
+    assert not [line for line in found.splitlines() if line.startswith("/")]  # In a .pth: a folder for sys.path.
+    scripts = wheel.read(next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))).decode()
+    modules = re.findall(r"^impala-\w+ = (.*):main$", scripts, re.MULTILINE)
+    assert len(modules) == 6 and all(module.startswith("impala_tf.run.") for module in modules)
+    assert all((ROOT / f"{module.replace('.', '/')}.py").exists() for module in modules)
+
+
+def test_a_user_s_own_modules_do_not_disturb(tmp_path):
+    """People call their scripts run.py and keep them on the path."""
+    for name in ("run", "reverb_configs", "tests", "command", "config", "flags"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('my own module')\n")
+    read = "from impala_tf.transport import tables; print(tables.read('on_policy'))"
+    start = "import sys; sys.argv = ['impala-train', '--help']; from impala_tf.run.train import main; main()"
+    for code, shown in ((read, "trajectories"), (start, "--learning_rate")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": f".{os.pathsep}{ROOT}"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, "") and shown in done.stdout

@@ -12,7 +12,7 @@ PACKAGE = "impala_tf"
 
 LAYERS = (
     {"errors"},
-    {"processes", "quiet", "versions", "machine", "files", "tensor_leak"},
+    {"processes", "programs", "quiet", "versions", "machine", "files", "tensor_leak"},
     {"structures"},
     {"suites"},
     {"config"},
@@ -145,7 +145,7 @@ def test_evaluation_imports_no_training_code():
     assert of_export == {f"{PACKAGE}.export.saved_model"}
     assert {part_of(name) for name in reached - of_export - {PACKAGE}} <= {
         *("evaluation", "environments", "suites", "structures", "processes"),
-        *("errors", "files", "machine", "quiet", "versions"),
+        *("errors", "files", "machine", "programs", "quiet", "versions"),
     }
 
 

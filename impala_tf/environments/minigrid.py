@@ -52,7 +52,7 @@ def levels() -> list[str]:
     try:
         import minigrid  # noqa: F401
     except ImportError as error:
-        raise UserError(f'MiniGrid is not installed ({error}): pip install "impala-tf[worlds]"') from error
+        raise UserError(f'MiniGrid is not installed ({error}): pip install "minigrid>=3"') from error
     return [name for name in gymnasium.registry if name.startswith(("MiniGrid-", "BabyAI-"))]
 
 

@@ -61,7 +61,7 @@ def scenarios() -> dict[str, str]:
     try:
         import vizdoom.gymnasium_wrapper  # noqa: F401
     except ImportError as error:
-        raise UserError(f'VizDoom is not installed ({error}): pip install "impala-tf[worlds]"') from error
+        raise UserError(f'VizDoom is not installed ({error}): pip install "vizdoom>=1.3"') from error
     registered = [s for s in gymnasium.registry.values() if s.id.startswith("Vizdoom")]
     registered = [s for s in registered if s.kwargs.get("max_buttons_pressed") == 1]
     registered.sort(key=lambda s: s.version or 0)

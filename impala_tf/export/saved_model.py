@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from impala_tf import tensor_leak
+from impala_tf import programs, tensor_leak
 from impala_tf.errors import UserError, one_line
 from impala_tf.structures import AgentInput, EnvironmentSpec, map_spec
 
@@ -130,7 +130,10 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
       UserError: there is no SavedModel, or it is not an agent of this package.
     """
     if not (path / "saved_model.pb").is_file():
-        raise UserError(f"--saved_model={path}: there is no SavedModel (no saved_model.pb). impala-export writes one.")
+        raise UserError(
+            f"--saved_model={path}: there is no SavedModel (no saved_model.pb). "
+            f"{programs.line('impala-export')} writes one."
+        )
     try:
         metadata = json.loads((path / METADATA).read_text())
         if not metadata.keys() >= _NEEDED:
@@ -138,7 +141,7 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError):
         raise UserError(
             f"--saved_model={path} is not an agent of impala_tf, or damaged: {METADATA} is missing or cannot be read. "
-            "impala-export writes one."
+            f"{programs.line('impala-export')} writes one."
         ) from None
     return metadata
 

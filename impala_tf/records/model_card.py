@@ -7,13 +7,12 @@ import json
 import math
 import pathlib
 import platform
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import impala_tf
 from impala_tf import config as config_lib
-from impala_tf import machine, suites
+from impala_tf import machine, programs, suites
 from impala_tf.files import replacing
 from impala_tf.records import csv_file
 from impala_tf.records.logdir import LogDir, saved
@@ -200,7 +199,7 @@ def _limits(settings: dict[str, Any], run: Any) -> str:
 def _next(settings: dict[str, Any], logdir: LogDir, run: Any) -> str:
     more = settings
     if run["frames"].iloc[-1] >= settings["total_frames"]:
-        more = {**settings, "total_frames": 2 * settings["total_frames"]}
+        more = {**settings, "total_frames": 2 * int(run["frames"].iloc[-1])}
     model, output = logdir.path / "saved_model", logdir.path / "evaluation.json"
     commands = (
         _command(more, logdir),
@@ -262,4 +261,4 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _shell(*commands: Sequence[str]) -> str:
-    return "\n".join(["```sh", *(shlex.join(command) for command in commands), "```"])
+    return "\n".join(["```sh", *(programs.line(*command) for command in commands), "```"])

@@ -16,7 +16,7 @@ def read(name_or_path: str) -> str:
     Raises:
       UserError: the file does not exist or cannot be read.
     """
-    folder = importlib.resources.files("reverb_configs")
+    folder = importlib.resources.files("impala_tf") / "reverb_configs"
     path = pathlib.Path(name_or_path)
     try:
         return (path if path.suffix == _ENDING else folder.joinpath(name_or_path + _ENDING)).read_text()

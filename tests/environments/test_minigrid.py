@@ -55,7 +55,7 @@ def test_an_unknown_level():
 
 def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "minigrid", None)
-    with pytest.raises(UserError, match=r'pip install "impala-tf\[worlds\]"'):
+    with pytest.raises(UserError, match=r'pip install "minigrid>=3"'):
         environments.make("minigrid/BabyAI-GoToRedBall-v0", 1, 0)
 
 

@@ -100,7 +100,7 @@ def test_user_errors(name: str, message: str):
 
 def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "vizdoom.gymnasium_wrapper", None)
-    with pytest.raises(UserError, match=r'pip install "impala-tf\[worlds\]"'):
+    with pytest.raises(UserError, match=r'pip install "vizdoom>=1.3"'):
         environments.make("vizdoom/Basic", 1, 0)
 
 

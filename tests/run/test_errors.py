@@ -19,9 +19,7 @@ AFTER_A_WAIT = 60
     [
         (["--total_frame=3"], ["total_frame", "Did you mean", "total_frames"]),
         (["--num_actors=many"], ["--num_actors=many"]),
-        (["--batch_size=0"], ["--batch_size=0", "at least 1"]),
-        (["--learning_rate=nan"], ["--learning_rate=nan"]),
-        (["--torso=wide"], ["--torso=wide", "shallow", "deep"]),
+        (["--torso=wide"], ["--torso=wide", "shallow", "deep"]),  # More of its kind in tests/test_flags.py.
         (["--rho_bar=0.5", "--c_bar=1"], ["--rho_bar", "--c_bar"]),
         (["--env=catch", "runs/catch"], ["runs/catch", "--name=value"]),
         (["--env=catch"], ["--logdir"]),

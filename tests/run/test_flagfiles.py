@@ -1,4 +1,4 @@
-"""The flag files with the paper's experiments, read by the commands' parser."""
+"""The flag files, read by the commands' parser: the paper's experiments, and setups for small environments."""
 
 import pathlib
 
@@ -47,6 +47,7 @@ EXPERIMENTS = {
     "dmlab30_deep.flags": {**DEEP, **DMLAB30},
 }
 SWEPT = ("entropy_cost", "learning_rate", "rmsprop_epsilon")
+SMALL = ("cartpole", "catch", "memory", "minigrid", "vizdoom")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +69,16 @@ def lines(name):
 
 
 def test_there_are_no_others():
-    assert {file.name for file in FOLDER.glob("*.flags")} == set(EXPERIMENTS)
+    assert {file.name for file in FOLDER.glob("*.flags")} == {*EXPERIMENTS, *(f"{name}.flags" for name in SMALL)}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_setup_is_complete(name):
+    """It names what it has been tried on, for how long, and how to start it."""
+    config = parse(f"--flagfile={FOLDER / name}.flags")
+    assert config.environment.env != config_lib.Config().environment.env
+    assert config.run.total_frames <= 5_000_000
+    assert any(line.startswith(f"#   impala-train --setup={name} ") for line in lines(f"{name}.flags"))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

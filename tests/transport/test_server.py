@@ -18,7 +18,8 @@ from impala_tf.transport import RUN, TRAJECTORIES, VARIABLES, ports, server
 from impala_tf.transport.connection import read_told, wait_for_server
 from impala_tf.transport.writer import UnrollWriter
 
-CONFIGS = sorted(p.name for p in importlib.resources.files("reverb_configs").iterdir() if p.name.endswith(".textproto"))
+FOLDER = importlib.resources.files("impala_tf") / "reverb_configs"
+CONFIGS = sorted(p.name for p in FOLDER.iterdir() if p.name.endswith(".textproto"))
 UNROLL = {"x": tf.TensorSpec((), tf.int32)}
 
 
@@ -47,7 +48,7 @@ def test_every_config_that_is_shipped_can_be_served(name):
 
 
 def test_a_path_may_be_given(tmp_path):
-    source = importlib.resources.files("reverb_configs").joinpath("on_policy.textproto")
+    source = FOLDER / "on_policy.textproto"
     copy = tmp_path / "mine.textproto"
     copy.write_text(source.read_text())
     assert server.load_config(DataConfig(reverb_config=str(copy))) == server.load_config(DataConfig())

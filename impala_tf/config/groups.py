@@ -1,7 +1,7 @@
 """Every setting of a run: its meaning, unit and default.
 
-`impala_tf.flags` derives one absl flag from each field of these dataclasses. The paper's setups are flag files in
-`run/flagfiles/`; the defaults are its Atari settings (Table G.1). Frame counts are environment frames: agent steps
+`impala_tf.flags` derives one absl flag from each field of these dataclasses. The defaults are the paper's settings for
+Atari (Table G.1); other setups are flag files in `run/flagfiles/`. Frame counts are environment frames: agent steps
 times the action repeat.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from impala_tf.errors import UserError
+_LONGEST = 1e6  # Seconds, 11 days: the system's calls cannot wait much longer.
 
 
 def _setting(
@@ -24,9 +23,10 @@ def _setting(
     at_least: float = -math.inf,
     at_most: float = math.inf,
     fixed: bool = False,
+    path: bool = False,
 ) -> Any:
     """A dataclass field; `fixed` settings shape what is learned, so a resumed run must have the same values."""
-    meta = {"help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "fixed": fixed}
+    meta = {"help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "fixed": fixed, "path": path}
     return field(default=default, metadata=meta)
 
 
@@ -67,7 +67,7 @@ class EnvironmentConfig:
         choices=("auto", "on", "off"),
     )
     env_deadline: float = _setting(
-        300.0, "Seconds within which an environment in its own process must answer.", at_least=0.1
+        300.0, "Seconds within which an environment in its own process must answer.", at_least=0.1, at_most=_LONGEST
     )
     dmlab_renderer: str = _setting(
         "software",
@@ -79,9 +79,12 @@ class EnvironmentConfig:
         "",
         "Folder in which DeepMind Lab's compiled maps are cached for later runs; empty: no cache. Most mazes are new "
         "in every episode, so the folder grows without bound.",
+        path=True,
     )
     dmlab_dataset_path: str = _setting(
-        "", "Folder with the images that some PsychLab levels of DeepMind Lab show (Brady et al., 2008)."
+        "",
+        "Folder with the images that some PsychLab levels of DeepMind Lab show (Brady et al., 2008).",
+        path=True,
     )
 
     def options(self) -> dict[str, Any]:
@@ -159,7 +162,7 @@ class OptimizerConfig:
         0.99, "RMSProp decay (from the authors' code; the paper does not give it).", at_least=0, at_most=1, fixed=True
     )
     rmsprop_epsilon: float = _setting(0.01, "RMSProp epsilon.", at_least=0, fixed=True)
-    rmsprop_momentum: float = _setting(0.0, "RMSProp momentum.", at_least=0, fixed=True)
+    rmsprop_momentum: float = _setting(0.0, "RMSProp momentum.", at_least=0, at_most=1, fixed=True)
     max_gradient_norm: float = _setting(
         40.0, "Clip gradients to this global norm; 0: no clipping.", at_least=0, fixed=True
     )
@@ -179,6 +182,7 @@ class DataConfig:
     reverb_config: str = _setting(
         "on_policy",
         "Reverb's tables: the name of a file in reverb_configs/, or the path of a .textproto (ReverbServerConfig).",
+        path=True,
     )
     queue_size: int = _setting(
         0, "Unrolls that the queue holds; all of them are policy lag. 0: as reverb_config says.", at_least=0
@@ -191,11 +195,13 @@ class RunConfig:
     """What the run writes, how often, and for how long."""
 
     logdir: str = _setting(
-        "", "Folder of the run: checkpoints, logs, learning curve. Starting again with the same folder resumes the run."
+        "",
+        "Folder of the run: checkpoints, logs, learning curve. Starting again with the same folder resumes the run.",
+        path=True,
     )
     total_frames: int = _setting(200_000_000, "Environment frames to train for.", at_least=1)
     seed: int = _setting(1, "Seed of the initial weights, the environments and the actions.", at_least=0, fixed=True)
-    checkpoint_interval: float = _setting(60.0, "Seconds between checkpoints.", at_least=0.1)
+    checkpoint_interval: float = _setting(60.0, "Seconds between checkpoints.", at_least=0.1, at_most=_LONGEST)
     checkpoints_kept: int = _setting(3, "Checkpoints kept.", at_least=1)
     export_every: int = _setting(
         0,
@@ -210,7 +216,7 @@ class RunConfig:
         at_least=0,
     )
     evaluate_episodes: int = _setting(20, "Episodes per task in an evaluation; 0: the paper's number.", at_least=0)
-    log_interval: float = _setting(10.0, "Seconds between progress lines and log rows.", at_least=0.1)
+    log_interval: float = _setting(10.0, "Seconds between progress lines and log rows.", at_least=0.1, at_most=_LONGEST)
 
 
 @dataclass(frozen=True)
@@ -257,13 +263,14 @@ class LaunchConfig:
     learner_threads: int = _setting(0, "Intra-op threads of the learner; 0: half of the cores.", at_least=0)
     actor_threads: int = _setting(1, "Intra-op threads of each actor's inference.", at_least=1)
     connect_timeout: float = _setting(
-        45.0, "Seconds after which an actor gives up on a learner that does not answer.", at_least=1
+        45.0, "Seconds after which an actor gives up on a learner that does not answer.", at_least=1, at_most=_LONGEST
     )
     stall_timeout: float = _setting(
         300.0,
         "Seconds without new unrolls, or without the publication of parameters that others wait for, after which the "
         "learner ends the run with an error.",
         at_least=1,
+        at_most=_LONGEST,
     )
 
 
@@ -283,69 +290,3 @@ class Config:
     def annealing_frames(self) -> int:
         """Environment frames over which the learning rate is annealed to 0."""
         return self.optimizer.annealing_frames or self.run.total_frames
-
-
-def settings() -> Iterator[tuple[str, dataclasses.Field]]:
-    """Yields (group, field) for every setting; field names are unique over the groups."""
-    for group in dataclasses.fields(Config):
-        for setting in dataclasses.fields(getattr(Config, group.name)):
-            yield group.name, setting
-
-
-FIXED = frozenset(setting.name for _, setting in settings() if setting.metadata["fixed"])
-"""Settings that shape what is learned: a resumed run must have the same."""
-
-
-def from_values(values: dict[str, Any]) -> Config:
-    """Builds and validates a `Config` from {setting: value}; missing settings take their defaults.
-
-    Raises:
-      UserError: for an unknown setting, a value outside its range or choices, or values that contradict each other.
-    """
-    groups: dict[str, dict[str, Any]] = {group.name: {} for group in dataclasses.fields(Config)}
-    known = {setting.name: (group, setting) for group, setting in settings()}
-    for name, value in values.items():
-        if name not in known:
-            raise UserError(f"Unknown setting {name!r}.")
-        group, setting = known[name]
-        meta = setting.metadata
-        if meta["choices"] and value not in meta["choices"]:
-            raise UserError(f"--{name}={value}: must be one of {', '.join(meta['choices'])}.")
-        if not isinstance(value, (str, bool)) and not meta["at_least"] <= value <= meta["at_most"]:
-            low, high = meta["at_least"], meta["at_most"]
-            raise UserError(
-                f"--{name}={value}: must be at least {low:g}" + (f" and at most {high:g}." if high < math.inf else ".")
-            )
-        groups[group][name] = value
-    types = {group.name: type(getattr(Config(), group.name)) for group in dataclasses.fields(Config)}
-    config = Config(**{name: types[name](**chosen) for name, chosen in groups.items()})
-    if config.launch.inference == "central" and (config.launch.role != "all" or config.launch.num_actors == 0):
-        raise UserError(
-            "--inference=central needs the learner and the environments in processes of one machine: remove --role, "
-            "and --num_actors=0."
-        )
-    if config.loss.rho_bar < config.loss.c_bar:
-        raise UserError(
-            f"--rho_bar={config.loss.rho_bar} is below --c_bar={config.loss.c_bar}; V-trace needs rho_bar >= c_bar "
-            "(section 4.1)."
-        )
-    return config
-
-
-def to_values(config: Config) -> dict[str, Any]:
-    """The settings as a flat {setting: value}, the inverse of `from_values`."""
-    return {setting.name: getattr(getattr(config, group), setting.name) for group, setting in settings()}
-
-
-def fixed_differences(saved: dict[str, Any], config: Config) -> list[str]:
-    """Differences that keep a run with `saved` settings from being resumed with `config`, one line each.
-
-    Settings that do not shape what is learned may differ. total_frames is one of them, so that a run can be extended;
-    where annealing_frames is 0, the learning rate's schedule then stretches with it.
-    """
-    now = to_values(config)
-    lines = []
-    for _, setting in settings():
-        if setting.metadata["fixed"] and saved.get(setting.name, setting.default) != now[setting.name]:
-            lines.append(f"--{setting.name}: {saved.get(setting.name, setting.default)} there, {now[setting.name]} now")
-    return lines

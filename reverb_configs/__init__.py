@@ -1,1 +1,0 @@
-"""Reverb server configurations (`ReverbServerConfig` textprotos)."""
