@@ -113,8 +113,9 @@ def reason_of(error: OSError | tf.errors.OpError) -> str:
     """Returns why a file could not be written, in a few words, as the operating system says it."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    # TensorFlow: "{{function_node ...}} <path>; <the system's words> [Op:SaveV2]"
-    return error.message.rpartition("; ")[2].partition(" [Op:")[0].strip()[:100] or type(error).__name__
+    # TensorFlow: "{{function_node ...}} <path>; <the system's words> [Op:SaveV2]", and further lines.
+    words = error.message.strip().partition("\n")[0].rpartition("; ")[2].partition(" [Op:")[0]
+    return words[:100] or type(error).__name__
 
 
 def read_newest(

@@ -23,11 +23,17 @@ def describe() -> dict[str, object]:
     """
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         "versions": versions(),
         "commit": commit(pathlib.Path(__file__).parent),
         "machine": machine.description(),
     }
+
+
+def command() -> str:
+    """Returns the command line of this start."""
+    name = pathlib.Path(sys.argv[0]).name
+    return shlex.join(["impala-train" if name == "train.py" else name, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:

@@ -241,7 +241,7 @@ class Training:
             self._progress.report(int(self.learner.refused))
         except (OSError, tf.errors.OpError) as error:
             at, reason = f"{self.frames:,}", reason_of(error)
-            _LOGGER.warning("Progress at %s frames is not logged (%s). %s", at, reason, self._last_checkpoint())
+            _LOGGER.warning("The logs at %s frames are incomplete (%s). %s", at, reason, self._last_checkpoint())
 
     def _save(self, final: bool = False) -> None:
         """Writes a checkpoint. A failure is logged and tried again later, except that the last one must succeed.

@@ -153,6 +153,8 @@ def test_the_reason_of_a_failure_is_short(tmp_path):
     assert reason_of(other.value) == "No such file or directory"
     full = "{{function_node __wrapped__SaveV2}} /run/part-0.data; No space left on device [Op:SaveV2]"
     assert reason_of(tf.errors.ResourceExhaustedError(None, None, full)) == "No space left on device"
+    events = "/run/events.1; No space left on device\n\tFailed to flush 11 events to /run/events.1"
+    assert reason_of(tf.errors.ResourceExhaustedError(None, None, events)) == "No space left on device"
     assert len(reason_of(tf.errors.InternalError(None, None, "x" * 1000))) == 100
 
 
