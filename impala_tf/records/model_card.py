@@ -69,8 +69,8 @@ def _results(settings: dict[str, Any], logdir: LogDir, run: Any) -> str:
     overall: list[tuple[Any, ...]] = [("environment frames", f"{int(last['frames']):,}")]
     if "learner_step" in state:
         overall.append(("learner steps", f"{state['learner_step']:,}"))
-    for what, newest in (("checkpoint", saved(logdir.checkpoints)[:1]), ("SavedModel", saved(logdir.exports)[:1])):
-        for path in newest:
+    for what, folder in (("checkpoint", logdir.checkpoints), ("SavedModel", logdir.exports)):
+        for path in saved(folder)[:1]:
             overall.append((f"newest {what}", f"`{path.relative_to(logdir.path)}`, at {int(path.name):,} frames"))
     overall.append(("episodes", f"{int(last['episodes']):,}"))
     if len(names) == 1:
