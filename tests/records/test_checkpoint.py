@@ -93,6 +93,15 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         _restore(tmp_path)
 
 
+def test_a_checkpoint_at_0_frames_binds_nobody(tmp_path):
+    """Earlier versions wrote one for a run that was interrupted before its first update."""
+    other = tf.Module()
+    other.weights = tf.Variable(tf.zeros([7]))
+    Checkpointer(tmp_path, 3, module=other).save(0, {})
+    module, state = _restore(tmp_path)
+    assert state is None and (module.weights.numpy() == 0).all()
+
+
 def test_if_none_can_be_read_training_does_not_start_from_scratch(tmp_path):
     _save_three(tmp_path)
     for folder in tmp_path.iterdir():
