@@ -132,8 +132,7 @@ def _conclude(config: Config, received: list[int]) -> int:
     say("")
     if received:
         name = signal.Signals(received[0]).name
-        last = f"the last checkpoint is at {logdir.frames:,} frames" if logdir.frames else "there is no checkpoint yet"
-        say("Ended early by %s; %s.", name, last)
+        say("Ended early by %s; the last checkpoint is at %s frames.", name, f"{logdir.frames:,}")
     say("  logs         %s (one row per %g s, for pandas)", logdir.progress, config.run.log_interval)
     if logdir.tasks.exists():
         say("  tasks        %s (one row per task)", logdir.tasks)

@@ -80,7 +80,7 @@ def _curve(ax: Any, rows: Any, label: str, env_id: str) -> None:
     ax.grid(alpha=0.3)
     if "task" not in rows:
         ax.set_xlabel("environment frames (millions)")
-    if len(points) and (levels := suites.levels(env_id)):
+    if len(points) and (levels := suites.reference_scores(env_id)):
         _levels(ax, points["mean_return_100"], *levels)
 
 

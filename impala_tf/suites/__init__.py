@@ -46,17 +46,6 @@ def references(suite: str) -> tuple[str, ...]:
     return tuple(sorted(data["references"], key=lambda name: name != data["default_references"]))
 
 
-def levels(env_id: str, references: str | None = None) -> tuple[float, float] | None:
-    """Returns the mean returns of a random player and of a human in one task, or None if it is in no suite.
-
-    Arguments and errors as in `human_normalised`.
-    """
-    for suite in SUITES:
-        if env_id in (known := _reference_scores(suite)):
-            return known[env_id][_chosen(suite, references)]
-    return None
-
-
 def human_normalised(env_id: str, mean_return: float, references: str | None = None) -> float | None:
     """Returns the human-normalized score (s - r) / (h - r) of one task (Table G.1).
 
@@ -72,8 +61,19 @@ def human_normalised(env_id: str, mean_return: float, references: str | None = N
     Raises:
       UserError: the task's suite has no such set of references.
     """
-    known = levels(env_id, references)
-    return None if known is None else (mean_return - known[0]) / (known[1] - known[0])
+    scores = reference_scores(env_id, references)
+    return None if scores is None else (mean_return - scores[0]) / (scores[1] - scores[0])
+
+
+def reference_scores(env_id: str, references: str | None = None) -> tuple[float, float] | None:
+    """Returns the mean returns (r, h) of a random player and a human; arguments and errors as in `human_normalised`.
+
+    None if the environment is in no suite.
+    """
+    for suite in SUITES:
+        if env_id in (known := _reference_scores(suite)):
+            return known[env_id][_chosen(suite, references)]
+    return None
 
 
 def median_human_normalised(suite: str, returns: Mapping[str, float], references: str | None = None) -> float:
