@@ -22,6 +22,9 @@ import PIL.Image
 from IPython.display import Image
 from matplotlib.lines import Line2D
 
+from impala_tf import suites
+from impala_tf.suites import tasks
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 DATA = HERE / "data"
@@ -99,6 +102,11 @@ class Run(NamedTuple):
     tasks: pd.DataFrame | None = None
     config: Mapping[str, Any] = {}
 
+    def plays(self, env: str) -> bool:
+        """Returns whether the run's settings name these environments, given as for --env, in whichever order."""
+        own = self.config.get("env")
+        return own is not None and set(tasks.names(own)) == set(tasks.names(env))
+
     def curve(self, column: str = "mean_return_100", against: str = "frames") -> tuple[np.ndarray, np.ndarray]:
         """Returns two columns of progress.csv, or "hours", without the rows before the first episode ended."""
         rows = self.progress.assign(hours=self.progress["seconds"] / 3600)[[against, column]].dropna()
@@ -120,19 +128,39 @@ def read_run(folder: pathlib.Path) -> Run:
     Raises:
       FileNotFoundError: the folder has no progress.csv.
     """
-    tasks, config = folder / "tasks.csv", folder / "config.json"
+    by_task, config = folder / "tasks.csv", folder / "config.json"
     return Run(
         folder.name,
         pd.read_csv(folder / "progress.csv"),
-        pd.read_csv(tasks) if tasks.exists() else None,
+        pd.read_csv(by_task) if by_task.exists() else None,
         json.loads(config.read_text()) if config.exists() else {},
     )
 
 
-def read_runs(folder: pathlib.Path) -> list[Run]:
-    """Reads a set of runs, sorted by name, skipping runs without rows; returns none if the folder does not exist."""
+def read_runs(folder: pathlib.Path, env: str | None = None) -> list[Run]:
+    """Reads a set of runs, sorted by name, skipping runs without rows; returns none if the folder does not exist.
+
+    Args:
+      folder: folder of run folders.
+      env: the environments that they must have played, as for --env; others are left out, and a line says so.
+    """
     runs = [read_run(file.parent) for file in sorted(folder.glob("*/progress.csv")) if file.stat().st_size]
-    return [run for run in runs if len(run.progress)]
+    for run in runs:
+        if env and not run.plays(env):
+            print(f"{folder / run.name} is not drawn: it played {run.config.get('env', 'an unknown task')}, not {env}")
+    return [run for run in runs if len(run.progress) and (env is None or run.plays(env))]
+
+
+def own_runs(env: str) -> dict[str, Run]:
+    """Returns {folder: run} of the runs anywhere below `RUNS` that played these environments, given as for --env."""
+    found = {}
+    for file in sorted(RUNS.glob("**/progress.csv")):
+        # A run that was started afresh keeps its earlier records in such a folder.
+        if not file.parent.name.startswith("earlier-") and file.stat().st_size:
+            run = read_run(file.parent)
+            if len(run.progress) and run.plays(env):
+                found[str(file.parent.relative_to(RUNS))] = run
+    return found
 
 
 def best(runs: Iterable[Run], k: int | None = None, column: str = "mean_return_100") -> list[Run]:
@@ -170,9 +198,13 @@ def dmlab30_runs() -> dict[str, list[Run]]:
     found = {}
     for agent, name in DMLAB30_FOLDERS.items():
         folder = RUNS / "figure_5" / name
-        runs = read_runs(folder)
         if "Experts" in agent:
-            runs = [together(its) for combination in sorted(folder.glob("*")) if (its := read_runs(combination))]
+            levels = suites.env_ids("dmlab30")
+            sets = [read_runs(combination) for combination in sorted(folder.glob("*"))]
+            sets = [[run for run in runs if run.config.get("env") in levels] for runs in sets]
+            runs = [together(its) for its in sets if its]
+        else:
+            runs = read_runs(folder, "dmlab30")
         found[agent] = best(runs, column="human_normalised_mean_capped")
     return found
 
@@ -252,14 +284,35 @@ def legend(figure: Any, names: Iterable[str], columns: int = 4, colors: Mapping[
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.2)
 
 
-def one_machine(ax: Any, folder: str, title: str, column: str = "mean_return_100", **style: Any) -> None:
-    """Plots a run from data/, made on one machine and on another task than the paper's, against millions of frames."""
+def one_machine(
+    ax: Any, folder: str, title: str, column: str = "mean_return_100", against: str = "frames", **style: Any
+) -> int:
+    """Plots a run from data/, made on one machine and on another task than the paper's, and one's own runs of its task.
+
+    Args:
+      ax: axes to plot on.
+      folder: name of the run's folder in data/.
+      title: title of the axes.
+      column: column of progress.csv to plot.
+      against: "frames", plotted in millions, or "hours".
+      **style: of the run from data/.
+
+    Returns:
+      The number of one's own runs, found by `own_runs`.
+    """
     run = read_run(DATA / folder)
-    frames, values = run.curve(column)
-    percent = column.startswith("human_normalised")
-    ax.plot(frames / 1e6, 100 * values if percent else values, **{**OURS, "color": SKY, **style})
+    found = own_runs(run.config["env"])
+    # Own runs first: the cycle of colors has none of `COLORS`.
+    for label, its, look in [*((name, its, {}) for name, its in found.items()), ("in the repository", run, style)]:
+        x, values = its.curve(column, against)
+        percent = 100 if column.startswith("human_normalised") else 1
+        look = {**OURS, **({} if its is not run else {"color": SKY}), **look}
+        ax.plot(x / 1e6 if against == "frames" else x, percent * values, **{"label": label * bool(found), **look})
     ax.set_title(title)
-    ax.set_xlabel("environment frames (millions)")
+    ax.set_xlabel("environment frames (millions)" if against == "frames" else "hours")
+    if found:
+        ax.legend()
+    return len(found)
 
 
 def save(figure: Any, name: str) -> Image:

@@ -17,9 +17,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from absl import flags
+
 from impala_tf import flags as impala_flags
 from impala_tf import programs, quiet, topology
-from impala_tf.config import Config
+from impala_tf.config import Config, from_values, settings
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError, one_line
@@ -171,8 +173,22 @@ def _try(problem: str, do: Callable[[], bool]) -> bool:
         return False
 
 
-def _main() -> int:
+def _config() -> Config:
+    """Returns the settings from the flags; without --env, those not given are those of the run in --logdir."""
     config = impala_flags.to_config()
+    if flags.FLAGS["env"].present or not config.run.logdir or config.launch.role == "actor":
+        return config
+    values = {setting.name: flags.FLAGS[setting.name] for _, setting in settings()}
+    given = {name: flag.value for name, flag in values.items() if flag.present or flag.value != flag.default}
+    logdir = LogDir(config.run.logdir)
+    completed = from_values(logdir.completed(given))
+    if logdir.config.exists():
+        _LOGGER.info("going on with the settings of %s: %s", logdir.path, completed.environment.env)
+    return completed
+
+
+def _main() -> int:
+    config = _config()
     if config.launch.role == "actor":
         return _run_actor(config)
     if config.launch.role == "learner" or config.launch.num_actors == 0:

@@ -145,7 +145,7 @@ def test_evaluation_imports_no_training_code():
     assert of_export == {f"{PACKAGE}.export.saved_model"}
     assert {part_of(name) for name in reached - of_export - {PACKAGE}} <= {
         *("evaluation", "environments", "suites", "structures", "processes"),
-        *("errors", "files", "machine", "programs", "quiet", "versions"),
+        *("errors", "files", "machine", "programs", "quiet", "tensor_leak", "versions"),
     }
 
 

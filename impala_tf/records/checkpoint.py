@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,9 @@ class Checkpointer:
     """
 
     def __init__(self, folder: pathlib.Path, keep: int, **trackables: Any):
-        """Creates the folder if it is missing.
+        """Creates the folder if it is missing, and removes what a killed process left half-written.
+
+        Only one process may have a `Checkpointer` of the folder at a time; `LogDir.lock` sees to it.
 
         Args:
           folder: folder of the checkpoints.
@@ -41,6 +44,17 @@ class Checkpointer:
         self._folder, self._keep = folder, keep
         self._checkpoint = tf.train.Checkpoint(**trackables)
         folder.mkdir(parents=True, exist_ok=True)
+        self._remove_partial()
+
+    def _remove_partial(self) -> None:
+        for partial in self._folder.glob(".partial-*"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the newest checkpoint was written, by whichever start of the run; None if there is none."""
+        newest = saved(self._folder)[:1]
+        return max(0.0, time.time() - newest[0].stat().st_mtime) if newest else None
 
     def save(self, frames: int, state: dict[str, Any]) -> None:
         """Writes a checkpoint.
@@ -53,8 +67,9 @@ class Checkpointer:
           OSError, tf.errors.OpError: the checkpoint could not be written; earlier ones are untouched.
         """
         partial = self._folder / f".partial-{frames:012d}"
-        shutil.rmtree(partial, ignore_errors=True)
+        self._remove_partial()
         try:
+            self._folder.mkdir(exist_ok=True)  # Somebody may have removed it; the run's folder must still be there.
             partial.mkdir()
             self._checkpoint.write(str(partial / "variables"))
             write_json(partial / "state.json", state)
@@ -94,6 +109,15 @@ class Checkpointer:
         return state
 
 
+def reason_of(error: OSError | tf.errors.OpError) -> str:
+    """Returns why a file could not be written, in a few words, as the operating system says it."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    # TensorFlow: "{{function_node ...}} <path>; <the system's words> [Op:SaveV2]", and further lines.
+    words = error.message.strip().partition("\n")[0].rpartition("; ")[2].partition(" [Op:")[0]
+    return words[:100] or type(error).__name__
+
+
 def read_newest(
     folder: pathlib.Path, read: Callable[[pathlib.Path], None]
 ) -> tuple[pathlib.Path | None, dict[str, Any] | None]:
@@ -121,6 +145,7 @@ def read_newest(
         return path, state
     if paths:
         raise UserError(
-            f"None of the {len(paths)} checkpoints in {folder} can be read. Move the folder away to start from scratch."
+            f"None of the {len(paths)} checkpoints in {folder} can be read. Put back a good one, or move that folder "
+            "away to start from scratch, which keeps the run's logs under another name."
         )
     return None, None

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import pathlib
+import re
+import shutil
 from typing import Any
 
 from impala_tf import config as config_lib
 from impala_tf.errors import UserError
 from impala_tf.files import write_json
+from impala_tf.records import csv_file, provenance
+from impala_tf.topology import Topology
+
+OF_ONE_PROCESS = ("logdir", "role", "address", "port", "actor_id")
+"""Settings of a single process, which are no settings of the run."""
+
+_LEFT_OPEN = "left_open"
+_STARTED = "started"
+_LOGGER = logging.getLogger(__name__)
 
 
 class LogDir:
@@ -18,7 +30,8 @@ class LogDir:
 
     Attributes:
       path: the folder.
-      config: config.json, the settings of the last start.
+      config: config.json, the settings of the last start, with the numbers that flags left open as they were resolved;
+        under "left_open", these flags as they were given; under "started", versions, commit, command, machine and time.
       checkpoints: folder of the checkpoints.
       progress: progress.csv, one row per log interval.
       tasks: tasks.csv, one row per log interval and task; only for runs with several tasks.
@@ -46,25 +59,76 @@ class LogDir:
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"
 
+        self._locked: tuple[int, int] | None = None
+
     @property
     def frames(self) -> int:
         """Environment frames in the newest checkpoint; 0 if there is none."""
         return max((int(path.name) for path in saved(self.checkpoints)), default=0)
 
-    def prepare(self, config: config_lib.Config) -> None:
-        """Checks the folder and writes config.json, which later starts in this folder are checked against.
+    def prepare(self, config: config_lib.Config, topology: Topology | None = None) -> None:
+        """Makes the folder ready for training, from its newest checkpoint or from scratch; hold its lock.
+
+        Removes what killed processes left half-written, keeps the records of a run whose checkpoints are gone under
+        another name, and writes config.json, which later starts in this folder are checked against.
+
+        Args:
+          config: settings of the run.
+          topology: holds the numbers that the settings may leave open.
 
         Raises:
-          UserError: as in `check`, or config.json cannot be written.
+          UserError: as in `check`, or a file cannot be written.
         """
         self.check(config)
+        values = config_lib.to_values(config)
+        resolved = {name: getattr(topology, name) for name in values if hasattr(topology, name)}
+        for name in OF_ONE_PROCESS:
+            resolved.pop(name, None)
+        left_open = {name: values[name] for name, number in resolved.items() if values[name] != number}
         try:
-            write_json(self.config, config_lib.to_values(config))
+            self._remove_half_written()
+            self._set_aside()
+            write_json(self.config, {**values, **resolved, _LEFT_OPEN: left_open, _STARTED: provenance.describe()})
         except OSError as error:
             raise UserError(f"{self.config} cannot be written: {error.strerror}.") from None
 
+    def _set_aside(self) -> None:
+        """If there are records but no checkpoint, moves all of them to a new folder, earlier-<number>."""
+        tables = (self.progress, self.tasks, self.evaluations)
+        folders = [path for path in (self.exports, self.evaluation_results) if path.is_dir() and any(path.iterdir())]
+        if self.frames or not (folders or any(csv_file.has_rows(path) for path in tables)):
+            return
+        number = 1
+        while (earlier := self.path / f"earlier-{number}").exists():
+            number += 1
+        earlier.mkdir()
+        for path in (*tables, *folders, self.tensorboard, self.curve, self.model_card, self.config):
+            if path.exists():
+                path.rename(earlier / path.name)
+        _LOGGER.warning(
+            "%s holds the logs of a run but no checkpoint to resume it from: training starts from scratch, and what "
+            "was there is kept in %s",
+            self.path,
+            earlier,
+        )
+
+    def _remove_half_written(self) -> None:
+        """Removes temporary files and folders of processes that have ended; each has its process's id in its name."""
+        named = {
+            self.path: r"\.write-test-(\d+)|\.(\d+)\..+",
+            self.exports: r"\.\d+\.(\d+)",
+            self.evaluation_results: r"\.(\d+)\..+",
+        }
+        for folder, pattern in named.items():
+            for path in folder.iterdir() if folder.is_dir() else ():
+                found = re.fullmatch(pattern, path.name)
+                if found and not _is_running(int(next(filter(None, found.groups())))):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
     def check(self, config: config_lib.Config) -> None:
         """Creates the folder if it is missing, and checks that its run can be resumed with these settings.
+
+        The settings of a run that has no checkpoint yet bind nobody.
 
         Raises:
           UserError: --logdir is empty, the folder cannot be written, or its run has other settings.
@@ -76,15 +140,46 @@ class LogDir:
             probe = self.path / f".write-test-{os.getpid()}"
             probe.write_text("")
             probe.unlink()
-            settings = self._settings() if self.config.exists() else {}
+            settings = self._read() if self.config.exists() else {}
         except OSError as error:
             raise UserError(f"--logdir={self.path} cannot be used: {error.strerror} ({error.filename}).") from None
-        differences = config_lib.fixed_differences(settings, config) if settings else []
+        differences = config_lib.fixed_differences(settings, config) if settings and self.frames else []
         if differences:
             raise UserError(
                 f"--logdir={self.path} holds a run with other settings, which cannot be resumed with these: "
                 f"{'; '.join(differences)}. Use the run's settings or another --logdir."
             )
+
+    def read_settings(self) -> dict[str, Any]:
+        """Returns {setting: value as the flags gave it} of the last start, from config.json.
+
+        Raises:
+          UserError: there is no run, or config.json is damaged.
+        """
+        try:
+            settings = self._read()
+        except OSError:
+            raise UserError(f"--logdir={self.path} holds no run: it has no {self.config.name}.") from None
+        settings.pop(_STARTED, None)
+        left_open = settings.pop(_LEFT_OPEN, {})
+        return {**settings, **left_open}
+
+    def completed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Returns the settings given, and for the others those of the run in this folder, if there is one.
+
+        Args:
+          given: {setting: value}.
+
+        Raises:
+          UserError: config.json is damaged.
+        """
+        if not self.config.exists():
+            return given
+        return {n: v for n, v in self.read_settings().items() if n not in OF_ONE_PROCESS} | given
+
+    def read_started(self) -> dict[str, Any]:
+        """Returns what `provenance.describe` said at the last start; {} if config.json is of an older version."""
+        return self._read().get(_STARTED, {})
 
     def read_config(self) -> config_lib.Config:
         """Returns the settings of the run in this folder.
@@ -92,16 +187,13 @@ class LogDir:
         Raises:
           UserError: there is no run, or config.json is damaged or was written by another version of this package.
         """
-        try:
-            settings = self._settings()
-        except OSError:
-            raise UserError(f"--logdir={self.path} holds no run: it has no {self.config.name}.") from None
+        settings = self.read_settings()
         try:
             return config_lib.from_values(settings)
         except (UserError, TypeError) as error:
             raise UserError(f"{self.config} was written by another version of impala_tf: {error}") from None
 
-    def _settings(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         """Reads config.json; raises OSError if it cannot be read and UserError if it is damaged."""
         try:
             settings = json.loads(self.config.read_text())
@@ -125,10 +217,49 @@ class LogDir:
         except OSError:
             file.close()
             raise UserError(f"Another run is using --logdir={self.path}: stop it or use another folder.") from None
+        self._locked = _identity(self.path)
         return file
+
+    def check_there(self) -> None:
+        """Checks that the folder, once locked, is still at its path, with its settings; costs some microseconds.
+
+        Raises:
+          UserError: it has been removed, moved or replaced. Nothing should be written to its path any more.
+        """
+        if self._locked is None:
+            return
+        try:
+            there = self._locked == _identity(self.path) and self.config.exists()
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        except OSError:  # A file server that is away for a moment, ...
+            there = True
+        if not there:
+            raise UserError(
+                f"--logdir={self.path} has been removed or replaced while the run was using it. The run ends and "
+                "writes nothing more there."
+            )
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def saved(checkpoints: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the complete checkpoints in a folder, newest first; each is named by its frame count."""
+    """Returns the complete checkpoints in a folder, newest first; each is named by its frame count.
+
+    A checkpoint at 0 frames, which earlier versions wrote, is none: it holds nothing that was learned.
+    """
     found = [p for p in checkpoints.iterdir() if p.name.isdecimal()] if checkpoints.is_dir() else []
-    return sorted(found, key=lambda p: int(p.name), reverse=True)
+    return sorted((p for p in found if int(p.name)), key=lambda p: int(p.name), reverse=True)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import pathlib
-import platform
 from collections.abc import Sequence
 from typing import Any
 
-import impala_tf
 from impala_tf import config as config_lib
 from impala_tf import machine, programs, suites
 from impala_tf.files import replacing
-from impala_tf.records import csv_file
-from impala_tf.records.logdir import LogDir, saved
+from impala_tf.records import csv_file, provenance
+from impala_tf.records.logdir import OF_ONE_PROCESS, LogDir, saved
 from impala_tf.suites import tasks
 
-# Settings of a single process, which do not affect training. --logdir is appended separately.
-_OF_ONE_PROCESS = ("logdir", "role", "address", "port", "actor_id")
 _WINDOW = 100
 _NONE = "none"
 
@@ -34,13 +29,14 @@ def write(logdir: LogDir) -> bool:
       False if nothing has been logged yet; nothing is written then.
 
     Raises:
+      UserError: config.json is missing or damaged, or a CSV file is damaged; names the line.
       OSError: the card cannot be written; an earlier card is untouched.
     """
     run = csv_file.read(logdir.progress)
     if run is None:
         return False
     settings = {setting.name: setting.default for _, setting in config_lib.settings()}
-    settings.update(json.loads(logdir.config.read_text()))
+    settings.update(logdir.read_settings())
     parts = [
         _heading(settings, logdir),
         _results(settings, logdir, run),
@@ -72,6 +68,9 @@ def _results(settings: dict[str, Any], logdir: LogDir, run: Any) -> str:
     overall: list[tuple[Any, ...]] = [("environment frames", f"{int(last['frames']):,}")]
     if "learner_step" in state:
         overall.append(("learner steps", f"{state['learner_step']:,}"))
+    for what, folder in (("checkpoint", logdir.checkpoints), ("SavedModel", logdir.exports)):
+        for path in saved(folder)[:1]:
+            overall.append((f"newest {what}", f"`{path.relative_to(logdir.path)}`, at {int(path.name):,} frames"))
     overall.append(("episodes", f"{int(last['episodes']):,}"))
     if len(names) == 1:
         mean, best, score = _returns(names[0], run)
@@ -153,7 +152,17 @@ def _training(settings: dict[str, Any], logdir: LogDir) -> str:
     if "parameters" in state:
         rows.append(("parameters", f"{state['parameters']:,}"))
     rows.append(("seed", settings["seed"]))
-    rows += [("machine that wrote this card", machine.description()), ("versions", _versions())]
+    started = logdir.read_started()
+    if "time" in started:
+        rows += [("last start", started["time"]), ("its command", "`" + started["command"].replace("|", "\\|") + "`")]
+    if "machine" in started:
+        rows.append(("machine of the learner", started["machine"]))
+    else:
+        rows.append(("machine that wrote this card", machine.description()))
+    versions = started.get("versions") or provenance.versions()
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    if started.get("commit"):
+        rows.append(("git commit", started["commit"]))
     intro = "Settings that differ from the defaults (`config.json` has all of them):"
     return "\n\n".join(["## Training", _table(("", ""), rows), intro, _shell(_command(settings, logdir))])
 
@@ -221,7 +230,7 @@ def _command(settings: dict[str, Any], logdir: LogDir) -> list[str]:
     flags = [f"--env={settings['env']}"]
     for _, setting in config_lib.settings():
         name, value = setting.name, settings[setting.name]
-        if name in ("env", *_OF_ONE_PROCESS) or value == setting.default:
+        if name in ("env", *OF_ONE_PROCESS) or value == setting.default:
             continue
         flags.append(f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else f"--{name}={value}")
     return ["impala-train", *flags, f"--logdir={logdir.path}"]
@@ -231,16 +240,6 @@ def _state(checkpoints: pathlib.Path) -> dict[str, Any]:
     """Returns the state saved with the newest checkpoint; {} if there is none."""
     newest = saved(checkpoints)[:1]
     return json.loads((newest[0] / "state.json").read_text()) if newest else {}
-
-
-def _versions() -> str:
-    found = [f"impala_tf {impala_tf.__version__}", f"Python {platform.python_version()}"]
-    for name in ("tensorflow", "tensorflow-cpu", "dm-reverb", "ale-py"):
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
 
 
 def _number(value: float) -> str:

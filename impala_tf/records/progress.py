@@ -12,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from impala_tf import suites
+from impala_tf.errors import UserError
 from impala_tf.records.csv_file import CSVFile
 from impala_tf.records.logdir import LogDir
 from impala_tf.records.task_log import TaskLog, summary
+from impala_tf.records.tensorboard import TensorBoard
 from impala_tf.structures import Batch
 
 _LOGGER = logging.getLogger(__name__)
@@ -46,13 +48,19 @@ class Progress:
           frames_per_step: environment frames per agent step.
           total_frames: environment frames of the whole run, for the time left.
           state: the result of `state` saved with the checkpoint that the run resumes from; None for a new run.
+
+        Raises:
+          UserError: progress.csv or tasks.csv has been damaged.
         """
         state = state or {"seconds": 0.0, "frames": 0, "episodes": 0, "returns": [], "lengths": []}
+        self._logdir = logdir
         self._total_frames = total_frames
         self._seconds_before, self._frames_before = state["seconds"], state["frames"]
         self._frames, self._episodes = state["frames"], state["episodes"]
         self._returns = collections.deque(state["returns"], maxlen=100)
         self._lengths = collections.deque(state["lengths"], maxlen=100)
+        # Mean of the first 100 returns; None before, and if a version that did not keep it began the run.
+        self._first_return: float | None = state.get("first_return")
         self._start = time.monotonic()
         self._window = collections.deque([(self._start, self._frames, 0)])
         self._steps_here = 0
@@ -65,7 +73,7 @@ class Progress:
         self._task_log: TaskLog | None = None
         if len(tasks) > 1:
             self._task_log = TaskLog(logdir, tasks, frames_per_step, self._frames, state.get("tasks"))
-        self._tensorboard = tf.summary.create_file_writer(str(logdir.tensorboard))
+        self._tensorboard = TensorBoard(logdir)
 
     @property
     def mean_return(self) -> float:
@@ -80,6 +88,7 @@ class Progress:
             "episodes": self._episodes,
             "returns": list(self._returns),
             "lengths": list(self._lengths),
+            "first_return": self._first_return,
             **({"tasks": self._task_log.state()} if self._task_log else {}),
         }
 
@@ -93,12 +102,25 @@ class Progress:
           frames: environment frames after the update.
           metrics: metrics of the update.
           waited: seconds that the learner waited for the batch.
+
+        Raises:
+          UserError: an episode's return is not finite, or the run's folder is gone.
         """
+        self.check_folder()
         unrolls, fresh = batch.unrolls, batch.fresh.numpy()
         lengths = unrolls.episode_length[1:].numpy()[:, fresh]
         ended = lengths > 0
-        self._episodes += int(ended.sum())
-        self._returns.extend(float(r) for r in unrolls.episode_return[1:].numpy()[:, fresh][ended])
+        returns = unrolls.episode_return[1:].numpy()[:, fresh][ended]
+        if not np.isfinite(returns).all():
+            raise UserError(
+                f"An episode that ended before {frames:,} frames had the return {returns[~np.isfinite(returns)][0]}: "
+                "its rewards were infinite, NaN or too large. Mend the environment; the last checkpoint is older."
+            )
+        first = 100 - self._episodes  # Of these returns, how many belong to the first 100.
+        if 0 < first <= len(returns):
+            self._first_return = float(np.mean([*self._returns, *returns[:first]]))
+        self._episodes += len(returns)
+        self._returns.extend(float(r) for r in returns)
         self._lengths.extend(int(n) for n in lengths[ended])
         if self._task_log:
             self._task_log.add(batch)
@@ -119,8 +141,10 @@ class Progress:
           refused: number of updates refused so far.
 
         Raises:
+          UserError: the run's folder is gone.
           OSError, tf.errors.OpError: a file could not be written.
         """
+        self.check_folder()
         if not self._metrics:
             return
         now = time.monotonic()
@@ -152,13 +176,11 @@ class Progress:
         self._lags, self._metrics = [], []
         self._waiting, self._interval_start = 0.0, now
         left = (self._total_frames - self._frames) / max(row["fps_10s"], 1e-9)
+        lag = f"lag {row['policy_lag_mean']:.1f}, max {row['policy_lag_max']}" if lags.size else "no fresh unrolls"
         _LOGGER.info(
-            f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s "
-            f"({row['fps_run']:,.0f} over the run)  return {row['mean_return_100']:.2f} "
-            f"({len(self._returns)} episodes)  "
-            f"lag {row['policy_lag_mean']:.1f}, max {row['policy_lag_max']}  "
-            f"{row['learner_steps_per_second']:.1f} steps/s  {_duration(left)} left"
-            + (f"  {refused} updates refused" if refused else "")
+            f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s  "
+            f"{self._describe_return()}  {lag}  {duration(left)} left"
+            + (f"  {refused} updates refused" * bool(refused))
         )
         if self._task_log and (lines := self._task_log.lines(tasks)):
             _LOGGER.info(lines)
@@ -166,11 +188,22 @@ class Progress:
         self._csv.write(row)
         if self._task_log:
             self._task_log.write(tasks, self._frames, self._tensorboard)
-        with self._tensorboard.as_default(step=self._frames):
-            for name, value in row.items():
-                if name not in ("time", "frames"):
-                    tf.summary.scalar(_TENSORBOARD_GROUPS.get(name, "loss") + "/" + name, value)
+        self._tensorboard.write(row, self._frames)
         self._tensorboard.flush()
+
+    def check_folder(self) -> None:
+        """Raises UserError if the run's folder has been removed or replaced."""
+        self._logdir.check_there()
+
+    def _describe_return(self) -> str:
+        """Formats the mean return and, once it is over 100 episodes, by how much it has changed since the first 100."""
+        if not self._returns:
+            return "no episode has ended yet"
+        if len(self._returns) < 100:
+            return f"return {self.mean_return:.2f} ({len(self._returns)} episodes)"
+        if self._first_return is None:
+            return f"return {self.mean_return:.2f}"
+        return f"return {self.mean_return:.2f} ({self.mean_return - self._first_return:+.2f} since the start)"
 
     def _scores(self, tasks: list[dict[str, Any]]) -> dict[str, float]:
         """Returns human-normalized scores, if the tasks have reference scores."""
@@ -187,18 +220,7 @@ class Progress:
         self._tensorboard.close()
 
 
-_TENSORBOARD_GROUPS = {
-    **dict.fromkeys(("episodes", "mean_return_100", "mean_length_100"), "episode"),
-    **dict.fromkeys(("seconds", "fps_10s", "fps_run", "learner_steps_per_second", "learner_waiting"), "speed"),
-    **dict.fromkeys(("policy_lag_mean", "policy_lag_max"), "policy_lag"),
-    **dict.fromkeys(
-        ("human_normalised", *("human_normalised_" + s for s in ("median", "mean", "mean_capped"))), "score"
-    ),
-    **dict.fromkeys(("refused_updates", "gradient_norm", "learning_rate"), "optimizer"),
-}
-
-
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Formats a duration: "2h05m", or "3m07s" below an hour."""
     seconds = int(min(max(seconds, 0), 999 * 3600))
     hours, minutes = seconds // 3600, seconds // 60 % 60

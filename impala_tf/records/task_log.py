@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from impala_tf import suites
 from impala_tf.records.csv_file import CSVFile
 from impala_tf.records.logdir import LogDir
+from impala_tf.records.tensorboard import TensorBoard
 from impala_tf.structures import Batch
 
 # Up to this many tasks are shown with every progress line; more than that only at a longer interval.
@@ -95,21 +95,19 @@ class TaskLog:
         self._said = time.monotonic()
         parts = []
         for row in rows:
-            shown = f"{row['task'].rpartition('/')[2]} {row['mean_return_100']:.1f}"
+            mean = row["mean_return_100"]
+            shown = f"{row['task'].rpartition('/')[2]} " + ("none" if np.isnan(mean) else f"{mean:.1f}")
             score = row["human_normalised"]
             share = "" if score is None or np.isnan(score) else f"({score:.0%})"
             parts.append(shown.replace(" ", "\u00a0") + ("\u00a0" + share if share else ""))
         text = textwrap.fill(", ".join(parts), _CONSOLE_WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
         return text.replace("\u00a0", " ")
 
-    def write(self, rows: Sequence[dict[str, Any]], frames: int, tensorboard: tf.summary.SummaryWriter) -> None:
+    def write(self, rows: Sequence[dict[str, Any]], frames: int, tensorboard: TensorBoard) -> None:
         """Writes a row and TensorBoard scalars per task, at `frames` environment frames of the whole run."""
         self._csv.write(*({"frames": frames, **row} for row in rows))
-        with tensorboard.as_default(step=frames):
-            for row in rows:
-                for name, value in row.items():
-                    if name != "task" and value is not None:
-                        tf.summary.scalar(f"task_{name}/{row['task']}", value)
+        for row in rows:
+            tensorboard.write(row, frames, task=row["task"])
 
     def close(self) -> None:
         """Closes tasks.csv."""

@@ -19,9 +19,9 @@ from impala_tf.errors import UserError
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
 from impala_tf.processes.timings import Timings
-from impala_tf.records.checkpoint import Checkpointer
+from impala_tf.records.checkpoint import Checkpointer, reason_of
 from impala_tf.records.logdir import LogDir
-from impala_tf.records.progress import Progress
+from impala_tf.records.progress import Progress, duration
 from impala_tf.roles import agreement
 from impala_tf.roles.barrier import wait_at
 from impala_tf.roles.exports import Exports
@@ -90,7 +90,7 @@ class Training:
                 make_publisher=make_publisher,
             )
             stack.callback(self.end.stop)
-            logdir.prepare(config)  # Not earlier: settings that cannot work must not claim the folder.
+            logdir.prepare(config, topology)  # Not earlier: settings that cannot work must not claim the folder.
             self._checkpointer = Checkpointer(logdir.checkpoints, config.run.checkpoints_kept, learner=self.learner)
             state = self._checkpointer.restore()
             self._progress = Progress(logdir, tasks.names, spec.frames_per_step, config.run.total_frames, state)
@@ -234,28 +234,46 @@ class Training:
             _LOGGER.warning("update %s refused: its loss or gradient is not finite (%d in a row)", f"{step:,}", refused)
 
     def _report(self) -> None:
-        """Reports progress. Logs that cannot be written do not stop the training."""
+        """Reports progress. Logs that cannot be written do not stop the training.
+
+        Raises:
+          UserError: the run's folder is gone.
+        """
         try:
             self._progress.report(int(self.learner.refused))
         except (OSError, tf.errors.OpError) as error:
-            _LOGGER.warning(
-                "Progress at %s frames could not be logged (%s). Is the disk full?", f"{self.frames:,}", error
-            )
+            at, reason = f"{self.frames:,}", reason_of(error)
+            _LOGGER.warning("The logs at %s frames are incomplete (%s). %s", at, reason, self._last_checkpoint())
 
     def _save(self, final: bool = False) -> None:
-        """Writes a checkpoint. A failure is logged and tried again later, except that the last one must succeed."""
+        """Writes a checkpoint. A failure is logged and tried again later, except that the last one must succeed.
+
+        Before the first update there is nothing to save.
+
+        Raises:
+          UserError: the last one could not be written, or the run's folder is gone.
+        """
+        if not self.frames:
+            return
+        self._progress.check_folder()
         sizes = [variable.shape.num_elements() for variable in self.agent.trainable_variables]
         facts = {"learner_step": self.step_count, "parameters": sum(sizes)}  # For the model card.
         try:
             self._checkpointer.save(self.frames, {**self._progress.state(), **facts})
         except (OSError, tf.errors.OpError) as error:
-            message = f"The checkpoint at {self.frames:,} frames could not be written ({error}). Is the disk full?"
+            message = f"The checkpoint at {self.frames:,} frames could not be written ({reason_of(error)})."
             if final:
-                raise UserError(f"{message} Earlier checkpoints are untouched.") from None
-            _LOGGER.warning("%s Training continues; the next attempt follows.", message)
+                last = self._last_checkpoint()
+                raise UserError(f"{message} {last} Make room, then run the same command again to resume.") from None
+            _LOGGER.warning("%s Training goes on. %s", message, self._last_checkpoint())
         else:
             self._exports.add(self.agent, self.frames, self.step_count, final=self.finished)
         self._saved = time.monotonic()
+
+    def _last_checkpoint(self) -> str:
+        """Describes the newest checkpoint for a message about a full disk."""
+        age = self._checkpointer.age
+        return "There is no checkpoint." if age is None else f"The last checkpoint is {duration(age)} old."
 
     def __enter__(self) -> Training:
         return self

@@ -95,9 +95,9 @@ def write_run(folder, env, height=1.0):
     progress = {"frames": 1e8 * np.arange(1, 6), "seconds": 3600.0 * np.arange(1, 6), "mean_return_100": 40 * rise}
     progress |= {"learning_rate": 1e-3 * rise[::-1], "human_normalised": rise, "human_normalised_mean_capped": rise}
     pd.DataFrame(progress).to_csv(folder / "progress.csv", index=False)
-    names = suites.env_ids(env) if env in suites.SUITES else []
+    names = suites.env_ids(env) if env in suites.SUITES else env.split(",")
     tasks = [{"frames": 5e8, "task": name, "mean_return_100": 1.0, "human_normalised": height} for name in names]
-    if tasks:
+    if len(tasks) > 1:
         pd.DataFrame(tasks).to_csv(folder / "tasks.csv", index=False)
     (folder / "config.json").write_text(json.dumps({"env": env}))
 
@@ -116,6 +116,10 @@ def write_runs(runs):
             write_run(runs / "figure_e1" / "v_trace" / f"lag_{lag}" / level / "0", f"dmlab/{level}", 1 / (1 + lag))
         write_run(runs / "table_2" / "v_trace_replay" / level / "00", f"dmlab/{level}")
         write_run(runs / "figure_e3" / "value_of_next_state" / level / "00", f"dmlab/{level}", 0.5)
+    write_run(runs / "pong", "atari/pong", 0.5)
+    write_run(
+        runs / "atari_six", "atari/boxing,atari/breakout,atari/krull,atari/pong,atari/space_invaders,atari/up_n_down"
+    )
     for env in suites.env_ids("dmlab30"):
         write_run(runs / "figure_5" / "impala_experts_deep" / "00" / env.partition("/")[2], env, 0.5)
     for n in range(2):

@@ -35,9 +35,11 @@ def run(returns, frames=None, name="run", **columns):
     return plotting.Run(name, pd.DataFrame(rows))
 
 
-def write(folder, returns):
+def write(folder, returns, env=None, **columns):
     folder.mkdir(parents=True)
-    run(returns).progress.to_csv(folder / "progress.csv", index=False)
+    run(returns, **columns).progress.to_csv(folder / "progress.csv", index=False)
+    if env:
+        (folder / "config.json").write_text(json.dumps({"env": env}))
 
 
 # Runs
@@ -69,6 +71,42 @@ def test_set_of_runs(tmp_path):
     (tmp_path / "starting").mkdir()
     (tmp_path / "starting" / "progress.csv").touch()
     assert [run.name for run in plotting.read_runs(tmp_path)] == ["a", "b"]
+
+
+def test_only_runs_that_played_the_task_are_drawn_under_its_name(tmp_path, capsys):
+    write(tmp_path / "00", [1.0], "dmlab/rooms_watermaze")
+    write(tmp_path / "01", [2.0], "dmlab/seekavoid_arena_01")
+    write(tmp_path / "02", [3.0])
+    runs = plotting.read_runs(tmp_path, "dmlab/rooms_watermaze")
+    assert [run.name for run in runs] == ["00"]
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 2 and "01 is not drawn: it played dmlab/seekavoid_arena_01, not dmlab/rooms_watermaze" in out[0]
+
+
+def test_own_runs_are_found_by_what_they_played(tmp_path, monkeypatch):
+    monkeypatch.setattr(plotting, "RUNS", tmp_path / "none")
+    assert plotting.own_runs("atari/pong") == {}
+    monkeypatch.setattr(plotting, "RUNS", tmp_path)
+    write(tmp_path / "pong", [1.0], "atari/pong")
+    write(tmp_path / "pong" / "earlier-1", [1.0], "atari/pong")
+    write(tmp_path / "pong_but_not_really", [1.0], "catch")
+    write(tmp_path / "a" / "b", [2.0], "atari/pong")
+    write(tmp_path / "several", [2.0], "atari/pong,atari/krull")
+    write(tmp_path / "just_started", [], "atari/pong")
+    assert list(plotting.own_runs("atari/pong")) == ["a/b", "pong"]
+    assert list(plotting.own_runs("atari/krull,atari/pong")) == ["several"]
+
+
+def test_own_runs_are_drawn_next_to_that_of_the_repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(plotting, "RUNS", tmp_path)
+    _, (alone, both) = plt.subplots(1, 2)
+    assert plotting.one_machine(alone, "pong_shallow", "Pong") == 0
+    write(tmp_path / "mine", [1.0, 2.0], "atari/pong")
+    assert plotting.one_machine(both, "pong_shallow", "Pong", against="hours") == 1
+    assert len(alone.lines) == 1 and alone.get_legend() is None
+    assert [line.get_label() for line in both.lines] == ["mine", "in the repository"]
+    np.testing.assert_allclose(both.lines[0].get_data(), [[0, 0.01], [1, 2]])
+    assert both.lines[0].get_color() != both.lines[1].get_color() == alone.lines[0].get_color()
 
 
 @settings(deadline=None, max_examples=50)
@@ -220,14 +258,11 @@ def test_dmlab30_runs_are_sorted_best_first(tmp_path, monkeypatch):
     monkeypatch.setattr(plotting, "RUNS", tmp_path)
     folder = tmp_path / "figure_5"
     for agent, name, score in (("impala_deep", "00", 0.1), ("impala_deep", "01", 0.3), ("a3c_deep", "00", 0.2)):
-        (folder / agent / name).mkdir(parents=True)
-        progress = run([1.0], human_normalised_mean_capped=[score]).progress
-        progress.to_csv(folder / agent / name / "progress.csv", index=False)
+        write(folder / agent / name, [1.0], "dmlab30", human_normalised_mean_capped=[score])
+    write(folder / "impala_deep" / "02", [1.0], "atari57", human_normalised_mean_capped=[0.9])
     for env in suites.env_ids("dmlab30")[:2]:
         expert = folder / "impala_experts_deep" / "00" / env.partition("/")[2]
-        expert.mkdir(parents=True)
-        run([1.0, 2.0], human_normalised=[0.1, 0.2]).progress.to_csv(expert / "progress.csv", index=False)
-        (expert / "config.json").write_text(json.dumps({"env": env}))
+        write(expert, [1.0, 2.0], env, human_normalised=[0.1, 0.2])
     found = plotting.dmlab30_runs()
     assert {agent: [its.name for its in runs] for agent, runs in found.items() if runs} == {
         "IMPALA, deep": ["01", "00"],

@@ -1,12 +1,14 @@
 """Checkpoints are atomic, the last N are kept, and the newest readable one is restored."""
 
 import logging
+import os
+import time
 
 import pytest
 import tensorflow as tf
 
 from impala_tf.errors import UserError
-from impala_tf.records.checkpoint import Checkpointer
+from impala_tf.records.checkpoint import Checkpointer, reason_of
 
 
 class _Module(tf.Module):
@@ -91,6 +93,15 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         _restore(tmp_path)
 
 
+def test_a_checkpoint_at_0_frames_binds_nobody(tmp_path):
+    """Earlier versions wrote one for a run that was interrupted before its first update."""
+    other = tf.Module()
+    other.weights = tf.Variable(tf.zeros([7]))
+    Checkpointer(tmp_path, 3, module=other).save(0, {})
+    module, state = _restore(tmp_path)
+    assert state is None and (module.weights.numpy() == 0).all()
+
+
 def test_if_none_can_be_read_training_does_not_start_from_scratch(tmp_path):
     _save_three(tmp_path)
     for folder in tmp_path.iterdir():
@@ -99,13 +110,61 @@ def test_if_none_can_be_read_training_does_not_start_from_scratch(tmp_path):
         _restore(tmp_path)
 
 
-def test_an_unfinished_save_is_ignored(tmp_path):
-    """A process that is killed while it writes leaves one."""
+def test_an_unfinished_save_is_ignored_and_removed(tmp_path):
+    """A process that is killed while it writes leaves one. The next start removes it, and so does the next save."""
     _save_three(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
     partial = tmp_path / ".partial-000000004000"
-    partial.mkdir()
-    (partial / "state.json").write_text('{"value": 4}')
+
+    def leave():
+        partial.mkdir()
+        (partial / "state.json").write_text('{"value": 4}')
+
+    leave()
     assert _restore(tmp_path)[1] == {"value": 3}
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    module = _Module(3.0)
+    checkpointer = Checkpointer(tmp_path, 3, module=module)
+    leave()
+    checkpointer.save(3000, {"value": 3})
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_a_folder_that_was_removed_is_made_again_but_not_its_parent(tmp_path):
+    checkpointer = Checkpointer(tmp_path / "run" / "checkpoints", 3, module=_Module())
+    (tmp_path / "run" / "checkpoints").rmdir()
+    checkpointer.save(1000, {})
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["000000001000"]
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(OSError):
+        checkpointer.save(2000, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+
+
+def test_the_age_is_that_of_the_newest(tmp_path):
+    checkpointer = Checkpointer(tmp_path, 3, module=_Module())
+    assert checkpointer.age is None
+    _save_three(tmp_path)
+    assert 0 <= checkpointer.age < 60
+    now = time.time()
+    for name, age in (("000000001000", 10), ("000000003000", 1000)):
+        os.utime(tmp_path / name, (now - age, now - age))
+    assert 1000 <= checkpointer.age < 1060
+
+
+def test_the_reason_of_a_failure_is_short(tmp_path):
+    folder = tmp_path / "no" / "such" / "folder"
+    with pytest.raises(tf.errors.OpError) as error:
+        tf.train.Checkpoint(module=_Module()).write(str(tmp_path / ("x" * 300)))
+    assert reason_of(error.value) == "File name too long"
+    with pytest.raises(OSError) as other:
+        folder.mkdir()
+    assert reason_of(other.value) == "No such file or directory"
+    full = "{{function_node __wrapped__SaveV2}} /run/part-0.data; No space left on device [Op:SaveV2]"
+    assert reason_of(tf.errors.ResourceExhaustedError(None, None, full)) == "No space left on device"
+    events = "/run/events.1; No space left on device\n\tFailed to flush 11 events to /run/events.1"
+    assert reason_of(tf.errors.ResourceExhaustedError(None, None, events)) == "No space left on device"
+    assert len(reason_of(tf.errors.InternalError(None, None, "x" * 1000))) == 100
 
 
 def test_a_save_that_fails_leaves_the_earlier_ones(tmp_path):

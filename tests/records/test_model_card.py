@@ -14,7 +14,7 @@ import pytest
 from absl import flags as absl_flags
 
 from impala_tf import config as config_lib
-from impala_tf import flags, suites
+from impala_tf import flags, suites, topology
 from impala_tf.files import write_json
 from impala_tf.records import curve, model_card
 from impala_tf.records.logdir import LogDir
@@ -117,6 +117,7 @@ def test_with_a_checkpoint_and_evaluations(folder):
         write_json(
             logdir.checkpoints / f"{frames:012d}" / "state.json", {"learner_step": 5 * frames, "parameters": 1_234_567}
         )
+    (logdir.exports / "000000001000").mkdir(parents=True)
     logdir.evaluations.write_text(
         "frames,task,episodes,mean,ci_low,ci_high,median,human_normalised\n"
         "100,atari/pong,50,-20.5,-20.6,-20.4,-21,0.01\n"
@@ -126,6 +127,8 @@ def test_with_a_checkpoint_and_evaluations(folder):
     text = card(logdir)
     found = cells(text)
     assert found["learner steps"] == ["10,000"] and found["parameters"] == ["1,234,567"]
+    assert found["newest checkpoint"] == ["`checkpoints/000000002000`, at 2,000 frames"]
+    assert found["newest SavedModel"] == ["`exports/000000001000`, at 1,000 frames"]
     assert "the policy at 2,000 frames" in text
     assert found["atari/pong"] == ["200", "18.25", "17.50 to 19.00", "20.00", "none"]
     assert "-20.5" not in text and "11.00" not in text
@@ -147,7 +150,8 @@ def test_the_commands_have_the_settings_of_the_run(tmp_path):
         "logdir": str(logdir.path),
     }
     logdir.check(config_lib.from_values(values))
-    logdir.prepare(config_lib.from_values({**values, "role": "learner", "port": 4000, "address": "x:1"}))
+    config = config_lib.from_values({**values, "role": "learner", "port": 4000, "address": "x:1"})
+    logdir.prepare(config, topology.resolve(config.launch, 1, "x:1"))
     logdir.progress.write_text(
         "frames,seconds,episodes,mean_return_100,learning_rate\n100,2.0,0,nan,0.0012\n500,10.0,7,0.5,0\n"
     )
@@ -164,7 +168,10 @@ def test_the_commands_have_the_settings_of_the_run(tmp_path):
         assert len(command) == 1 + len(values)
     assert len(commands) == 2
     assert programs_of == ["impala-train", "impala-train", "impala-export"]
-    assert cells(text)["mean return of the last 7 episodes"] == ["0.50"]
+    found = cells(text)
+    assert found["mean return of the last 7 episodes"] == ["0.50"]
+    assert found["its command"] and found["last start"] and found["machine of the learner"]
+    assert "machine that wrote this card" not in found
 
 
 def test_nothing_logged(tmp_path):
@@ -218,13 +225,16 @@ def test_a_finished_run_succeeds_without_curve_and_card(folder, small_files, cap
     names = {path.name for path in logdir.path.iterdir()}
     if fault == "disk":
         small_files()
+        expected = ""
     else:
         logdir.progress.write_text("frames\n1\n1,2\n")
+        expected = f"({logdir.progress}, line 3 ('1,2'), has 2 values for 1 columns."
     assert train._conclude(config, []) == 0
     out = "\n".join(caplog.messages)
     assert not any(record.exc_info for record in caplog.records)
     for what in ("The learning curve could not be drawn (", "The model card could not be written ("):
-        assert sum(line.startswith(what) for line in out.splitlines()) == 1, out
+        (line,) = (line for line in out.splitlines() if line.startswith(what))
+        assert expected in line
     assert "--total_frames=" in out and str(logdir.model_card) not in out and str(logdir.curve) not in out
     assert logdir.curve.read_bytes() == curve_before and logdir.model_card.read_text() == card_before
     assert {path.name for path in logdir.path.iterdir()} == names

@@ -4,13 +4,17 @@ import json
 import logging
 import time
 
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from impala_tf import config as config_lib
 from impala_tf import suites
-from impala_tf.records import curve
+from impala_tf.errors import UserError
+from impala_tf.records import csv_file, curve
 from impala_tf.records.logdir import LogDir
 from impala_tf.records.progress import Progress
 from impala_tf.structures import Batch, Trajectory
@@ -75,9 +79,63 @@ def test_the_progress_line(tmp_path, caplog, monkeypatch):
     progress.report(refused=0)
     progress.close()
     assert caplog.messages == [
-        "      4,000 frames ( 40%)    1,000 frames/s (1,000 over the run)  return 1.50 (4 episodes)  lag 2.0, max 2  "
-        "0.5 steps/s  0m06s left"
+        "      4,000 frames ( 40%)    1,000 frames/s  return 1.50 (4 episodes)  lag 2.0, max 2  0m06s left"
     ]
+
+
+def test_the_progress_line_shows_how_the_return_has_changed(tmp_path, caplog):
+    progress, _ = _progress(tmp_path, total_frames=200_000_000)
+    shown = []
+
+    def add(*returns):
+        progress.add(_batch(returns, acted_at=3), 5, 123_456_789, METRICS, waited=0.0)
+        progress.report(0)
+        shown.append(caplog.messages[-1].split("frames/s  ")[1].split("  lag")[0])
+
+    add()
+    for _ in range(9):
+        add(*[-20.7] * 11)
+    assert shown[0] == "no episode has ended yet" and shown[-1] == "return -20.70 (99 episodes)"
+    add(-18.7, 500, 500)  # The first of these completes the first hundred, from which the change is counted.
+    assert shown[-1] == "return -10.27 (+10.41 since the start)"
+    resumed = json.loads(json.dumps(progress.state()))
+    for _ in range(25):
+        add(*[1000.0] * 4)
+    assert shown[-1] == "return 1000.00 (+1020.68 since the start)"
+    assert all(len(line) <= 120 for line in caplog.messages)
+    progress.close()
+
+    for first_return, text in (
+        (resumed["first_return"], "return -10.27 (+10.41 since the start)"),
+        (None, "return -10.27"),  # Of a version that did not keep it.
+    ):
+        progress, _ = _progress(tmp_path, {**resumed, "first_return": first_return})
+        add()
+        assert shown[-1] == text
+        progress.close()
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_return_that_is_not_finite_ends_the_run(tmp_path, value):
+    progress, _ = _progress(tmp_path)
+    with pytest.raises(UserError, match=f"before 100 frames had the return {value}"):
+        progress.add(_batch([1, value]), 0, 100, METRICS, waited=0.0)
+    progress.close()
+
+
+def test_a_folder_that_is_removed_ends_the_run(tmp_path):
+    """At the next update or report, whichever comes first; nothing appears in its place."""
+    (tmp_path / "run").mkdir()
+    progress, logdir = _progress(tmp_path / "run")
+    logdir.config.write_text("{}")
+    with logdir.lock():
+        progress.add(_batch([1]), 0, 100, METRICS, waited=0.0)
+        logdir.path.rename(tmp_path / "moved")
+        for use in (lambda: progress.add(_batch([1]), 0, 100, METRICS, waited=0.0), lambda: progress.report(0)):
+            with pytest.raises(UserError, match="has been removed"):
+                use()
+    progress.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
 
 
 def test_only_fresh_unrolls_are_counted(tmp_path, caplog):
@@ -103,7 +161,7 @@ def test_only_fresh_unrolls_are_counted(tmp_path, caplog):
     progress.close()
     row = pd.read_csv(logdir.progress).iloc[1]
     assert row["episodes"] == 6 and np.isnan(row["policy_lag_mean"]) and np.isnan(row["policy_lag_max"])
-    assert "lag nan, max nan" in caplog.text
+    assert "no fresh unrolls" in caplog.text
 
 
 def test_the_mean_is_over_the_last_hundred_games(tmp_path):
@@ -144,23 +202,39 @@ def test_a_half_written_last_row_is_dropped(tmp_path):
     progress.close()
     with open(logdir.progress, "a") as file:
         file.write("1790000000.0,1")
+    assert list(csv_file.read(logdir.progress)["frames"]) == [100]
     _progress(tmp_path, state)[0].close()
     assert list(pd.read_csv(logdir.progress)["frames"]) == [100]
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
+    """With descriptions, once per start and scalar, and with the settings as text and as hyperparameters."""
     progress, logdir = _progress(tmp_path)
-    progress.add(_batch([7]), 0, 100, {"total_loss": tf.constant(2.0)}, waited=0.0)
-    progress.report(0)
+    config = config_lib.from_values({"env": "catch", "learning_rate": 0.5, "logdir": str(tmp_path)})
+    logdir.prepare(config)
+    for frames, value in ((100, 7), (200, 9)):
+        progress.add(_batch([value]), 0, frames, {"total_loss": tf.constant(2.0)}, waited=0.0)
+        progress.report(0)
     progress.close()
-    scalars = {}
+    scalars, descriptions, text, shaping = {}, [], [], []
     for file in logdir.tensorboard.iterdir():
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             for value in event.summary.value:
-                scalars[value.tag] = (event.step, float(tf.make_ndarray(value.tensor)))
-    assert scalars["episode/mean_return_100"] == (100, 7.0)
-    assert scalars["loss/total_loss"] == (100, 2.0)
+                plugin = value.metadata.plugin_data
+                if value.tag == "_hparams_/session_start_info":
+                    shaping.append(HParamsPluginData.FromString(plugin.content).session_start_info.hparams)
+                elif value.tag == "settings":
+                    text.append(tf.make_ndarray(value.tensor).item().decode())
+                else:
+                    scalars[value.tag] = (event.step, float(tf.make_ndarray(value.tensor)))
+                    descriptions += [value.tag] * bool(value.metadata.summary_description)
+    assert scalars["episode/mean_return_100"] == (200, 8.0)
+    assert scalars["loss/total_loss"] == (200, 2.0)
     assert {"speed/fps_10s", "policy_lag/policy_lag_max"} <= scalars.keys()
+    assert sorted(descriptions) == sorted(scalars)
+    assert len(text) == len(shaping) == 1
+    assert "| learning_rate | `0.5` |" in text[0] and "| command | `" in text[0] and "impala_tf " in text[0]
+    assert shaping[0]["learning_rate"].number_value == 0.5 and shaping[0]["env"].string_value == "catch"
 
 
 def test_the_curve_is_drawn_once_a_game_has_ended(tmp_path):
@@ -174,6 +248,41 @@ def test_the_curve_is_drawn_once_a_game_has_ended(tmp_path):
     progress.close()
     assert curve.draw(logdir, "a game")
     assert logdir.curve.read_bytes().startswith(b"\x89PNG")
+
+
+def _drawn(logdir, monkeypatch):
+    """Draws the curve; returns its texts, the heights of its dashed lines and its limits."""
+    figures = []
+    monkeypatch.setattr(
+        matplotlib.figure.Figure, "savefig", lambda self, path, **_: figures.append(self) or path.touch()
+    )
+    assert curve.draw(logdir, "a run")
+    (ax,) = figures[0].axes
+    dashed = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"]
+    return [text.get_text() for text in ax.texts], dashed, ax.get_ylim()
+
+
+@pytest.mark.parametrize(
+    ("env", "returns", "texts", "lines"),
+    [
+        ("atari/pong", (-20.0, 15.0), ["random -20.71", "human 14.6"], [-20.71, 14.6]),
+        ("atari/pong", (-20.5, -20.3), ["random -20.71", "human 14.6 (above)"], [-20.71]),
+        ("atari/seaquest", (60.0, 600.0), ["random 68.4", "human 42,054.7 (above)"], [68.4]),
+        ("atari/seaquest", (0.0, 0.0), ["random 68.4", "human 42,054.7 (above)"], [68.4]),
+        ("atari/breakout", (300.0, 400.0), ["random 1.72 (below), human 30.5 (below)"], []),
+        ("catch", (-0.6, 1.0), [], []),
+    ],
+)
+def test_the_curve_has_the_levels_that_are_near(tmp_path, monkeypatch, env, returns, texts, lines):
+    logdir = LogDir(str(tmp_path))
+    logdir.prepare(config_lib.from_values({"env": env, "logdir": str(tmp_path)}))
+    rows = [f"{100 * i},{value}\n" for i, value in enumerate(returns, start=1)]
+    logdir.progress.write_text("frames,mean_return_100\n" + "".join(rows))
+    written, dashed, (low, high) = _drawn(logdir, monkeypatch)
+    assert (written, dashed) == (texts, lines)
+    inside = [*returns, *lines]
+    assert low < min(inside) and max(inside) < high
+    assert returns[0] == returns[1] or returns[1] - returns[0] > (high - low) / 4  # It stays readable.
 
 
 def test_tasks_are_counted_separately(tmp_path, caplog):
@@ -194,7 +303,7 @@ def test_tasks_are_counted_separately(tmp_path, caplog):
     assert row["human_normalised_mean"] == pytest.approx(np.mean(scores))
     assert row["human_normalised_median"] == pytest.approx(np.median(scores))
     line = caplog.messages[1]
-    assert "pong -19.0" in line and "breakout 2.0" in line and "catch nan" in line
+    assert "pong -19.0" in line and "breakout 2.0" in line and "catch none" in line
     progress.close()
     scalars = {}
     for file in logdir.tensorboard.iterdir():

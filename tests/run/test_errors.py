@@ -74,7 +74,9 @@ def test_damaged_settings(start, error_of, tmp_path, content):
 
 def test_logdir_of_another_run(start, error_of, tmp_path):
     values = {"env": "catch", "logdir": str(tmp_path), "learning_rate": 0.5, "unroll_length": 7}
-    LogDir(str(tmp_path)).prepare(config_lib.from_values(values))
+    logdir = LogDir(str(tmp_path))
+    logdir.prepare(config_lib.from_values(values))
+    (logdir.checkpoints / "000000000700").mkdir(parents=True)  # Without a checkpoint, its settings bind nobody.
     before = (tmp_path / "config.json").read_text()
     error = error_of(start("--env=catch", "--unroll_length=7", "--core=lstm", f"--logdir={tmp_path}"), AT_ONCE)
     assert "--learning_rate: 0.5 there, 0.0006 now" in error and "--core: none there, lstm now" in error

@@ -271,7 +271,7 @@ def test_full_disk(start, small_disk, error_of, frames_saved, resumed_at):
     logdir = small_disk / "run"
     flags = (*CATCH, "--num_actors=0", f"--logdir={logdir}", "--checkpoint_interval=0.5")
     run = start(*flags, FOR_EVER)
-    run.wait_until(lambda: frames_saved(logdir), timeout=90)
+    run.wait_until(lambda: frames_saved(logdir) and run.out.count(" frames/s ") > 2, timeout=90)
     with open(small_disk / "filler", "wb", buffering=0) as filler:
         try:
             while True:
@@ -279,10 +279,13 @@ def test_full_disk(start, small_disk, error_of, frames_saved, resumed_at):
         except OSError:
             pass
     before = frames_saved(logdir)
-    run.wait_until(lambda: run.out.count("could not be written") > 1 and "could not be logged" in run.out, timeout=60)
+    run.wait_until(lambda: run.out.count("could not be written") > 1 and "are incomplete (" in run.out, timeout=60)
     run.process.terminate()
     error = error_of(run, SHUTDOWN)
-    assert "could not be written" in error and "disk full" in error
+    assert "could not be written (No space left on device). The last checkpoint is 0m" in error
+    complaints = [line for line in run.out.splitlines() if "No space left on device" in line]
+    assert all(len(line) < 160 and re.search(r"The last checkpoint is \d+m\d\ds old\.$", line) for line in complaints)
+    assert pd.read_csv(logdir / "progress.csv")["frames"].is_monotonic_increasing
     assert frames_saved(logdir) == before
 
     (small_disk / "filler").unlink()

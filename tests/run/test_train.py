@@ -7,8 +7,14 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from absl import flags as absl_flags
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
+
+from impala_tf import config as config_lib
+from impala_tf import flags as impala_flags
+from impala_tf.records.logdir import LogDir
+from run import train
 
 BATCH = 8 * 10  # --batch_size times --unroll_length; a step of Catch is one frame.
 ANNEALING = 40_000
@@ -104,7 +110,7 @@ def test_a_finished_run_is_left_alone(second, start, logdir, frames_saved):
         return {path: path.stat().st_mtime_ns for path in files}
 
     before = contents()
-    again = start(*SETTINGS, "--num_actors=1", f"--logdir={logdir}", "--total_frames=8000")
+    again = start("--num_actors=1", f"--logdir={logdir}")  # The other settings are the run's.
     assert again.finish(15) == 0, again.describe()
     assert "is finished already: 8,000 of 8,000 frames" in again.out
     assert contents() == before
@@ -129,6 +135,32 @@ def test_damaged_checkpoints(second, start, start_shared, logdir, frames_saved, 
     error = error_of(fourth, 60)
     assert f"None of the {len(left)} checkpoints" in error and str(logdir / "checkpoints") in error
     assert frames_saved(logdir) == left  # Another start must not begin from scratch.
+
+
+def test_without_an_environment_the_settings_are_those_of_the_folder(tmp_path):
+    """Flags that are given count, wherever they come from; per-process settings are not the run's."""
+    logdir = LogDir(str(tmp_path / "run"))
+
+    def config(*arguments):
+        if "env" not in absl_flags.FLAGS:
+            impala_flags.define()
+        absl_flags.FLAGS.unparse_flags()
+        for name in absl_flags.FLAGS:
+            absl_flags.FLAGS[name].unparse()
+        absl_flags.FLAGS(["impala-train", *arguments])
+        return train._config()
+
+    alone = f"--logdir={logdir.path}"
+    assert config(alone) == config_lib.from_values({"logdir": str(logdir.path)})  # There is no run yet.
+    values = {"env": "catch", "learning_rate": 0.5, "num_actors": 3, "role": "learner", "port": 4000}
+    logdir.check(config(alone))
+    logdir.prepare(config_lib.from_values({**values, "logdir": str(logdir.path)}))
+    expected = {"env": "catch", "learning_rate": 0.5, "num_actors": 3, "logdir": str(logdir.path)}
+    assert config(alone) == config_lib.from_values(expected)
+    given = config(alone, "--learning_rate=0.0006", "--total_frames=7")  # Its default, but given.
+    assert given == config_lib.from_values({**expected, "learning_rate": 0.0006, "total_frames": 7})
+    assert config(alone, "--env=catch").optimizer.learning_rate == 0.0006
+    assert config(alone, "--role=actor", "--address=x:1").environment.env == "atari/pong"
 
 
 def test_interrupts(start, tmp_path, frames_saved, resumed_at, error_of):

@@ -1,0 +1,100 @@
+"""What a run writes for TensorBoard: its scalars with descriptions, and its settings as text and as hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+from impala_tf import config as config_lib
+from impala_tf.records.logdir import LogDir
+
+_LOSS = "Summed over time and batch, mean over the learner steps of the interval. "
+_SCORE = "Human-normalized score: 0 for a random policy, 1 for a human. "
+
+_SCALARS = {
+    "episodes": ("episode", "Full games that have ended, over all starts of the run."),
+    "mean_return_100": ("episode", "Mean return of the last 100 full games, undiscounted and unclipped."),
+    "mean_length_100": ("episode", "Mean length of the last 100 full games, in agent steps."),
+    "seconds": ("speed", "Seconds of the learner, over all starts of the run."),
+    "fps_10s": ("speed", "Environment frames per second over the last 10 seconds."),
+    "fps_run": ("speed", "Environment frames per second since the last start."),
+    "learner_steps_per_second": ("speed", "Learner steps per second over the last 10 seconds."),
+    "learner_waiting": ("speed", "Share of time for which the learner waited for a batch."),
+    "policy_lag_mean": ("policy_lag", "Updates between the acting parameters and those being updated, mean."),
+    "policy_lag_max": ("policy_lag", "Updates between the acting parameters and those being updated, maximum."),
+    "human_normalised": ("score", _SCORE),
+    "human_normalised_median": ("score", _SCORE + "Median over the tasks."),
+    "human_normalised_mean": ("score", _SCORE + "Mean over the tasks."),
+    "human_normalised_mean_capped": ("score", _SCORE + "Capped at 1 for each task, mean over the tasks."),
+    "refused_updates": ("optimizer", "Updates refused because their loss or gradient was not finite."),
+    "gradient_norm": ("optimizer", "Global norm of the gradient before clipping."),
+    "learning_rate": ("optimizer", "Learning rate, annealed over the environment frames."),
+    "total_loss": ("loss", _LOSS + "Policy loss + baseline loss + entropy loss."),
+    "policy_loss": ("loss", _LOSS + "Policy gradient with V-trace's advantages."),
+    "baseline_loss": ("loss", _LOSS + "Squared distance of V from the V-trace targets, weighted by --baseline_cost."),
+    "entropy_loss": ("loss", _LOSS + "Negative entropy, weighted by --entropy_cost."),
+    "entropy": ("loss", "Mean entropy of the policy, in nats."),
+    "value": ("loss", "Mean value V(x), in units of the transformed reward."),
+    "rho": ("loss", "Mean importance weight pi / mu, clipped at 1."),
+    "rho_clipped": ("loss", "Share of importance weights that are truncated at --rho_bar."),
+    "task_frames": ("task", "Environment frames of this task."),
+}
+"""{column of progress.csv: (its group in TensorBoard, what it is)}; columns that are missing here are losses."""
+
+
+class TensorBoard:
+    """Writes TensorBoard's event files of one start of a run."""
+
+    def __init__(self, logdir: LogDir):
+        """Opens a new event file in `logdir.tensorboard`."""
+        self._logdir = logdir
+        self._writer = tf.summary.create_file_writer(str(logdir.tensorboard))
+        self._described: set[str] = set()
+
+    def write(self, row: Mapping[str, Any], step: int, task: str | None = None) -> None:
+        """Writes the values of a row as scalars at `step` environment frames; leaves out values that are None.
+
+        The first call also writes the run's settings.
+
+        Args:
+          row: {column of progress.csv: value}, or of tasks.csv if there is a task.
+          step: environment frames of the run.
+          task: environment id; None for the whole run.
+
+        Raises:
+          OSError, tf.errors.OpError: they could not be written.
+        """
+        if not self._described and self._logdir.config.exists():
+            self._write_settings(step)
+        with self._writer.as_default(step=step):
+            for name, value in row.items():
+                if name in ("time", "frames", "task") or value is None:
+                    continue
+                group, description = _SCALARS.get(name, ("loss", None))
+                tag = f"{group}/{name}" if task is None else f"task_{name}/{task}"
+                # TensorBoard reads a description once per file; it need not be in every event.
+                tf.summary.scalar(tag, value, description=None if tag in self._described else description)
+                self._described.add(tag)
+
+    def _write_settings(self, step: int) -> None:
+        settings = self._logdir.read_settings()
+        started = self._logdir.read_started()
+        versions = [f"{name} {version}" for name, version in started.pop("versions", {}).items()]
+        facts = {**started, "versions": ", ".join(versions)}
+        rows = [f"| {name} | `{value}` |" for name, value in (settings | facts).items() if value not in (None, "")]
+        known = {setting.name for _, setting in config_lib.settings()}
+        shaping = {name: value for name, value in settings.items() if name in config_lib.FIXED & known}
+        with self._writer.as_default(step=step):
+            tf.summary.text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]))
+            hparams.hparams(shaping)
+
+    def flush(self) -> None:
+        """Writes what is buffered to the file; raises as `write` does."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the event file; raises as `write` does."""
+        self._writer.close()
