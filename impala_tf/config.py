@@ -67,7 +67,9 @@ class EnvironmentConfig:
         choices=("auto", "on", "off"),
     )
     env_deadline: float = _setting(
-        300.0, "Seconds within which an environment in its own process must answer.", at_least=0.1
+        300.0,
+        "Seconds within which an environment in its own process must answer; it has twice as long to start.",
+        at_least=0.1,
     )
     dmlab_renderer: str = _setting(
         "software",
@@ -81,7 +83,9 @@ class EnvironmentConfig:
         "in every episode, so the folder grows without bound.",
     )
     dmlab_dataset_path: str = _setting(
-        "", "Folder with the images that some PsychLab levels of DeepMind Lab show (Brady et al., 2008)."
+        "",
+        "Folder with the images that some PsychLab levels of DeepMind Lab show (Brady et al., 2008); dummy: plain "
+        "colors instead.",
     )
 
     def options(self) -> dict[str, Any]:

@@ -143,6 +143,7 @@ def test_an_environment_that_hangs_may_be_restarted_before_the_batch_gives_up(tm
 def test_a_pool_plays_the_tasks_it_is_given(monkeypatch: pytest.MonkeyPatch):
     tasks = task_set.TaskSet(("counting", "catch"), {"a": 1}, CatchEnvironment.spec, True, 5.0)
     made = []
-    monkeypatch.setattr(task_set, "WorkerPool", lambda *args: made.append(args))
-    task_set.make_pool(tasks, [1, 0, 1], seed=9)
-    assert made == [(CatchEnvironment.spec, ["catch", "counting", "catch"], {"a": 1}, 9, 5.0)]
+    monkeypatch.setattr(task_set, "WorkerPool", lambda *args, **options: made.append((*args, options)))
+    task_set.make_pool(tasks, [1, 0, 1], seed=9, threads=3)
+    envs = ["catch", "counting", "catch"]
+    assert made == [(CatchEnvironment.spec, envs, {"a": 1}, 9, 5.0, {"starts_at_once": 3})]

@@ -149,7 +149,7 @@ def test_one_that_fails_is_named_and_started_again_and_the_others_go_on(env_id, 
         unrolls = _unrolls(inference, recorder, enough)
     assert caplog.messages[:3] == [
         f"{env_id} failed ({cause}); starting it again in 0.5 s",
-        f"{env_id} is started again",
+        f"{env_id} has been started again",
         f"{env_id} failed ({cause}); starting it again in 1 s",
     ]
     for u in unrolls:  # Nothing of different lives is mixed.
@@ -167,7 +167,7 @@ def test_one_that_is_killed_is_started_again(caplog):
         pids = [worker.process.process.pid for worker in pool._workers]
     assert caplog.messages == [
         f"{FINE} failed (its process was ended by SIGKILL); starting it again in 0.5 s",
-        f"{FINE} is started again",
+        f"{FINE} has been started again",
     ]
     for pid in pids:
         with pytest.raises(ProcessLookupError):
