@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,9 +124,20 @@ def test_the_engine_gets_what_it_got_in_the_recordings(recording: Any, engines: 
     env.step(0)
     (engine,) = engines
     assert engine.args == (recording.level, ["RGB_INTERLEAVED", "INSTR"], recording.config)
-    assert engine.options == {"renderer": "software", "level_cache": None}
+    folder = Path(engine.options.pop("temp_folder"))
+    assert engine.options == {"renderer": "software", "level_cache": None} and folder.is_dir()
     np.testing.assert_array_equal(ACTIONS, recording.action_set)
     env.close()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("given, used", [(None, "0"), ("3", "3")])
+def test_mesa_draws_without_threads_of_its_own_unless_told_otherwise(given: str | None, used: str, monkeypatch):
+    monkeypatch.setenv("LP_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("LP_NUM_THREADS")
+    LabLevel(LEVEL).reset(seed=0)
+    assert os.environ["LP_NUM_THREADS"] == used
 
 
 def test_any_level_is_evaluated_with_seeds_for_testing(engines: list[Any]):
@@ -287,7 +299,7 @@ def test_a_missing_graphics_card_becomes_one_line(deepmind_lab: Any):
 def test_without_the_module(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "deepmind_lab", None)
     for attempt in (check, LabLevel):
-        with pytest.raises(UserError, match=r"github.com/google-deepmind/lab with `bazel build") as caught:
+        with pytest.raises(UserError, match=r"github.com/google-deepmind/lab with `bazel build.* dm_env") as caught:
             attempt(LEVEL)
         assert "\n" not in str(caught.value)
 

@@ -66,6 +66,29 @@ def test_wrong_settings(env: str, message: str):
 
 @pytest.mark.usefixtures("deepmind_lab")
 @pytest.mark.parametrize(
+    "env, message",
+    [
+        ("dmlab/rooms_watermaze,atari/pong", r"atari/pong cannot share .*: its observation is uint8 \[84, 84, 4\], "),
+        ("catch,counting", "counting cannot share"),
+        (f"{VECTOR},gymnasium/CartPole-v1", r"CartPole-v1 cannot share .* \[4\], theirs float32 \[2\]"),
+    ],
+)
+@pytest.mark.parametrize("choice", ["auto", "on"])
+def test_tasks_that_look_different_are_refused_before_the_start(env: str, message: str, choice: str):
+    tasks = task_set.resolve(EnvironmentConfig(env=env, env_processes=choice))
+    with pytest.raises(UserError, match=message):
+        task_set.check(tasks)
+
+
+def test_of_a_family_whose_environments_look_alike_only_one_is_made(monkeypatch: pytest.MonkeyPatch):
+    made, spec = [], environments.spec
+    monkeypatch.setattr(environments, "spec", lambda name, **options: made.append(name) or spec(name, **options))
+    task_set.check(task_set.resolve(EnvironmentConfig(env="atari57")))
+    assert len(made) == 1
+
+
+@pytest.mark.usefixtures("deepmind_lab")
+@pytest.mark.parametrize(
     "env, choice, own_processes",
     [
         ("catch", "auto", False),

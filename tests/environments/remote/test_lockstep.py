@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
 import signal
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -89,7 +91,7 @@ def play(environment: Lockstep, steps: int = 3) -> list:
 
 CAUSES = {
     "raise": r"Unpicklable: no way",
-    "exit": r"its process ended with exit status 3",
+    "exit": r"its process ended with exit status 3; it wrote: Didn't find map 'x' : No such file",
     "crash": r"its process was ended by SIGSEGV",
 }
 
@@ -132,6 +134,51 @@ def test_a_slow_instance_is_waited_for(tmp_path: pathlib.Path, monkeypatch: pyte
     assert steps == [[t, t] for t in range(5)]
     environment.close()
     assert all_ended(tmp_path)
+
+
+def test_one_that_hangs_while_it_starts_keeps_the_others_waiting_only_for_a_while(tmp_path, monkeypatch):
+    """With more starts at once than cores, all of them can miss their deadline."""
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, "hang", "reset"))
+    workers = WorkerPool(SPEC, [VECTOR] * 3, {}, 0, 60.0, starts_at_once=1)
+    with contextlib.closing(workers):
+        workers.open()
+        while not list(tmp_path.iterdir()):
+            assert workers.take(0.02) == []
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            assert workers.take(0.02) == []
+        assert len(list(tmp_path.iterdir())) == 1
+        monkeypatch.setattr(pool, "_STARTING_SECONDS", 0.1)
+        answered: list[int] = []
+        while len(answered) < 2 and time.monotonic() < end + 30:
+            answered += [number for number, _, _ in workers.take(0.02)]
+        assert sorted(answered) == [1, 2]
+    assert all_ended(tmp_path)
+
+
+def test_no_more_are_started_at_once_than_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path))
+    with contextlib.closing(WorkerPool(SPEC, [VECTOR] * 3, {}, 0, 60.0, starts_at_once=1)) as workers:
+        workers.open()
+        answered, end = 0, time.monotonic() + 60
+        while answered < 3 and time.monotonic() < end:
+            assert len(list(tmp_path.iterdir())) <= answered + 1
+            answered += len(workers.take(0.02))
+        assert answered == 3
+
+
+def test_nothing_is_left_in_the_temporary_directory(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir(), (tmp_path / "instances").mkdir()
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path / "instances", 0, "exit"))
+    environment = make([VECTOR], restart=True)
+    environment.reset()
+    (folder,) = (tmp_path / "tmp").iterdir()
+    assert (folder / "0" / "left").exists()  # By the instance.
+    play_until_back(environment)
+    assert capfd.readouterr().err.count("Didn't find map") == 1  # For the log of this process.
+    environment.close()
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def play_until_back(environment: Lockstep) -> list[EnvironmentOutput]:

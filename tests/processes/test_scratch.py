@@ -1,0 +1,68 @@
+"""Temporary folders that do not outlive the process that made them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from impala_tf.processes import scratch
+from impala_tf.processes.scratch import Scratch
+
+_OTHER = """
+from impala_tf.processes.scratch import Scratch
+made = Scratch("thing")
+made.folder("inside").joinpath("file").touch()
+print(made.path, flush=True)
+input()
+"""
+
+
+@pytest.fixture(autouse=True)
+def tmp(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_folder_is_removed_with_what_is_in_it(tmp):
+    made = Scratch("thing")
+    assert made.path.parent == tmp and made.path.name.startswith("impala_tf_thing_")
+    made.folder("a").joinpath("file").touch()
+    assert not list(made.folder("a").iterdir())  # Made anew.
+    for _ in range(2):
+        made.remove()
+        assert not list(tmp.iterdir())
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next_and_nothing_else(tmp):
+    variables = {**os.environ, "TMPDIR": str(tmp)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", _OTHER], text=True, env=variables, **pipes) as other:  # type: ignore
+        left = other.stdout.readline().strip()  # type: ignore[union-attr]
+        (tmp / "impala_tf_thing_file").touch()
+        (tmp / "impala_tf_thing_link").symlink_to(tmp)
+        mine = Scratch("thing")
+        assert os.path.exists(f"{left}/inside/file")  # Its process lives.
+        os.kill(other.pid, signal.SIGKILL)
+    for purpose, still_there in (("other", True), ("thing", False)):
+        assert Scratch(purpose).path.exists()
+        assert os.path.exists(left) == still_there
+    assert mine.path.exists() and (tmp / "impala_tf_thing_file").exists() and (tmp / "impala_tf_thing_link").exists()
+
+
+def test_a_folder_that_is_taken_for_abandoned_before_it_is_locked_is_made_again(tmp, monkeypatch):
+    lock, removed = scratch._lock, []
+
+    def too_late(folder):
+        if not removed:
+            removed.append(folder)
+            folder.rmdir()
+        return lock(folder)
+
+    monkeypatch.setattr(scratch, "_lock", too_late)
+    made = Scratch("thing")
+    assert removed and made.path != removed[0] and made.path.exists()
