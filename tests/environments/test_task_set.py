@@ -153,7 +153,7 @@ def _step_until_back(batch: Lockstep) -> None:
 
 
 def test_an_environment_that_hangs_may_be_restarted_before_the_batch_gives_up(tmp_path: pathlib.Path, monkeypatch):
-    tasks = task_set.resolve(EnvironmentConfig(env=VECTOR, env_processes="on", env_deadline=4.0))
+    tasks = task_set.resolve(EnvironmentConfig(env=VECTOR, env_processes="on", env_deadline=2.0))
     monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, "hang", "step"))
     with contextlib.closing(task_set.make_batch(tasks, np.zeros(1, np.int32), seed=0, threads=1)) as batch:
         batch.reset()

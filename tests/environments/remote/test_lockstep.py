@@ -111,12 +111,12 @@ def test_without_restarts_a_failure_ends_all(how: str, when: str, tmp_path: path
     environment.close()
 
 
-@pytest.mark.parametrize("when, deadline", [("step", 60.0), ("make", 2.0)])
+@pytest.mark.parametrize("when, deadline", [("step", 60.0), ("make", 1.0)])
 def test_an_instance_that_hangs(when: str, deadline: float, tmp_path: pathlib.Path, monkeypatch):
     monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, "hang", when))
     environment = make([VECTOR], deadline=deadline)
     with pytest.raises(
-        EnvironmentFailed, match=rf"^{VECTOR}: it did not answer within {4 if when == 'make' else 1} s$"
+        EnvironmentFailed, match=rf"^{VECTOR}: it did not answer within {2 if when == 'make' else 1} s$"
     ):
         if when == "step":
             environment.reset()

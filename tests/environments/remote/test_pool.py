@@ -48,7 +48,7 @@ class Env(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         if self.fails == "slow reset":
-            time.sleep(4)
+            time.sleep(1.5)
         return np.array([self.number, self.steps], np.float32), {}
 
     def step(self, action):
@@ -135,14 +135,14 @@ def test_every_unroll_is_whole_and_they_overlap(caplog):
 def test_a_slow_reset_does_not_stop_the_others(caplog):
     with _acting([FINE, SLOW]) as (inference, recorder, _):
         unrolls = _unrolls(inference, recorder, lambda found: len(_of(found, 11)) >= 3)
-    # An episode of the slow one takes 8 steps and 4 seconds; its three unrolls span two resets.
-    assert len(_of(unrolls, 10)) > 20 * len(_of(unrolls, 11))
+    # An episode of the slow one takes 8 steps and 1.5 seconds; its three unrolls span two resets.
+    assert len(_of(unrolls, 10)) > 10 * len(_of(unrolls, 11))
     assert not caplog.messages
 
 
 @pytest.mark.parametrize(
     ("env_id", "deadline", "cause"),
-    [(RAISES, 60.0, "RuntimeError: the engine stopped"), (HANGS, 3.0, "it did not answer within 3 s")],
+    [(RAISES, 60.0, "RuntimeError: the engine stopped"), (HANGS, 2.0, "it did not answer within 2 s")],
 )
 def test_one_that_fails_is_named_and_started_again_and_the_others_go_on(env_id, deadline, cause, caplog):
     """Another that fails alike has its line in the log file only."""
@@ -152,7 +152,7 @@ def test_one_that_fails_is_named_and_started_again_and_the_others_go_on(env_id, 
         return [record.getMessage() for record in caplog.records if record.levelno == level]
 
     with _acting([FINE, env_id, env_id], deadline) as (inference, recorder, _):
-        enough = lambda found: len(told()) >= 3 and min(len(_of(found, task)) for task in (11, 12)) >= 7  # noqa: E731
+        enough = lambda found: len(told()) >= 3 and min(len(_of(found, task)) for task in (11, 12)) >= 4  # noqa: E731
         unrolls = _unrolls(inference, recorder, enough)
     lines = [
         f"{env_id} failed ({cause}); starting it again in 0.5 s",
@@ -163,7 +163,7 @@ def test_one_that_fails_is_named_and_started_again_and_the_others_go_on(env_id, 
     for u in unrolls:  # Nothing of different lives is mixed.
         np.testing.assert_array_equal(np.diff(u.observation[:, 1]), [1] * UNROLL_LENGTH)
     for task in (11, 12):
-        assert [u.observation[0, 1] for u in _of(unrolls, task)][:7] == [0, 5, 10, 0, 5, 10, 0]
+        assert [u.observation[0, 1] for u in _of(unrolls, task)][:4] == [0, 5, 10, 0]
 
 
 def test_one_that_is_killed_is_started_again(caplog):
