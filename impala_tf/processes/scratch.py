@@ -8,12 +8,15 @@ import os
 import pathlib
 import shutil
 import tempfile
+import weakref
+
+_PREFIX = "impala_tf_scratch_"
 
 
 class Scratch:
-    """A folder in the system's temporary directory, removed by `remove`.
+    """A folder in the system's temporary directory, removed by `remove` or when this process ends.
 
-    If its process dies before that, however it dies, the next `Scratch` of the same purpose on this machine removes it.
+    If the process is killed, `sweep` removes it, as does the next `Scratch` on this machine.
 
     Attributes:
       path: of the folder.
@@ -28,17 +31,13 @@ class Scratch:
         Raises:
           OSError: the folder cannot be made.
         """
-        prefix = f"impala_tf_{purpose}_"
-        for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-            if (lock := _lock(folder)) is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
+        sweep()
         while True:
-            self.path = pathlib.Path(tempfile.mkdtemp(prefix=prefix))
+            self.path = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}_"))
             lock = _lock(self.path)
             if lock is not None:
-                self._lock: int | None = lock
-                return  # Otherwise another process has taken it for abandoned before it was locked.
+                break  # Otherwise another process has taken it for abandoned before it was locked.
+        self._remove = weakref.finalize(self, _remove, self.path, lock)
 
     def folder(self, name: str) -> pathlib.Path:
         """Returns the path of an empty folder in this one; what was there under this name is removed.
@@ -53,10 +52,19 @@ class Scratch:
 
     def remove(self) -> None:
         """Removes the folder and what is in it. May be called twice."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._remove()
+
+
+def sweep() -> None:
+    """Removes the folders of processes that are gone."""
+    for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if (lock := _lock(folder)) is not None:
+            _remove(folder, lock)
+
+
+def _remove(folder: pathlib.Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
 
 
 def _lock(folder: pathlib.Path) -> int | None:

@@ -30,7 +30,7 @@ def tmp(tmp_path, monkeypatch):
 
 def test_a_folder_is_removed_with_what_is_in_it(tmp):
     made = Scratch("thing")
-    assert made.path.parent == tmp and made.path.name.startswith("impala_tf_thing_")
+    assert made.path.parent == tmp and made.path.name.startswith("impala_tf_scratch_thing_")
     made.folder("a").joinpath("file").touch()
     assert not list(made.folder("a").iterdir())  # Made anew.
     for _ in range(2):
@@ -43,15 +43,28 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next_and_nothing_else(
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", _OTHER], text=True, env=variables, **pipes) as other:  # type: ignore
         left = other.stdout.readline().strip()  # type: ignore[union-attr]
-        (tmp / "impala_tf_thing_file").touch()
-        (tmp / "impala_tf_thing_link").symlink_to(tmp)
+        (tmp / "impala_tf_scratch_thing_file").touch()
+        (tmp / "impala_tf_scratch_thing_link").symlink_to(tmp)
         mine = Scratch("thing")
         assert os.path.exists(f"{left}/inside/file")  # Its process lives.
         os.kill(other.pid, signal.SIGKILL)
-    for purpose, still_there in (("other", True), ("thing", False)):
-        assert Scratch(purpose).path.exists()
-        assert os.path.exists(left) == still_there
-    assert mine.path.exists() and (tmp / "impala_tf_thing_file").exists() and (tmp / "impala_tf_thing_link").exists()
+    scratch.sweep()
+    assert not os.path.exists(left)
+    assert len(list(tmp.iterdir())) == 3 and mine.path.exists()
+
+
+def test_the_end_of_the_process_or_of_the_object_removes_it(tmp):
+    done = subprocess.run([sys.executable, "-c", _OTHER], input="\n", text=True, env={**os.environ, "TMPDIR": str(tmp)})
+    assert done.returncode == 0 and not list(tmp.iterdir())
+    made = Scratch("thing")
+    del made
+    assert not list(tmp.iterdir())
+
+
+def test_a_new_one_sweeps_too(tmp):
+    (tmp / "impala_tf_scratch_thing_old").mkdir()
+    made = Scratch("thing")
+    assert list(tmp.iterdir()) == [made.path]
 
 
 def test_a_folder_that_is_taken_for_abandoned_before_it_is_locked_is_made_again(tmp, monkeypatch):

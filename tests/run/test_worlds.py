@@ -29,12 +29,16 @@ def test_without_deepmind_lab_the_error_says_how_to_install_it(start, error_of, 
 def test_levels_of_deepmind_lab(start, tmp_path):
     """Uses the real module if it is installed, otherwise a stand-in that replays recorded images."""
     levels = "dmlab/rooms_watermaze,dmlab/language_select_located_object"
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     run = start(f"--env={levels}", *SMALL, f"--logdir={tmp_path}", "--total_frames=2000",
-                "--reward_clipping=optimistic_asymmetric", environment={"PYTHONPATH": STANDIN})  # fmt: skip
+                "--reward_clipping=optimistic_asymmetric",
+                environment={"PYTHONPATH": STANDIN, "TMPDIR": str(temporary)})  # fmt: skip
     rows = _finishes(run, tmp_path, 180)
     assert rows["frames"].max() >= 2000
     tasks = pd.read_csv(tmp_path / "tasks.csv").groupby("task")["task_frames"].max()
     assert sorted(tasks.index) == sorted(levels.split(",")) and tasks.min() > 0
+    assert not list(temporary.glob("*scratch*")) and not list(temporary.glob("*dmlab*"))
 
 
 def test_vizdoom(start, tmp_path):
