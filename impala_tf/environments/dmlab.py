@@ -24,7 +24,7 @@ from impala_tf.environments import instructions
 from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
 from impala_tf.environments.level_cache import LevelCache
 from impala_tf.errors import UserError
-from impala_tf.processes.scratch import Scratch
+from impala_tf.processes.temporary import Folder
 
 HEIGHT, WIDTH = 72, 96
 FRAMES_PER_STEP = 4
@@ -121,7 +121,7 @@ class LabLevel(gymnasium.Env):
         self._level, self._renderer = level, renderer
         self._level_cache, self._dataset_path, self._test = level_cache, dataset_path, test
         self._lab: Any = None
-        self._scratch: Scratch | None = None
+        self._temporary: Folder | None = None
         self._last_observation: dict[str, np.ndarray] = {}
 
     def reset(
@@ -161,13 +161,13 @@ class LabLevel(gymnasium.Env):
         lab, self._lab = self._lab, None  # Most calls to a closed engine end the process.
         if lab is not None:
             lab.close()
-        if self._scratch is not None:
-            self._scratch.remove()
+        if self._temporary is not None:
+            self._temporary.close()
 
     def _make(self) -> Any:
         # Mesa would draw with threads of its own, for the same images at a higher price. It reads this when it starts.
         os.environ.setdefault("LP_NUM_THREADS", "0")
-        self._scratch = Scratch("dmlab")  # The engine's own would be left behind by a process that is killed.
+        self._temporary = Folder()  # The engine's own would be left behind by a process that is killed.
         try:
             return _module().Lab(
                 engine_level(self._level),
@@ -175,10 +175,10 @@ class LabLevel(gymnasium.Env):
                 engine_config(self._level, self._dataset_path, self._test),
                 renderer=self._renderer,
                 level_cache=LevelCache(self._level_cache) if self._level_cache else None,
-                temp_folder=str(self._scratch.path),
+                temp_folder=str(self._temporary.path),
             )
         except RuntimeError as error:
-            self._scratch.remove()
+            self._temporary.close()
             reason = re.sub(r"\s+", " ", str(error).partition("\nstack traceback")[0]).strip()
             hint = "; --dmlab_renderer=software needs no graphics card" if self._renderer == "hardware" else ""
             raise UserError(f"dmlab/{self._level} cannot be made: {reason}{hint}") from error

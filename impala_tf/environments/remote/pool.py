@@ -22,7 +22,7 @@ from impala_tf.errors import UserError, one_line
 from impala_tf.machine import cores
 from impala_tf.processes.child import Child, ChildEnded, end_all
 from impala_tf.processes.restarts import Restarted
-from impala_tf.processes.scratch import Scratch
+from impala_tf.processes.temporary import Folder
 from impala_tf.processes.timings import Timings
 from impala_tf.structures import EnvironmentOutput, EnvironmentSpec
 
@@ -78,15 +78,15 @@ class WorkerPool:
         self._starts_at_once = starts_at_once or cores()
         self._watched = 0.0
         self._is_closed = False
-        self._scratch: Scratch | None = None
+        self._temporary: Folder | None = None
 
         def start(number: int, restarts: int) -> tuple[Child, Output]:
-            assert self._scratch is not None
+            assert self._temporary is not None
             own_seed = int(np.random.SeedSequence([seed, number, restarts]).generate_state(1)[0] >> 1)
             if not restart and len(env_ids) == 1:
                 own_seed = seed
             env_id = env_ids[number]
-            folder = self._scratch.folder(str(number))
+            folder = self._temporary.inner(str(number))
             log = folder / "stderr"
             child = Child(
                 env_id, _work, mailbox.worker(number), environment, env_id, own_seed, options, folder, log=log
@@ -109,7 +109,7 @@ class WorkerPool:
         """
         self._mailbox.open()
         try:
-            self._scratch = Scratch("environments")
+            self._temporary = Folder()
             self._start_those_due()
         except BaseException as error:
             self.close()
@@ -149,8 +149,8 @@ class WorkerPool:
         """Ends the processes."""
         self._is_closed = True
         end_all([each.process for each in self._workers if each.process is not None])
-        if self._scratch is not None:
-            self._scratch.remove()
+        if self._temporary is not None:
+            self._temporary.close()
 
     def _start_those_due(self) -> None:
         """Starts as many as the cores bear, first those that have not failed."""

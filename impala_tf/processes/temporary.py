@@ -10,36 +10,33 @@ import shutil
 import tempfile
 import weakref
 
-_PREFIX = "impala_tf_scratch_"
+_PREFIX = "impala_tf-"  # Short, since paths of sockets must be.
 
 
-class Scratch:
-    """A folder in the system's temporary directory, removed by `remove` or when this process ends.
+class Folder:
+    """A folder in the system's temporary directory, removed by `close` or when this process ends.
 
-    If the process is killed, `sweep` removes it, as does the next `Scratch` on this machine.
+    If the process is killed, `sweep` removes it, as does the next `Folder` on this machine.
 
     Attributes:
       path: of the folder.
     """
 
-    def __init__(self, purpose: str):
+    def __init__(self) -> None:
         """Makes the folder, and removes those of processes that are gone.
-
-        Args:
-          purpose: a word, part of the folder's name.
 
         Raises:
           OSError: the folder cannot be made.
         """
         sweep()
         while True:
-            self.path = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}_"))
+            self.path = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX))
             lock = _lock(self.path)
             if lock is not None:
                 break  # Otherwise another process has taken it for abandoned before it was locked.
-        self._remove = weakref.finalize(self, _remove, self.path, lock)
+        self._close = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 
-    def folder(self, name: str) -> pathlib.Path:
+    def inner(self, name: str) -> pathlib.Path:
         """Returns the path of an empty folder in this one; what was there under this name is removed.
 
         Raises:
@@ -50,19 +47,21 @@ class Scratch:
         path.mkdir()
         return path
 
-    def remove(self) -> None:
+    def close(self) -> None:
         """Removes the folder and what is in it. May be called twice."""
-        self._remove()
+        self._close()
 
 
 def sweep() -> None:
     """Removes the folders of processes that are gone."""
     for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if (lock := _lock(folder)) is not None:
-            _remove(folder, lock)
+            _remove(folder, lock, os.getpid())
 
 
-def _remove(folder: pathlib.Path, lock: int) -> None:
+def _remove(folder: pathlib.Path, lock: int, owner: int) -> None:
+    if os.getpid() != owner:  # A process that its owner has forked.
+        return
     shutil.rmtree(folder, ignore_errors=True)
     os.close(lock)
 
