@@ -229,7 +229,7 @@ class _Worker:
 
     def _has_failed(self, cause: str) -> None:
         self.is_down = True
-        level = logging.WARNING if self._speakers.may_say(self._number, f"{self._name}: {cause}") else logging.INFO
+        level = logging.WARNING if self._speakers.may_say(self._number, self._name, cause) else logging.INFO
         _LOGGER.log(level, "%s failed (%s); starting it again in %g s", self._name, cause, self._life.failed())
 
 

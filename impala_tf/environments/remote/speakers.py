@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 
+_NUMBERS_AND_PATHS = re.compile(r"/\S+|0x[0-9a-f]+|\d+")
 _SILENCE_SECONDS = 60.0
 
 
@@ -16,8 +18,15 @@ class Speakers:
     def __init__(self) -> None:
         self._by_cause: dict[str, tuple[int, float]] = {}  # {cause: (worker, time of its last message)}.
 
-    def may_say(self, worker: int, cause: str) -> bool:
-        """Returns whether a worker's failure is to be shown."""
+    def may_say(self, worker: int, name: str, cause: str) -> bool:
+        """Returns whether a worker's failure is to be shown.
+
+        Args:
+          worker: its number.
+          name: of its environment.
+          cause: of the failure; numbers and paths in it make no difference.
+        """
+        cause = f"{name}: {_NUMBERS_AND_PATHS.sub('', cause)}"
         now = time.monotonic()
         self._by_cause = {key: (its, at) for key, (its, at) in self._by_cause.items() if now - at < _SILENCE_SECONDS}
         if self._by_cause.get(cause, (worker, now))[0] != worker:
