@@ -41,10 +41,16 @@ def test_levels_of_deepmind_lab(start, tmp_path):
     assert not list(temporary.glob("impala_tf-*")) and not list(temporary.glob("*dmlab*"))
 
 
-def test_vizdoom(start, tmp_path):
-    """test_evaluate.py has a run in MiniGrid."""
+def test_vizdoom_with_evaluations(start, tmp_path):
+    """The evaluation is a process of the learner's, and has an environment process itself.
+
+    test_evaluate.py has a run in MiniGrid.
+    """
     pytest.importorskip("vizdoom")
-    run = start("--env=vizdoom/Basic", *SMALL, f"--logdir={tmp_path}", "--total_frames=1000")
+    run = start("--env=vizdoom/Basic", *SMALL, f"--logdir={tmp_path}", "--total_frames=1000",
+                "--evaluate_every=1000", "--evaluate_episodes=1")  # fmt: skip
     rows = _finishes(run, tmp_path, 180)
     assert rows["frames"].max() >= 1000
     assert rows["gradient_norm"].notna().all()
+    evaluations = pd.read_csv(tmp_path / "evaluations.csv")
+    assert evaluations["frames"].tolist() == [rows["frames"].max()] and evaluations["episodes"].tolist() == [1]
