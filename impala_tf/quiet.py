@@ -6,7 +6,7 @@
   reads when it is loaded;
 - Gym's notice that it is unmaintained, printed when TF-Agents imports Gym, and the notices of Farama's packages;
 - Python's SyntaxWarnings about TF-Agents' source, if it was installed without being compiled, and an old pygame's
-  warning about pkg_resources;
+  and DeepMind Lab's warning about pkg_resources;
 - errors from pygame's search for sound cards, when Gymnasium uses it for rendering.
 
 `native_stderr()` redirects the log of Reverb and XLA, which write to file descriptor 2 unconditionally.
@@ -34,8 +34,8 @@ def environment() -> None:
     if not _show_everything():
         # For warnings from the compiler, the module is the file's path without its suffix.
         warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*\btf_agents\b")
-        # From the old pygame that TF-Agents requires, imported by MiniGrid and VizDoom; users cannot act on it.
-        warnings.filterwarnings("ignore", message="pkg_resources is deprecated", module=r"pygame\b")
+        # From whichever library uses it, such as the old pygame that TF-Agents requires; users cannot act on it.
+        warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
         with contextlib.suppress(ImportError):
             # A table {gym version: notice}, from which gym prints at import.
             from gym_notices.notices import notices

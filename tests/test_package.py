@@ -129,6 +129,15 @@ def test_libraries_that_were_installed_without_being_compiled_start_silently():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_libraries_that_use_pkg_resources_start_silently(tmp_path):
+    """DeepMind Lab's module does, and its warning would come from each of its processes."""
+    (tmp_path / "some_lab.py").write_text("import pkg_resources")
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    assert "pkg_resources is deprecated" in run_python(start + "import some_lab").stderr
+    done = run_python(start + "import impala_tf, some_lab")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 NATIVE_LINES = """
 import os, sys
 import impala_tf, reverb

@@ -67,7 +67,10 @@ class EnvironmentConfig:
         choices=("auto", "on", "off"),
     )
     env_deadline: float = _setting(
-        300.0, "Seconds within which an environment in its own process must answer.", at_least=0.1, at_most=_LONGEST
+        300.0,
+        "Seconds within which an environment in its own process must answer; it has twice as long to start.",
+        at_least=0.1,
+        at_most=_LONGEST,
     )
     dmlab_renderer: str = _setting(
         "software",
@@ -83,7 +86,8 @@ class EnvironmentConfig:
     )
     dmlab_dataset_path: str = _setting(
         "",
-        "Folder with the images that some PsychLab levels of DeepMind Lab show (Brady et al., 2008).",
+        "Folder with the images that some PsychLab levels of DeepMind Lab show (Brady et al., 2008); dummy: plain "
+        "colors instead.",
         path=True,
     )
 

@@ -22,10 +22,10 @@ import importlib
 from typing import Any, NamedTuple
 
 from impala_tf.environments.base import BatchedEnvironment
-from impala_tf.errors import UserError
+from impala_tf.errors import UserError, one_line
 from impala_tf.structures import EnvironmentSpec
 
-__all__ = ["BatchedEnvironment", "check", "make", "needs_process", "spec"]
+__all__ = ["BatchedEnvironment", "check", "kind", "make", "needs_process", "spec"]
 
 
 class _Family(NamedTuple):
@@ -39,6 +39,7 @@ class _Family(NamedTuple):
       names: function in the module that lists known values of that part.
       check: function in the module that raises UserError for one that cannot be made; "" if there is none.
       needs_process: see `needs_process`.
+      one_spec: whether all its environments have the same spec; games have it where each is given all actions.
     """
 
     module: str
@@ -47,11 +48,12 @@ class _Family(NamedTuple):
     names: str
     check: str = ""
     needs_process: bool = False
+    one_spec: bool = False
 
 
 _FAMILIES = {
-    "atari": _Family("atari", "AtariEnvironment", "<game>", "games", check="check"),
-    "dmlab": _Family("dmlab", "LabEnvironment", "<level>", "levels", check="check", needs_process=True),
+    "atari": _Family("atari", "AtariEnvironment", "<game>", "games", check="check", one_spec=True),
+    "dmlab": _Family("dmlab", "LabEnvironment", "<level>", "levels", check="check", needs_process=True, one_spec=True),
     "vizdoom": _Family("vizdoom", "VizDoomEnvironment", "<scenario>", "scenarios", needs_process=True),
     "minigrid": _Family("minigrid", "MiniGridEnvironment", "<level>", "levels"),
     "gymnasium": _Family("gymnasium_env", "GymnasiumEnvironment", "<id>", "known_ids"),
@@ -97,12 +99,20 @@ def make(
 
 
 def spec(env_id: str, **options: Any) -> EnvironmentSpec:
-    """Returns the spec of an environment; takes the options of `make` and raises what it raises.
+    """Returns the spec of an environment; takes the options of `make`.
 
     Makes one instance and closes it.
+
+    Raises:
+      UserError: as `make`, or the instance cannot be made for any other reason.
     """
-    with contextlib.closing(make(env_id, 1, 0, **options)) as environment:
-        return environment.spec
+    try:
+        with contextlib.closing(make(env_id, 1, 0, **options)) as environment:
+            return environment.spec
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{env_id} cannot be made: {one_line(error)}") from error
 
 
 def check(env_id: str, **options: Any) -> None:
@@ -116,6 +126,12 @@ def check(env_id: str, **options: Any) -> None:
     family, name = _parse(env_id)
     if _FAMILIES[family].check:
         _get(_FAMILIES[family].module, _FAMILIES[family].check)(name, **_own(family, options))
+
+
+def kind(env_id: str) -> str:
+    """Returns a name that environments have in common if their specs are equal, given the options of several tasks."""
+    family = _FAMILIES.get(env_id.partition("/")[0])
+    return env_id.partition("/")[0] if family is not None and family.one_spec else env_id
 
 
 def needs_process(env_id: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from impala_tf.environments import instructions
 from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
 from impala_tf.environments.level_cache import LevelCache
 from impala_tf.errors import UserError
+from impala_tf.processes.temporary import Folder
 
 HEIGHT, WIDTH = 72, 96
 FRAMES_PER_STEP = 4
@@ -119,6 +121,7 @@ class LabLevel(gymnasium.Env):
         self._level, self._renderer = level, renderer
         self._level_cache, self._dataset_path, self._test = level_cache, dataset_path, test
         self._lab: Any = None
+        self._temporary: Folder | None = None
         self._last_observation: dict[str, np.ndarray] = {}
 
     def reset(
@@ -158,8 +161,13 @@ class LabLevel(gymnasium.Env):
         lab, self._lab = self._lab, None  # Most calls to a closed engine end the process.
         if lab is not None:
             lab.close()
+        if self._temporary is not None:
+            self._temporary.close()
 
     def _make(self) -> Any:
+        # Mesa would draw with threads of its own, for the same images at a higher price. It reads this when it starts.
+        os.environ.setdefault("LP_NUM_THREADS", "0")
+        self._temporary = Folder()  # The engine's own would be left behind by a process that is killed.
         try:
             return _module().Lab(
                 engine_level(self._level),
@@ -167,8 +175,10 @@ class LabLevel(gymnasium.Env):
                 engine_config(self._level, self._dataset_path, self._test),
                 renderer=self._renderer,
                 level_cache=LevelCache(self._level_cache) if self._level_cache else None,
+                temp_folder=str(self._temporary.path),
             )
         except RuntimeError as error:
+            self._temporary.close()
             reason = re.sub(r"\s+", " ", str(error).partition("\nstack traceback")[0]).strip()
             hint = "; --dmlab_renderer=software needs no graphics card" if self._renderer == "hardware" else ""
             raise UserError(f"dmlab/{self._level} cannot be made: {reason}{hint}") from error
@@ -265,12 +275,14 @@ def _module() -> Any:
         import deepmind_lab
     except ModuleNotFoundError as error:
         if error.name != "deepmind_lab":
-            raise UserError(f"deepmind_lab is installed but cannot be imported: {error}") from error
+            raise UserError(
+                f"deepmind_lab is installed but cannot be imported: {error}; pip install {error.name}"
+            ) from error
         raise UserError(
             "dmlab/<level> needs the Python module deepmind_lab, which no package index has: build it from "
             "github.com/google-deepmind/lab with `bazel build -c opt //python/pip_package:build_pip_package`, run "
-            "`bazel-bin/python/pip_package/build_pip_package <folder>` and pip install the wheel that it writes (see "
-            "python/pip_package/README.md there)."
+            "`bazel-bin/python/pip_package/build_pip_package <folder>`, and pip install the wheel that it writes "
+            "(see python/pip_package/README.md there) and dm_env, which the wheel needs."
         ) from error
     except ImportError as error:
         raise UserError(f"deepmind_lab is installed but cannot be imported: {error}") from error

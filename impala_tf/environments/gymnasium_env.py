@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf.environments.base import BatchedEnvironment, EpisodeTracker, as_image, instance_seeds
+from impala_tf.environments.base import BatchedEnvironment, EnvironmentFailed, EpisodeTracker, as_image, instance_seeds
 from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec, EnvironmentOutput, EnvironmentSpec
 
@@ -34,6 +34,9 @@ class GymnasiumEnvironment(BatchedEnvironment):
 
     Raises:
       UserError: unknown id, missing package, actions that are not discrete, observations that an agent cannot read.
+      EnvironmentFailed: an instance called `sys.exit`; as do `reset` and `step`. Other exceptions of an instance pass.
+
+    Rewards are passed on as they are. The learner refuses updates that are not finite, see --max_refused_updates.
     """
 
     def __init__(
@@ -68,11 +71,17 @@ class GymnasiumEnvironment(BatchedEnvironment):
         self._episodes = EpisodeTracker(num_envs)
 
     def reset(self) -> EnvironmentOutput:
-        self._observation, _ = self._env.reset(seed=self._seeds)
+        try:
+            self._observation, _ = self._env.reset(seed=self._seeds)
+        except SystemExit as error:
+            raise _exited(self._env_id, error) from error
         return self._episodes.first_output(self._observation)
 
     def step(self, actions: np.ndarray) -> EnvironmentOutput:
-        answer = self._env.step(self._check(actions) + self._first_action)
+        try:
+            answer = self._env.step(self._check(actions) + self._first_action)
+        except SystemExit as error:  # Nothing but the environment may raise it here, and it must not end the process.
+            raise _exited(self._env_id, error) from error
         self._observation, reward, terminated, truncated, _ = answer
         truncated &= ~terminated  # If the time limit hits in the step that terminates, the termination counts.
         return self._episodes.output(self._observation, reward, terminated, truncated, terminated | truncated)
@@ -110,12 +119,18 @@ def _make(env_id: str, make_one: Callable[..., Any] | None, autoreset: bool, ren
             env = make(render_mode="rgb_array")
     except (gymnasium.error.Error, ImportError) as error:
         raise _user_error(env_id, name, error) from error
+    except SystemExit as error:
+        raise _exited(env_id, error) from error
     try:
         readable = AgentObservation(env, env_id)
     except BaseException:
         env.close()
         raise
     return readable if autoreset else OneEpisode(readable)
+
+
+def _exited(env_id: str, error: SystemExit) -> EnvironmentFailed:
+    return EnvironmentFailed(f"{env_id} called sys.exit({'' if error.code is None else repr(error.code)})")
 
 
 def _action_names(env: Any) -> tuple[str, ...]:

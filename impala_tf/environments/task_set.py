@@ -10,7 +10,7 @@ import numpy as np
 
 from impala_tf import environments
 from impala_tf.config import EnvironmentConfig
-from impala_tf.environments.base import BatchedEnvironment
+from impala_tf.environments.base import BatchedEnvironment, check_same_spec
 from impala_tf.environments.multi_task import MultiTaskEnvironment
 from impala_tf.environments.remote.lockstep import Lockstep
 from impala_tf.environments.remote.pool import WorkerPool
@@ -57,25 +57,33 @@ def resolve(config: EnvironmentConfig) -> TaskSet:
 
 
 def check(tasks: TaskSet) -> None:
-    """Finds out cheaply what would keep a task from being played here.
+    """Finds out what would keep a task from being played here, together with the others.
+
+    Makes an environment of each task in turn and closes it, except where another's spec holds for the whole family.
 
     Raises:
-      UserError: as `environments.check`.
+      UserError: as `environments.check` and `environments.spec`; or a task has another spec than the first.
     """
     for name in tasks.names:
         environments.check(name, **tasks.options)
+    seen = {environments.kind(tasks.names[0])}
+    for name in tasks.names:
+        if environments.kind(name) not in seen:
+            check_same_spec(name, environments.spec(name, **tasks.options), tasks.spec)
+            seen.add(environments.kind(name))
 
 
-def make_pool(tasks: TaskSet, task_ids: Sequence[int], seed: int) -> WorkerPool:
+def make_pool(tasks: TaskSet, task_ids: Sequence[int], seed: int, threads: int) -> WorkerPool:
     """Makes the environments of an actor, each in a process of its own; those that fail are restarted.
 
     Args:
       tasks: of the run.
       task_ids: [N], the task of each environment.
       seed: each environment derives its own from it.
+      threads: the actor's share of the cores; as many environments are started at the same time.
     """
     env_ids = [tasks.names[task] for task in task_ids]
-    return WorkerPool(tasks.spec, env_ids, tasks.options, seed, tasks.deadline)
+    return WorkerPool(tasks.spec, env_ids, tasks.options, seed, tasks.deadline, starts_at_once=threads)
 
 
 def make_batch(tasks: TaskSet, task_ids: np.ndarray, seed: int, threads: int) -> BatchedEnvironment:
@@ -85,13 +93,13 @@ def make_batch(tasks: TaskSet, task_ids: np.ndarray, seed: int, threads: int) ->
       tasks: of the run.
       task_ids: int32 [B], ascending: the task of each environment.
       seed: each environment derives its own from it.
-      threads: number of threads that step Atari games.
+      threads: number of threads that step Atari games, and of processes that are started at the same time.
 
     Raises:
       UserError: as `environments.make`, or the tasks have different specs. With `own_processes`, `reset` raises it.
     """
     if tasks.own_processes:
-        pool = make_pool(tasks, task_ids.tolist(), seed)
+        pool = make_pool(tasks, task_ids.tolist(), seed, threads)
         return Lockstep(pool, tasks.deadline, pool.close)
     if len(tasks.names) == 1:
         return environments.make(tasks.names[0], len(task_ids), seed, **{**tasks.options, "env_threads": threads})

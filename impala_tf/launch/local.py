@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from impala_tf.architectures.program import Node, Program
 from impala_tf.errors import UserError
-from impala_tf.processes import child
+from impala_tf.processes import child, temporary
 from impala_tf.processes.child import FORK_SERVER, Child
 from impala_tf.processes.parent import Spent
 from impala_tf.processes.restarts import Restarted
@@ -85,6 +85,7 @@ def run(
         for process in (learner, *(actor.process for actor in actors)):
             if process:
                 process.kill()
+        temporary.sweep()
 
 
 class _Actor:

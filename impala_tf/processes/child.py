@@ -23,9 +23,9 @@ from typing import Any
 from impala_tf.errors import UserError
 from impala_tf.processes import child_main
 from impala_tf.processes.line import Reader
-from impala_tf.processes.parent import ChildFailed, LogLine, Outcome, Ready, Spent
+from impala_tf.processes.parent import ChildEnded, ChildFailed, LogLine, Outcome, Ready, Spent
 
-__all__ = ["FORK_SERVER", "SPAWN", "Child", "ChildFailed", "end_all", "preload"]
+__all__ = ["FORK_SERVER", "SPAWN", "Child", "ChildEnded", "ChildFailed", "end_all", "preload"]
 
 FORK_SERVER = multiprocessing.get_context("forkserver")
 """Forks children from a server process that has imported what `preload` names. TensorFlow may be forked after it has
@@ -159,7 +159,10 @@ class Child:
 
     @property
     def error(self) -> Exception | None:
-        """Why work that should run until it is ended has ended: a `UserError` or `ChildFailed`; None while it runs."""
+        """Why work that should run until it is ended has ended: a `UserError` or `ChildFailed`; None while it runs.
+
+        `ChildEnded` if the process has ended without an answer.
+        """
         self.poll()
         return self._failure() if self._outcome is not None or self._line.closed else None
 
@@ -204,7 +207,7 @@ class Child:
     def _failure(self) -> Exception:
         if self._outcome is not None and self._outcome.error is not None:
             return self._outcome.error
-        return ChildFailed(f"its process {_how_ended(self.process)}")
+        return ChildEnded(f"its process {_how_ended(self.process)}")
 
 
 def end_all(children: Sequence[Child], seconds: float = 0.0) -> None:

@@ -21,6 +21,10 @@ class ChildFailed(RuntimeError):
     """A child died, raised, or did not answer in time; the message says which."""
 
 
+class ChildEnded(ChildFailed):
+    """Its process ended without saying why: an engine inside it has ended it, or it was killed."""
+
+
 class Ready(NamedTuple):
     """The child has finished setting up; its work proper begins."""
 

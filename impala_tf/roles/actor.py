@@ -194,7 +194,7 @@ def _act_in_batches(config, tasks, topology, number, agent, end, ready, spans) -
     """Acts in environments that have a process each, for whichever of them are waiting."""
     environment_seed, action_seed = seeds(config, number, end.learner_step)
     task_ids = topology.task_ids(number).tolist()
-    pool = task_set.make_pool(tasks, task_ids, environment_seed)
+    pool = task_set.make_pool(tasks, task_ids, environment_seed, topology.env_threads)
     steps, learner_step = 0, 0
 
     def refresh() -> int:

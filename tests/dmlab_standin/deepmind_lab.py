@@ -58,6 +58,7 @@ class Lab:
         config: dict[str, str] = {},  # noqa: B006 - the real signature.
         renderer: str = "software",
         level_cache: Any = None,
+        temp_folder: str = "",
     ):
         for position, (argument, kind) in enumerate([(level, str), (observations, list), (config, dict)], start=1):
             if not isinstance(argument, kind):
@@ -82,7 +83,9 @@ class Lab:
         self._running, self._frames, self._seed, self._resets = False, 0, 0, 0
         # Entry of the recording; None once the calls are not those of the recording.
         self._entry: int | None = 0 if config == self._recording.config else None
-        self._folder = tempfile.mkdtemp(prefix="dmlab_temp_folder_")
+        self._owns_folder = not temp_folder
+        self._folder = temp_folder or tempfile.mkdtemp(prefix="dmlab_temp_folder_")
+        Path(self._folder, "qkey").touch()  # Stays in a folder of the caller's, as recorded.
         self._pid = os.getpid()
         _holders.append(self._pid)
 
@@ -175,7 +178,8 @@ class Lab:
         if self._pid != os.getpid():
             return False
         _holders.remove(self._pid)
-        shutil.rmtree(self._folder)
+        if self._owns_folder:
+            shutil.rmtree(self._folder)
         self._pid, self._running, self._frames = 0, False, 0
         return True
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 STANDIN = Path(__file__).resolve().parents[1] / "dmlab_standin"
@@ -41,3 +42,37 @@ def deepmind_lab() -> Iterator[Any]:
 def recording(request: pytest.FixtureRequest) -> Any:
     """A `Recording`, of each recorded level in turn."""
     return dmlab_recordings.Recording(request.param)
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch, deepmind_lab: Any) -> list[Any]:
+    """Records every engine and the calls that it got."""
+    made: list[Any] = []
+    make = deepmind_lab.Lab
+
+    class Engine:
+        def __init__(self, *args: Any, **options: Any):
+            self.args, self.options, self.seeds, self.steps = args, options, [], []
+            self.closed = False
+            made.append(self)
+            self._lab = make(*args, **options)
+
+        def reset(self, *, seed: int) -> bool:
+            self.seeds.append(seed)
+            return self._lab.reset(seed=seed)
+
+        def step(self, action: np.ndarray, num_steps: int) -> float:
+            self.steps.append((action, num_steps))
+            return self._lab.step(action, num_steps=num_steps)
+
+        def close(self) -> bool:
+            assert not self.closed
+            self.closed = True
+            return self._lab.close()
+
+        def __getattr__(self, name: str) -> Any:
+            assert not self.closed, f"{name} after close() ends the process"
+            return getattr(self._lab, name)
+
+    monkeypatch.setattr(deepmind_lab, "Lab", Engine)
+    return made

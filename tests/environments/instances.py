@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 import gymnasium
@@ -88,6 +89,7 @@ class Vector(gymnasium.Env):
             engine = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
             if _note(directory, f"{os.getpid()} {engine.pid}") != int(index):
                 self._how = ""
+        pathlib.Path(tempfile.gettempdir(), "left").touch()
         self._fail("make")
 
     def reset(self, *, seed=None, options=None):
@@ -108,7 +110,10 @@ class Vector(gymnasium.Env):
         if self._how == "raise":
             raise Unpicklable("no\nway")
         if self._how == "exit":
+            os.write(2, b"Didn't find map 'x'\n: No such file\n")  # As DeepMind Lab does.
             os._exit(3)
+        if self._how == "sys.exit":
+            sys.exit(7)
         if self._how == "crash":
             ctypes.string_at(0)
         if self._how == "hang":

@@ -141,6 +141,14 @@ def test_without_pictures_the_level_does_not_start(deepmind_lab: Any):
     assert got[:2] == expected[:2] and got[2][:26] == expected[2][:26] == "Failed to start environmen"
 
 
+def test_a_folder_for_temporary_files_is_left_to_the_caller(deepmind_lab: Any, tmp_path: Path):
+    lab = deepmind_lab.Lab(SHORT, ["INSTR"], CONFIG, temp_folder=str(tmp_path))
+    inside = [[file.name for file in tmp_path.iterdir()]]
+    lab.close()
+    inside.append([file.name for file in tmp_path.iterdir()])
+    assert inside == [files for _, _, files in recorded("temp_folder").values()]
+
+
 class Cache:
     """A level cache with a given answer to `fetch`, which records the calls."""
 

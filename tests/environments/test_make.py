@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+sys.path.append(str(pathlib.Path(__file__).parent))
+
+import instances
+
 from impala_tf import environments
+from impala_tf.environments.base import EnvironmentFailed
 from impala_tf.errors import UserError
 
 ALL = ["atari/breakout", "gymnasium/CartPole-v1", "catch", "memory", "counting"]
@@ -152,6 +158,26 @@ def test_unknown_ids_of_worlds(env_id: str, message: str):
 def test_unknown_ids(env_id: str, message: str):
     with pytest.raises(UserError, match=message):
         environments.make(env_id, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("raise", "Unpicklable: no way"), ("sys.exit", r"EnvironmentFailed: .*Vector-v0 called sys.exit\(7\)")],
+)
+def test_a_constructor_that_fails_is_told_in_one_line(how: str, message: str, tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, how, "make"))
+    with pytest.raises(UserError, match=rf"^gymnasium/instances:Vector-v0 cannot be made: {message}$"):
+        environments.spec("gymnasium/instances:Vector-v0")
+
+
+@pytest.mark.parametrize("when", ["reset", "step"])
+def test_an_environment_that_exits_has_failed(when: str, tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, "sys.exit", when))
+    environment = environments.make("gymnasium/instances:Vector-v0", 1, 0)
+    with pytest.raises(EnvironmentFailed, match=r"Vector-v0 called sys.exit\(7\)"):
+        environment.reset()
+        for _ in range(3):
+            environment.step(np.zeros(1))
 
 
 def test_numbers_out_of_range():

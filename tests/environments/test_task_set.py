@@ -66,6 +66,29 @@ def test_wrong_settings(env: str, message: str):
 
 @pytest.mark.usefixtures("deepmind_lab")
 @pytest.mark.parametrize(
+    "env, message",
+    [
+        ("dmlab/rooms_watermaze,atari/pong", r"atari/pong cannot share .*: its observation is uint8 \[84, 84, 4\], "),
+        ("catch,counting", "counting cannot share"),
+        (f"{VECTOR},gymnasium/CartPole-v1", r"CartPole-v1 cannot share .* \[4\], theirs float32 \[2\]"),
+    ],
+)
+@pytest.mark.parametrize("choice", ["auto", "on"])
+def test_tasks_that_look_different_are_refused_before_the_start(env: str, message: str, choice: str):
+    tasks = task_set.resolve(EnvironmentConfig(env=env, env_processes=choice))
+    with pytest.raises(UserError, match=message):
+        task_set.check(tasks)
+
+
+def test_of_a_family_whose_environments_look_alike_only_one_is_made(monkeypatch: pytest.MonkeyPatch):
+    made, spec = [], environments.spec
+    monkeypatch.setattr(environments, "spec", lambda name, **options: made.append(name) or spec(name, **options))
+    task_set.check(task_set.resolve(EnvironmentConfig(env="atari57")))
+    assert len(made) == 1
+
+
+@pytest.mark.usefixtures("deepmind_lab")
+@pytest.mark.parametrize(
     "env, choice, own_processes",
     [
         ("catch", "auto", False),
@@ -130,7 +153,7 @@ def _step_until_back(batch: Lockstep) -> None:
 
 
 def test_an_environment_that_hangs_may_be_restarted_before_the_batch_gives_up(tmp_path: pathlib.Path, monkeypatch):
-    tasks = task_set.resolve(EnvironmentConfig(env=VECTOR, env_processes="on", env_deadline=4.0))
+    tasks = task_set.resolve(EnvironmentConfig(env=VECTOR, env_processes="on", env_deadline=2.0))
     monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 0, "hang", "step"))
     with contextlib.closing(task_set.make_batch(tasks, np.zeros(1, np.int32), seed=0, threads=1)) as batch:
         batch.reset()
@@ -143,6 +166,7 @@ def test_an_environment_that_hangs_may_be_restarted_before_the_batch_gives_up(tm
 def test_a_pool_plays_the_tasks_it_is_given(monkeypatch: pytest.MonkeyPatch):
     tasks = task_set.TaskSet(("counting", "catch"), {"a": 1}, CatchEnvironment.spec, True, 5.0)
     made = []
-    monkeypatch.setattr(task_set, "WorkerPool", lambda *args: made.append(args))
-    task_set.make_pool(tasks, [1, 0, 1], seed=9)
-    assert made == [(CatchEnvironment.spec, ["catch", "counting", "catch"], {"a": 1}, 9, 5.0)]
+    monkeypatch.setattr(task_set, "WorkerPool", lambda *args, **options: made.append((*args, options)))
+    task_set.make_pool(tasks, [1, 0, 1], seed=9, threads=3)
+    envs = ["catch", "counting", "catch"]
+    assert made == [(CatchEnvironment.spec, envs, {"a": 1}, 9, 5.0, {"starts_at_once": 3})]

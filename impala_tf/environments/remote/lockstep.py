@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -13,8 +14,6 @@ from impala_tf.environments.remote.mailbox import Mailbox
 from impala_tf.structures import EnvironmentOutput
 
 _WAIT_SECONDS = 0.2
-# A pool that watches its workers by the same deadline gets this much longer, to name the one that failed.
-_GRACE_SECONDS = 2.0
 
 
 class Lockstep(BatchedEnvironment):
@@ -28,7 +27,7 @@ class Lockstep(BatchedEnvironment):
         """
         Args:
           mailbox: of the workers.
-          deadline: seconds in which all workers must have answered, or be known to be down.
+          deadline: seconds in which all workers must have answered; ignored if the mailbox watches them itself.
           close: called by `close`; ends the workers, if they belong to this environment.
         """
         self.spec, self.num_envs = mailbox.environment, mailbox.num_workers * mailbox.num_envs
@@ -66,7 +65,7 @@ class Lockstep(BatchedEnvironment):
         """
         workers = range(self._mailbox.num_workers)
         outputs: dict[int, EnvironmentOutput] = {}
-        end = time.monotonic() + self._deadline + _GRACE_SECONDS
+        end = math.inf if self._mailbox.watched else time.monotonic() + self._deadline
         while missing := set(workers) - outputs.keys() - self._mailbox.down:
             if time.monotonic() > end:
                 raise EnvironmentFailed(f"environment worker {min(missing)} did not answer within {self._deadline:g} s")

@@ -34,11 +34,13 @@ class Mailbox(Protocol):
       environment: spec of the environments.
       num_workers: N.
       num_envs: B.
+      watched: whether `take` notices workers that do not answer in time: they are `down`, or it raises.
     """
 
     environment: EnvironmentSpec
     num_workers: int
     num_envs: int
+    watched: bool
 
     @property
     def down(self) -> Set[int]:
@@ -139,6 +141,7 @@ class WorkerMailbox:
 class PolicyMailbox:
     """The `Mailbox` of workers that others start and watch."""
 
+    watched = False
     down: Set[int] = frozenset()  # It is not told.
 
     def __init__(self, environment: EnvironmentSpec, num_workers: int, num_envs: int):

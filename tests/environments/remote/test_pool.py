@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import re
 import signal
@@ -47,7 +48,7 @@ class Env(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         if self.fails == "slow reset":
-            time.sleep(4)
+            time.sleep(1.5)
         return np.array([self.number, self.steps], np.float32), {}
 
     def step(self, action):
@@ -134,28 +135,35 @@ def test_every_unroll_is_whole_and_they_overlap(caplog):
 def test_a_slow_reset_does_not_stop_the_others(caplog):
     with _acting([FINE, SLOW]) as (inference, recorder, _):
         unrolls = _unrolls(inference, recorder, lambda found: len(_of(found, 11)) >= 3)
-    # An episode of the slow one takes 8 steps and 4 seconds; its three unrolls span two resets.
-    assert len(_of(unrolls, 10)) > 20 * len(_of(unrolls, 11))
+    # An episode of the slow one takes 8 steps and 1.5 seconds; its three unrolls span two resets.
+    assert len(_of(unrolls, 10)) > 10 * len(_of(unrolls, 11))
     assert not caplog.messages
 
 
 @pytest.mark.parametrize(
     ("env_id", "deadline", "cause"),
-    [(RAISES, 60.0, "RuntimeError: the engine stopped"), (HANGS, 3.0, "it did not answer within 3 s")],
+    [(RAISES, 60.0, "RuntimeError: the engine stopped"), (HANGS, 2.0, "it did not answer within 2 s")],
 )
 def test_one_that_fails_is_named_and_started_again_and_the_others_go_on(env_id, deadline, cause, caplog):
-    with _acting([FINE, env_id], deadline) as (inference, recorder, _):
-        enough = lambda found: len(caplog.messages) >= 3 and len(_of(found, 11)) >= 7  # noqa: E731
+    """Another that fails alike has its line in the log file only."""
+    caplog.set_level(logging.INFO, "impala_tf.environments")
+
+    def told(level=logging.WARNING):
+        return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+    with _acting([FINE, env_id, env_id], deadline) as (inference, recorder, _):
+        enough = lambda found: len(told()) >= 3 and min(len(_of(found, task)) for task in (11, 12)) >= 4  # noqa: E731
         unrolls = _unrolls(inference, recorder, enough)
-    assert caplog.messages[:3] == [
+    lines = [
         f"{env_id} failed ({cause}); starting it again in 0.5 s",
-        f"{env_id} is started again",
+        f"{env_id} has been started again",
         f"{env_id} failed ({cause}); starting it again in 1 s",
     ]
+    assert told()[:3] == lines and told(logging.INFO)[:2] == lines[:2]
     for u in unrolls:  # Nothing of different lives is mixed.
         np.testing.assert_array_equal(np.diff(u.observation[:, 1]), [1] * UNROLL_LENGTH)
-    starts = [u.observation[0, 1] for u in _of(unrolls, 11)]
-    assert starts[:7] == [0, 5, 10, 0, 5, 10, 0]
+    for task in (11, 12):
+        assert [u.observation[0, 1] for u in _of(unrolls, task)][:4] == [0, 5, 10, 0]
 
 
 def test_one_that_is_killed_is_started_again(caplog):
@@ -167,7 +175,7 @@ def test_one_that_is_killed_is_started_again(caplog):
         pids = [worker.process.process.pid for worker in pool._workers]
     assert caplog.messages == [
         f"{FINE} failed (its process was ended by SIGKILL); starting it again in 0.5 s",
-        f"{FINE} is started again",
+        f"{FINE} has been started again",
     ]
     for pid in pids:
         with pytest.raises(ProcessLookupError):
@@ -187,6 +195,6 @@ def test_one_that_can_no_longer_be_made_is_tried_again(caplog):
     with _acting([FINE, LATER]) as (inference, recorder, pool):
         _unrolls(inference, recorder, lambda found: len(_of(found, 11)) >= 1)
         os.kill(pool._workers[1].process.process.pid, signal.SIGKILL)
-        _unrolls(inference, recorder, lambda found: len(caplog.messages) >= 3)
+        _unrolls(inference, recorder, lambda found: len(caplog.messages) >= 2)
     cause = f"{LATER} needs a package that is not installed: no engine"
-    assert caplog.messages[2] == f"{LATER} failed ({cause}); starting it again in 1 s"
+    assert caplog.messages[1] == f"{LATER} failed ({cause}); starting it again in 1 s"
