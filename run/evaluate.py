@@ -1,79 +1,173 @@
-"""Evaluates a SavedModel: `impala-evaluate --saved_model=models/pong --output=pong.json`, or `python -m run.evaluate`.
+"""Evaluates an agent: `impala-evaluate --logdir=runs/pong`, or `python -m run.evaluate` with the same flags.
 
-Follows the paper's protocols: 200 full games for Atari, each starting with 1 to 30 no-ops; 500 episodes on each of the
-30 test levels for DMLab-30. If interrupted, run the same command again to resume.
+With --logdir, it is the newest checkpoint of a run, and the results are in the run's folder; with --saved_model, any
+SavedModel that impala-export wrote. Follows the paper's protocols: 200 full games for Atari, each starting with 1 to 30
+no-ops; 500 episodes on each of the 30 test levels for DMLab-30. If interrupted, run the same command again to resume.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import pathlib
+import re
 import shlex
-import signal
 import sys
+from typing import NamedTuple
 
 from absl import flags
 
 from impala_tf import quiet
 from impala_tf.config import EnvironmentConfig
 from impala_tf.errors import UserError
-from impala_tf.evaluation.evaluate import MACHINE_OPTIONS
+from impala_tf.evaluation.protocols import MACHINE_OPTIONS
 from run import command
+from run.ending import Ending
+
+# What takes long to import is imported later, when signals are handled and the settings have been checked.
 
 _say = logging.getLogger("impala_tf.run").info
 
 
+class _Paths(NamedTuple):
+    """Where things are.
+
+    Attributes:
+      output: the result's file.
+      video: the film's file; None: no film.
+      log: gets what native code, such as engines, writes to standard error.
+      curve: the run's learning curve; None if there is none.
+    """
+
+    output: pathlib.Path
+    video: pathlib.Path | None
+    log: pathlib.Path
+    curve: pathlib.Path | None
+
+
 def _main() -> int:
     values = flags.FLAGS
-    for name, example in (("saved_model", "models/pong"), ("output", "pong.json")):
-        if not values[name].value:
-            raise UserError(f"--{name} is required, for example --{name}={example}.")
-    if pathlib.Path(values.output).exists():
-        raise UserError(f"--output={values.output} exists already: give another, or remove it first.")
-    quiet.native_stderr(os.devnull)
-    from impala_tf.evaluation import evaluate
-    from impala_tf.processes.signals import stop_on_signal
+    ending = Ending(
+        "; finished episodes are kept. To resume: " + shlex.join(["impala-evaluate", *sys.argv[1:]]),
+    )
+    _check_flags()
+    model, paths = _prepare(ending)
+    _redirect(paths.log)
+    from impala_tf.evaluation import evaluate, report
+    from impala_tf.export import of_run, saved_model
 
-    own = ("saved_model", "output", "env", "episodes", "greedy", "seed", "num_envs", "video")
+    own = ("env", "episodes", "greedy", "seed", "random_policy", "num_envs")
     evaluation = evaluate.Evaluation(
+        str(model),
+        str(paths.output),
         **{name: values[name].value for name in own},
+        video=str(paths.video or ""),
         options={name: values[name].value for name in MACHINE_OPTIONS},
         deadline=values.env_deadline,
+        log=str(paths.log),
     )
-    stop, received = stop_on_signal()
-    result = evaluate.run(evaluation, stop.is_set)
-    if result is None:
-        _say(f"Ended early by {signal.Signals(received[0]).name}; finished episodes are kept.")
-        _say(f"To resume: {shlex.join(['impala-evaluate', *sys.argv[1:]])}")
-        return 128 + received[0]
-    _conclude(result, values.output, values.video)
+    try:
+        found = evaluate.run(evaluation, ending.stopped, ending.begin)
+    except saved_model.Damaged:
+        if not values.logdir:
+            raise
+        from impala_tf.records.logdir import LogDir
+
+        of_run.set_aside(model)
+        of_run.make(LogDir(values.logdir))
+        found = evaluate.run(evaluation, ending.stopped, ending.begin)
+    if found is None:
+        ending.exit()
+    assert found is not None
+    if not found.get("failed"):
+        paths.log.unlink(missing_ok=True)  # Nothing in it matters: everything worked.
+    _say("")
+    named = (("result", paths.output), ("film", paths.video), ("learning curve", paths.curve))
+    for line in report.lines(found, [(what, path) for what, path in named if path]):
+        _say(line)
+    if failed := found.get("failed"):
+        raise UserError(
+            f"{len(failed)} of {len(failed) + len(found['tasks'])} tasks failed; the result names them. The engine's "
+            f"own output is in {paths.log}. Run the same command again to try them again."
+        )
     return 0
 
 
-def _conclude(result: dict, output: str, video: str) -> None:
-    _say("")
-    for name, task in result["tasks"].items():
-        low, high = task["mean_ci95"]
-        human = "" if task["human_normalised"] is None else f", human-normalized {task['human_normalised']:.1%}"
-        played = len(task["episodes"])
-        _say(
-            f"  {name:<28} mean return {task['mean']:.2f} (95% CI {low:.2f} to {high:.2f}), median {task['median']:.2f}"
-            f"{human}; {played} episode{'s' * (played > 1)}, {result['policy']} actions"
+def _check_flags() -> None:
+    values = flags.FLAGS
+    if bool(values.logdir) == bool(values.saved_model):
+        raise UserError(
+            "Give either --logdir, the folder of a run (--logdir=runs/pong), or --saved_model, a SavedModel that "
+            "impala-export wrote (--saved_model=models/pong)."
         )
-    for name, score in result.get("suite", {}).items():
-        if isinstance(score, float):
-            low, high = result["suite"][f"{name}_ci95"]
-            label = name.replace("human_normalised_", "human-normalized ").replace("_", " ")
-            _say(f"  {label:<28} {score:.1%} (95% CI {low:.1%} to {high:.1%})")
-    _say(f"  result                       {output}")
-    if video:
-        _say(f"  video                        {video}")
+    if values.saved_model and not values.output:
+        raise UserError("--output is required with --saved_model, for example --output=pong.json.")
+
+
+def _prepare(ending: Ending) -> tuple[pathlib.Path, _Paths]:
+    """Returns the SavedModel, which it exports if need be, and the paths."""
+    values = flags.FLAGS
+    if values.saved_model:
+        output = pathlib.Path(values.output)
+        return pathlib.Path(values.saved_model), _paths(output, None)
+    from impala_tf.export import of_run
+    from impala_tf.records.logdir import LogDir
+
+    logdir = LogDir(values.logdir)
+    logdir.read_config()
+    model = of_run.find(logdir)
+    if model is None:
+        _say("importing TensorFlow")
+        import tensorflow  # noqa: F401
+
+        ending.begin()
+        model = of_run.make(logdir)
+    output = pathlib.Path(values.output or logdir.evaluation / f"{model.name}{_differences()}.json")
+    return model, _paths(output, logdir.curve)
+
+
+def _paths(output: pathlib.Path, curve: pathlib.Path | None) -> _Paths:
+    video = flags.FLAGS.video
+    film = None if video in ("", "false") else output.with_suffix(".mp4") if video == "true" else pathlib.Path(video)
+    return _Paths(output, film, output.with_suffix(".log"), curve if curve and curve.exists() else None)
+
+
+def _differences() -> str:
+    """Returns the settings that change the result, where they are not the defaults, as part of a file's name."""
+    values, parts = flags.FLAGS, []
+    if values.episodes:
+        parts.append(f"{values.episodes}_episodes")
+    if values.greedy:
+        parts.append("greedy")
+    if values.random_policy:
+        parts.append("random_policy")
+    if values.seed != flags.FLAGS["seed"].default:
+        parts.append(f"seed_{values.seed}")
+    if values.env:
+        parts.append(re.sub(r"[^\w.+-]", "_", values.env)[:100])
+    return "".join(f"-{part}" for part in parts)
+
+
+def _redirect(log: pathlib.Path) -> None:
+    """Sends what native code writes to standard error to the log.
+
+    Raises:
+      UserError: the log cannot be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        quiet.native_stderr(log)
+    except OSError as error:
+        raise UserError(f"--output: {log.parent} cannot be written: {error.strerror}.") from None
 
 
 def _define() -> None:
-    flags.DEFINE_string("saved_model", "", "Folder of the SavedModel, as written by impala-export.")
-    flags.DEFINE_string("output", "", "JSON file to write the result to; must not exist.")
+    flags.DEFINE_string(
+        "logdir", "", "Folder of a run, which may still be in progress: evaluate its newest checkpoint."
+    )
+    flags.DEFINE_string("saved_model", "", "Instead of --logdir: folder of a SavedModel, as written by impala-export.")
+    flags.DEFINE_string(
+        "output", "", "JSON file to write the result to. Empty: with --logdir, in the run's folder evaluation."
+    )
     flags.DEFINE_string(
         "env", "", "As for training: an environment, several, or a suite. Empty: what the agent was trained on."
     )
@@ -82,13 +176,17 @@ def _define() -> None:
     )
     flags.DEFINE_bool("greedy", False, "Take the most probable action instead of sampling one.")
     flags.DEFINE_integer("seed", 1, "Seed from which the episodes' seeds are derived.", lower_bound=0)
+    flags.DEFINE_bool("random_policy", False, "Also play the same episodes with random actions, and compare.")
     flags.DEFINE_integer(
         "num_envs",
         0,
         "Episodes played at once; 0: 16, or two per core if each environment runs in its own process.",
         lower_bound=0,
     )
-    flags.DEFINE_string("video", "", "mp4 file to record the first episode to; must not exist.")
+    film = "mp4 file to film the first episodes to. Without a name (--video): next to the result, named like it."
+    parser, serializer = flags.ArgumentParser(), flags.ArgumentSerializer()
+    # A flag that may have a value or none, which is then "true".
+    flags.DEFINE_flag(flags.Flag(parser, serializer, "video", "", film, boolean=True))
     settings = EnvironmentConfig.__dataclass_fields__
     for name in MACHINE_OPTIONS:
         flags.DEFINE_string(name, settings[name].default, settings[name].metadata["help"])

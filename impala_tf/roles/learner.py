@@ -15,6 +15,7 @@ import tensorflow as tf
 from impala_tf.config import Config
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError
+from impala_tf.export import spec as spec_json
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
 from impala_tf.processes.timings import Timings
@@ -75,6 +76,7 @@ class Training:
         with contextlib.ExitStack() as stack:
             stack.callback(logdir.lock().close)
             spec = tasks.spec
+            self._spec = spec_json.as_json(spec)
             self.agent = make_agent(spec, config)
             self.learner = Learner(self.agent, config, spec.frames_per_step)
             unroll = (spec, self.agent.core_state_spec, config.data.unroll_length)
@@ -243,7 +245,7 @@ class Training:
     def _save(self, final: bool = False) -> None:
         """Writes a checkpoint. A failure is logged and tried again later, except that the last one must succeed."""
         sizes = [variable.shape.num_elements() for variable in self.agent.trainable_variables]
-        facts = {"learner_step": self.step_count, "parameters": sum(sizes)}  # For the model card.
+        facts = {"learner_step": self.step_count, "parameters": sum(sizes), "spec": self._spec}  # For card and export.
         try:
             self._checkpointer.save(self.frames, {**self._progress.state(), **facts})
         except (OSError, tf.errors.OpError) as error:

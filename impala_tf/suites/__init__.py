@@ -61,10 +61,18 @@ def human_normalised(env_id: str, mean_return: float, references: str | None = N
     Raises:
       UserError: the task's suite has no such set of references.
     """
+    scores = reference_scores(env_id, references)
+    return None if scores is None else (mean_return - scores[0]) / (scores[1] - scores[0])
+
+
+def reference_scores(env_id: str, references: str | None = None) -> tuple[float, float] | None:
+    """Returns the mean returns (r, h) of a random player and a human; arguments and errors as in `human_normalised`.
+
+    None if the environment is in no suite.
+    """
     for suite in SUITES:
         if env_id in (known := _reference_scores(suite)):
-            random, human = known[env_id][_chosen(suite, references)]
-            return (mean_return - random) / (human - random)
+            return known[env_id][_chosen(suite, references)]
     return None
 
 
