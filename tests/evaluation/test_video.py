@@ -147,7 +147,10 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path: pathlib.Path, steps
 
 def test_frames_of_different_sizes_or_types(tmp_path: pathlib.Path):
     for frame in (np.zeros((10, 6, 3), np.uint8), np.zeros((10, 5, 3)), np.zeros((10, 5), np.uint8)):
-        with pytest.raises(ValueError, match="expected frames"), Video(tmp_path / "it.mp4", "t", "note", (), 3, 15) as video:
+        with (
+            pytest.raises(ValueError, match="expected frames"),
+            Video(tmp_path / "it.mp4", "t", "note", (), 3, 15) as video,
+        ):
             video.add(**step())
             video.add(**step(frame=frame))
     assert not list(tmp_path.iterdir())
