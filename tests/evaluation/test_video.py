@@ -77,7 +77,10 @@ def test_the_panel_follows_value_policy_and_episode():
     one = of({})
     assert one.shape == (panel.MIN_HEIGHT, panel.WIDTH, 3)
     np.testing.assert_array_equal(one, of({}))
-    for other in ({"value": 0.75}, {"action": 0}, {"reward": 1.0}, {"episode_return": 4.0}, {"step": 7}):
+    for other in (
+        *({"value": 0.75}, {"action": 0}, {"reward": 1.0}, {"episode_return": 4.0}, {"step": 7}),
+        *({"ended": True}, {"episode": 2}),
+    ):
         assert (one != of(other)).any()
     assert (one != of({}, names=("x", "y", "z"))).any()
     # The curve shows earlier steps, with their rewards below, until the next episode starts.
@@ -85,6 +88,40 @@ def test_the_panel_follows_value_policy_and_episode():
     assert (of(*two) != of({"step": 2})).any()
     assert (of(*two) != of({**two[0], "reward": -1.0}, two[1])).any()
     np.testing.assert_array_equal(of(*two, {}), one)
+
+
+LONG = "minigrid/BabyAI-GoToRedBallNoDists-v0"
+
+
+@pytest.mark.parametrize("title", ["catch", LONG, 4 * LONG, "gymnasium/" + "W" * 99])
+@pytest.mark.parametrize("note", ["", "0.202M frames", "1.23e+04M frames"])
+def test_titles_fit_and_the_note_is_whole(title: str, note: str):
+    width = panel.WIDTH - panel._font(panel._TITLES[-1]).getlength(note) - panel._GAP
+    shown, size = panel._fitting(title, width)
+    assert panel._font(size).getlength(shown) <= width
+    assert shown == title or ("..." in shown and shown[:8] == title[:8] and shown[-4:] == title[-4:])
+    assert shown == title or len(title) > 40
+    heading = np.asarray(Panel(title, note, (), 3, panel.MIN_HEIGHT)._empty)[:26]
+    without = np.asarray(Panel(title, "", (), 3, panel.MIN_HEIGHT)._empty)[:26]
+    ink = (heading != panel._BACKGROUND).any(axis=(0, 2))
+    if note:  # They do not touch.
+        assert not ink[int(width) + 1 :][: panel._GAP - 4].any() and ink[int(width) + 1 :].any()
+    assert (heading != without).any() == bool(note)
+
+
+def test_the_end_of_an_episode_stays(tmp_path: pathlib.Path):
+    path = tmp_path / "it.mp4"
+    frame = np.full((10, 5, 3), 200, np.uint8)
+    with Video(path, "title", "note", (), 3, 15) as video:
+        video.add(**step(frame=frame))
+        video.add(**step(frame=video.last_frame, reward=1.0, episode_return=4.0, ended=True, step=1), times=15)
+    _, frames = decoded(path)
+    assert len(frames) == 16
+    assert (
+        np.abs(frames[1].astype(int) - frames[0]).max() > 100 and np.abs(frames[15].astype(int) - frames[1]).max() < 60
+    )
+    where = (slice(60, 400), slice(30, 200))
+    np.testing.assert_allclose(first[where], last[where], atol=8)
 
 
 @pytest.mark.parametrize("num_actions", [2, 18, 20])
