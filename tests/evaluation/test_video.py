@@ -117,9 +117,8 @@ def test_the_end_of_an_episode_stays(tmp_path: pathlib.Path):
         video.add(**step(frame=video.last_frame, reward=1.0, episode_return=4.0, ended=True, step=1), times=15)
     _, frames = decoded(path)
     assert len(frames) == 16
-    assert (
-        np.abs(frames[1].astype(int) - frames[0]).max() > 100 and np.abs(frames[15].astype(int) - frames[1]).max() < 60
-    )
+    first, end, last = (frames[i].astype(int) for i in (0, 1, 15))
+    assert np.abs(end - first).max() > 100 and np.abs(last - end).max() < 60
     where = (slice(60, 400), slice(30, 200))
     np.testing.assert_allclose(first[where], last[where], atol=8)
 
