@@ -209,7 +209,7 @@ def _evaluate(
             raise UserError(f"None of the {len(protocols)} tasks can be played: {next(iter(failed.values()))}.{where}")
         found = {**header, **result.results(evaluation.env, whole, record, evaluation.random_policy)}
         if failed:
-            found["failed"] = failed
+            found["failed"] = {task.env_id: failed[task.env_id] for task in protocols if task.env_id in failed}
         try:
             write_json(output, found)
         except OSError as error:

@@ -1,6 +1,7 @@
 """impala-export and impala-evaluate, run as commands: results, interruptions and errors."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -80,15 +81,82 @@ def test_the_result(start, model, tmp_path):
     assert not (tmp_path / "r.json.partial").exists()
 
 
-def test_resumes_after_an_interruption(start, model, tmp_path):
+@pytest.fixture
+def run_folder(trained, tmp_path):
+    """A copy of the run's checkpoints and settings."""
+    shutil.copytree(trained.logdir / "checkpoints", tmp_path / "run" / "checkpoints")
+    for name in ("config.json", "learning_curve.png"):
+        shutil.copy(trained.logdir / name, tmp_path / "run" / name)
+    return tmp_path / "run"
+
+
+def test_from_a_run_to_its_result(start, run_folder):
+    """The newest checkpoint is exported, evaluated, compared and filmed; a second time, what is there is shown."""
+    arguments = (f"--logdir={run_folder}", "--episodes=20", "--random_policy", "--video")
+    first = evaluate(start, *arguments)
+    name = "000000003000-20_episodes-random_policy"
+    folder = run_folder / "evaluation"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.json", f"{name}.mp4"]
+    assert [path.name for path in (run_folder / "exports").iterdir()] == ["000000003000"]
+    result = json.loads((folder / f"{name}.json").read_text())
+    assert result["model"]["frames"] == 3000 and len(result["tasks"]["catch"]["random_policy"]["episodes"]) == 20
+    said = [line.split() for line in first.out.split("\n\n")[1].splitlines()]
+    assert [line[0] for line in said] == ["catch", "agent", "random", "difference", "result", "film", "learning"]
+    assert said[-3:] == [
+        ["result", str(folder / f"{name}.json")],
+        ["film", str(folder / f"{name}.mp4")],
+        ["learning", "curve", str(run_folder / "learning_curve.png")],
+    ]
+    assert first.out.count("importing TensorFlow") == 1
+
+    second = evaluate(start, *arguments, within=20)
+    assert "is there already" in second.out and "importing" not in second.out
+    assert second.out.split("\n\n")[1] == first.out.split("\n\n")[1]
+
+
+def test_a_damaged_export_is_made_again(start, trained, run_folder):
+    shutil.copytree(trained.logdir / "exports" / "000000003000", run_folder / "exports" / "000000003000")
+    graph = run_folder / "exports" / "000000003000" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-1000])
+    done = evaluate(start, f"--logdir={run_folder}", "--episodes=4", "--seed=5")
+    assert "is damaged and now called damaged-000000003000" in done.out
+    assert (run_folder / "evaluation" / "000000003000-4_episodes-seed_5.json").exists()
+
+
+def signal_group(started, number):
+    os.killpg(started.process.pid, number)
+
+
+def signal_one(started, number):
+    started.process.send_signal(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ends_while_tensorflow_is_imported(start, model, tmp_path, number):
+    """Also if the whole process group gets the signal: at once, in one line, and nothing is left."""
+    arguments = (f"--saved_model={model}", f"--output={tmp_path / 'r.json'}")
+    run = start(*arguments, command=EVALUATE, group=True)
+    run.wait_until(lambda: "importing TensorFlow" in run.out, 30, every=0.001)
+    signal_group(run, number)
+    assert run.finish(10) == 128 + number, run.describe()
+    (line,) = run.out.splitlines()[1:]
+    assert line.startswith(f"Ended early by {number.name}; ") and line.endswith(f"evaluate {' '.join(arguments)}")
+    assert not run.err and not list(tmp_path.iterdir())
+    run.wait_until_gone()
+
+
+@pytest.mark.parametrize(("number", "send"), [(signal.SIGINT, signal_one), (signal.SIGTERM, signal_group)])
+def test_resumes_after_an_interruption(start, model, tmp_path, number, send):
     """Finished episodes are not replayed."""
     partial = tmp_path / "r.json.partial"
     arguments = (f"--saved_model={model}", "--episodes=600", f"--output={tmp_path / 'r.json'}")
-    first = start(*arguments, command=EVALUATE)
+    first = start(*arguments, command=EVALUATE, group=True)
     first.wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) > 50, 60)
-    first.process.send_signal(signal.SIGINT)
-    assert first.finish(10) == 128 + signal.SIGINT, first.describe()
-    assert "Ended early by SIGINT" in first.out and "To resume: impala-evaluate" in first.out and not first.err
+    send(first, number)
+    assert first.finish(10) == 128 + number, first.describe()
+    assert f"Ended early by {number.name}" in first.out and not first.err
+    assert first.out.splitlines()[-1].endswith(f"To resume: impala-evaluate {' '.join(arguments)}")
+    first.wait_until_gone()
     kept = [json.loads(line) for line in partial.read_text().splitlines()[1:]]
     assert 50 <= len(kept) < 600
     assert not (tmp_path / "r.json").exists()
@@ -97,7 +165,7 @@ def test_resumes_after_an_interruption(start, model, tmp_path):
     played = json.loads((tmp_path / "r.json").read_text())["tasks"]["catch"]["episodes"]
     assert len(played) == 600
     for line in kept:
-        assert {**played[line["number"]], "task": "catch"} == line
+        assert {**played[line["number"]], "task": "catch", "player": "agent"} == line
 
 
 def test_a_recurrent_model_of_two_tasks(start, tmp_path):
@@ -145,7 +213,9 @@ def test_evaluation_needs_no_training_code(model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--saved_model is required"),
+        ((), "Give either --logdir, the folder of a run"),
+        (("--saved_model=MODEL",), "--output is required"),
+        (("--logdir=NEW",), "holds no run"),
         (("--saved_model=MODEL", "--output=OLD"), "exists already"),
         (
             ("--saved_model=MODEL", "--output=NEW", "--env=atari/pong"),
@@ -181,7 +251,7 @@ def test_export_refuses(start, error_of, trained, tmp_path):
     assert not list((tmp_path / "old").iterdir()) and not (tmp_path / "new").exists()
 
 
-def test_slow_environments_run_in_processes_and_the_first_episode_is_recorded(start, tmp_path):
+def test_slow_environments_run_in_processes_and_are_filmed(start, tmp_path):
     """An untrained agent plays Doom."""
     from impala_tf import config as config_lib
     from impala_tf.environments import task_set
@@ -198,5 +268,5 @@ def test_slow_environments_run_in_processes_and_the_first_episode_is_recorded(st
     episodes = json.loads(output.read_text())["tasks"]["vizdoom/Basic"]["episodes"]
     assert len(episodes) == 3 and all(0 < episode["length"] <= 75 for episode in episodes)
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(video))
-    assert frames == episodes[0]["length"]
+    assert frames == sum(min(episode["length"], 1800) + 15 for episode in episodes)
     done.wait_until_gone()
