@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 _PATIENCE_SECONDS = 5.0
@@ -17,6 +18,9 @@ class Ending:
     Until `begin`, there is nothing to finish, and a signal ends the process at once: exceptions raised by a signal get
     lost or garbled while libraries are imported. Later, a signal sets `stopped`, and the process ends at once if it is
     still there 5 s later, because an environment hangs, or at a second signal. Its children end with it.
+
+    Attributes:
+      clean_up: called right before the process ends.
     """
 
     def __init__(self, line: str):
@@ -25,6 +29,7 @@ class Ending:
         Args:
           line: what to say at the end, after "Ended early by SIGTERM".
         """
+        self.clean_up: Callable[[], None] = lambda: None
         self._line = line
         self._received = 0
         self._begun = False
@@ -45,6 +50,8 @@ class Ending:
         text = f"Ended early by {signal.Signals(self._received).name}{self._line}\n"
         with contextlib.suppress(OSError):  # The reader of a pipe may have got the same signal.
             os.write(1, text.encode())
+        with contextlib.suppress(Exception):
+            self.clean_up()
         os._exit(128 + self._received)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:

@@ -7,6 +7,8 @@ no-ops; 500 episodes on each of the 30 test levels for DMLab-30. If interrupted,
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import pathlib
 import re
@@ -45,16 +47,24 @@ class _Paths(NamedTuple):
 
 
 def _main() -> int:
-    values = flags.FLAGS
     ending = Ending(
         "; finished episodes are kept. To resume: " + shlex.join(["impala-evaluate", *sys.argv[1:]]),
     )
     _check_flags()
     model, paths = _prepare(ending)
+    ending.clean_up = functools.partial(_remove_if_empty, paths.log)
     _redirect(paths.log)
+    try:
+        return _evaluate(ending, model, paths)
+    finally:
+        _remove_if_empty(paths.log)
+
+
+def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
     from impala_tf.evaluation import evaluate, report
     from impala_tf.export import of_run, saved_model
 
+    values = flags.FLAGS
     own = ("env", "episodes", "greedy", "seed", "random_policy", "num_envs")
     evaluation = evaluate.Evaluation(
         str(model),
@@ -145,6 +155,12 @@ def _differences() -> str:
     if values.env:
         parts.append(re.sub(r"[^\w.+-]", "_", values.env)[:100])
     return "".join(f"-{part}" for part in parts)
+
+
+def _remove_if_empty(log: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):
+        if not log.stat().st_size:
+            log.unlink()
 
 
 def _redirect(log: pathlib.Path) -> None:

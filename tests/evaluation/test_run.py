@@ -15,6 +15,7 @@ from impala_tf.errors import UserError
 from impala_tf.evaluation import evaluate, report
 from impala_tf.evaluation.evaluate import Evaluation
 from impala_tf.evaluation.film import FEW
+from impala_tf.export import saved_model
 
 
 @pytest.fixture
@@ -117,6 +118,15 @@ def test_a_model_that_was_moved_or_changed(settings, games_model, tmp_path):
     data.write_bytes(data.read_bytes()[:-1] + b"\x07")
     with pytest.raises(UserError, match=r"another evaluation \(different model\)"):
         evaluate.run(dataclasses.replace(settings, saved_model=str(moved)), never)
+
+
+def test_a_damaged_model(settings, games_model, tmp_path):
+    damaged = shutil.copytree(games_model, tmp_path / "damaged")
+    graph = damaged / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-1000])
+    with pytest.raises(saved_model.Damaged, match="is damaged and cannot be loaded"):
+        evaluate.run(dataclasses.replace(settings, saved_model=str(damaged)), never)
+    assert list(tmp_path.iterdir()) == [damaged]
 
 
 def test_an_evaluation_without_a_film_needs_no_ffmpeg(settings, monkeypatch):

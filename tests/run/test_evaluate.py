@@ -24,12 +24,12 @@ def trained(start_shared, tmp_path_factory):
     run = start_shared(
         "--env=catch",
         "--num_actors=0",
-        "--total_frames=3000",
+        "--total_frames=1500",
         "--batch_size=4",
         "--unroll_length=10",
         "--checkpoint_interval=0.1",
-        "--export_every=1",
-        "--evaluate_every=1000",
+        "--export_every=300",
+        "--evaluate_every=700",
         "--evaluate_episodes=30",
         f"--logdir={logdir}",
     )
@@ -56,15 +56,15 @@ def evaluate(start, *arguments, within=90):
 
 def test_training_exports_and_evaluates(trained):
     exports = sorted(int(path.name) for path in (trained.logdir / "exports").iterdir())
-    assert len(exports) > 3 and exports[-1] == 3000
+    assert len(exports) > 3 and exports[-1] == 1520
     rows = pd.read_csv(trained.logdir / "evaluations.csv")
-    assert list(rows["frames"]) == sorted(rows["frames"]) and rows["frames"].iloc[-1] == 3000
+    assert list(rows["frames"]) == sorted(rows["frames"]) and rows["frames"].iloc[-1] == 1520
     assert set(rows["task"]) == {"catch"} and set(rows["episodes"]) == {30}
     assert (rows["ci_low"] <= rows["mean"]).all() and (rows["mean"] <= rows["ci_high"]).all()
     for frames in rows["frames"]:
         result = json.loads((trained.logdir / "evaluations" / f"{frames:012d}.json").read_text())
         assert result["model"]["frames"] == frames and len(result["tasks"]["catch"]["episodes"]) == 30
-    assert "evaluated at 3,000 frames: catch" in trained.out
+    assert "evaluated at 1,520 frames: catch" in trained.out
     trained.wait_until_gone()
 
 
@@ -94,12 +94,12 @@ def test_from_a_run_to_its_result(start, run_folder):
     """The newest checkpoint is exported, evaluated, compared and filmed; a second time, what is there is shown."""
     arguments = (f"--logdir={run_folder}", "--episodes=20", "--random_policy", "--video")
     first = evaluate(start, *arguments)
-    name = "000000003000-20_episodes-random_policy"
+    name = "000000001520-20_episodes-random_policy"
     folder = run_folder / "evaluation"
     assert sorted(path.name for path in folder.iterdir()) == [f"{name}.json", f"{name}.mp4"]
-    assert [path.name for path in (run_folder / "exports").iterdir()] == ["000000003000"]
+    assert [path.name for path in (run_folder / "exports").iterdir()] == ["000000001520"]
     result = json.loads((folder / f"{name}.json").read_text())
-    assert result["model"]["frames"] == 3000 and len(result["tasks"]["catch"]["random_policy"]["episodes"]) == 20
+    assert result["model"]["frames"] == 1520 and len(result["tasks"]["catch"]["random_policy"]["episodes"]) == 20
     said = [line.split() for line in first.out.split("\n\n")[1].splitlines()]
     assert [line[0] for line in said] == ["catch", "agent", "random", "difference", "result", "film", "learning"]
     assert said[-3:] == [
@@ -115,20 +115,16 @@ def test_from_a_run_to_its_result(start, run_folder):
 
 
 def test_a_damaged_export_is_made_again(start, trained, run_folder):
-    shutil.copytree(trained.logdir / "exports" / "000000003000", run_folder / "exports" / "000000003000")
-    graph = run_folder / "exports" / "000000003000" / "saved_model.pb"
+    shutil.copytree(trained.logdir / "exports" / "000000001520", run_folder / "exports" / "000000001520")
+    graph = run_folder / "exports" / "000000001520" / "saved_model.pb"
     graph.write_bytes(graph.read_bytes()[:-1000])
     done = evaluate(start, f"--logdir={run_folder}", "--episodes=4", "--seed=5")
-    assert "is damaged and now called damaged-000000003000" in done.out
-    assert (run_folder / "evaluation" / "000000003000-4_episodes-seed_5.json").exists()
+    assert "is damaged and now called damaged-000000001520" in done.out
+    assert (run_folder / "evaluation" / "000000001520-4_episodes-seed_5.json").exists()
 
 
 def signal_group(started, number):
     os.killpg(started.process.pid, number)
-
-
-def signal_one(started, number):
-    started.process.send_signal(number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -145,16 +141,15 @@ def test_ends_while_tensorflow_is_imported(start, model, tmp_path, number):
     run.wait_until_gone()
 
 
-@pytest.mark.parametrize(("number", "send"), [(signal.SIGINT, signal_one), (signal.SIGTERM, signal_group)])
-def test_resumes_after_an_interruption(start, model, tmp_path, number, send):
+def test_resumes_after_an_interruption(start, model, tmp_path):
     """Finished episodes are not replayed."""
     partial = tmp_path / "r.json.partial"
     arguments = (f"--saved_model={model}", "--episodes=600", f"--output={tmp_path / 'r.json'}")
     first = start(*arguments, command=EVALUATE, group=True)
     first.wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) > 50, 60)
-    send(first, number)
-    assert first.finish(10) == 128 + number, first.describe()
-    assert f"Ended early by {number.name}" in first.out and not first.err
+    signal_group(first, signal.SIGTERM)
+    assert first.finish(10) == 128 + signal.SIGTERM, first.describe()
+    assert "Ended early by SIGTERM" in first.out and not first.err
     assert first.out.splitlines()[-1].endswith(f"To resume: impala-evaluate {' '.join(arguments)}")
     first.wait_until_gone()
     kept = [json.loads(line) for line in partial.read_text().splitlines()[1:]]
@@ -181,9 +176,7 @@ def test_a_recurrent_model_of_two_tasks(start, tmp_path):
         f"--logdir={tmp_path / 'run'}",
     )
     assert run.finish(120) == 0, run.describe()
-    done = start(f"--logdir={tmp_path / 'run'}", f"--output={tmp_path / 'model'}", command=EXPORT)
-    assert done.finish(60) == 0, done.describe()
-    flags = (f"--saved_model={tmp_path / 'model'}", "--episodes=4", "--greedy", f"--output={tmp_path / 'r.json'}")
+    flags = (f"--logdir={tmp_path / 'run'}", "--episodes=4", "--greedy", f"--output={tmp_path / 'r.json'}")
     evaluate(start, *flags)
     result = json.loads((tmp_path / "r.json").read_text())
     assert tuple(result["tasks"]) == WORLDS and result["policy"] == "greedy"
@@ -222,21 +215,17 @@ def test_evaluation_needs_no_training_code(model, tmp_path):
             "cannot play atari/pong: its observations are float32",
         ),
         (("--saved_model=MODEL", "--output=NEW", "--episods=3"), "episodes"),
-        (("--saved_model=DAMAGED", "--output=NEW"), "is damaged and cannot be loaded"),
     ],
 )
 def test_refuses(start, error_of, model, tmp_path, arguments, message):
     """With an error in one line; nothing is overwritten, and nothing is left."""
     (tmp_path / "old.json").write_text("mine")
-    shutil.copytree(model, tmp_path / "damaged")
-    graph = tmp_path / "damaged" / "saved_model.pb"
-    graph.write_bytes(graph.read_bytes()[:-1000])
-    paths = {"MODEL": model, "NEW": tmp_path / "r.json", "OLD": tmp_path / "old.json", "DAMAGED": tmp_path / "damaged"}
+    paths = {"MODEL": model, "NEW": tmp_path / "r.json", "OLD": tmp_path / "old.json"}
     for name, path in paths.items():
         arguments = tuple(argument.replace(name, str(path)) for argument in arguments)
     assert message in error_of(start(*arguments, command=EVALUATE), within=30)
     assert (tmp_path / "old.json").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged", "old.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
 
 
 def test_export_refuses(start, error_of, trained, tmp_path):
