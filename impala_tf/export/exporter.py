@@ -22,7 +22,7 @@ from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError, one_line
 from impala_tf.export import spec as spec_json
-from impala_tf.export.saved_model import METADATA, core_state_names, describe, observation_names
+from impala_tf.export.saved_model import METADATA, check_output, core_state_names, describe, observation_names
 from impala_tf.files import write_json
 from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.records.checkpoint import read_newest
@@ -172,12 +172,6 @@ def export(logdir: LogDir, output: pathlib.Path) -> pathlib.Path:
     loaded = load(logdir)
     loaded.write(output)
     return loaded.checkpoint
-
-
-def check_output(output: pathlib.Path) -> None:
-    """Raises UserError if `output` exists."""
-    if output.exists() or output.is_symlink():
-        raise UserError(f"{output} exists already: give another --output, or remove it first.")
 
 
 def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:

@@ -147,6 +147,12 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
     return metadata
 
 
+def check_output(output: pathlib.Path) -> None:
+    """Raises UserError if `output` exists."""
+    if output.exists() or output.is_symlink():
+        raise UserError(f"{output} exists already: give another --output, or remove it first.")
+
+
 def digest(path: pathlib.Path) -> str:
     """Returns a digest of the parameters of the SavedModel in the folder `path`, 16 hexadecimal digits."""
     found = hashlib.sha256()

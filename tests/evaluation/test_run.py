@@ -72,6 +72,15 @@ def test_a_bad_task_does_not_end_the_others(settings, games, tmp_path, monkeypat
     assert lines_of(tmp_path / "r.json.partial")[:12] == kept
 
 
+def test_an_engine_that_ends_its_process(settings, games, monkeypatch, capfd):
+    """Its reason is where this process's standard error goes, which the command sends to the log."""
+    monkeypatch.setattr("impala_tf.environments.needs_process", lambda env_id: True)
+    alone = dataclasses.replace(settings, env=games.EXITS, episodes=1)
+    with pytest.raises(UserError, match=r"ended with exit status 1\)\. .* The engine's own output is in engine\.log"):
+        evaluate.run(alone, never)
+    assert capfd.readouterr().err.count("Didn't find map 'castle'") == 3
+
+
 def test_if_all_tasks_fail(settings, games, tmp_path):
     with pytest.raises(UserError, match=r"None of the 2 tasks can be played: .* engine.log"):
         evaluate.run(dataclasses.replace(settings, env=f"{games.BAD},{games.UNMADE}"), never)
