@@ -5,17 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import multiprocessing
 import shutil
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from impala_tf import config as config_lib
+from impala_tf.environments import task_set
 from impala_tf.errors import UserError
 from impala_tf.evaluation import evaluate, report
 from impala_tf.evaluation.evaluate import Evaluation
 from impala_tf.evaluation.film import FEW
 from impala_tf.export import saved_model
+from impala_tf.export.exporter import Exporter
+from impala_tf.networks.agent import make_agent
 
 
 @pytest.fixture
@@ -79,6 +84,21 @@ def test_an_engine_that_ends_its_process(settings, games, monkeypatch, capfd):
     with pytest.raises(UserError, match=r"ended with exit status 1\)\. .* The engine's own output is in engine\.log"):
         evaluate.run(alone, never)
     assert capfd.readouterr().err.count("Didn't find map 'castle'") == 3
+
+
+def test_slow_environments_run_in_processes_and_are_filmed(tmp_path):
+    """An untrained agent plays Doom."""
+    pytest.importorskip("vizdoom")
+    config = config_lib.from_values({"env": "vizdoom/Basic", "core": "lstm"})
+    tasks = task_set.resolve(config.environment)
+    Exporter(tasks, config).write(tmp_path / "model", make_agent(tasks.spec, config), 0, 0)
+    settings = Evaluation(str(tmp_path / "model"), str(tmp_path / "r.json"), episodes=3, video=str(tmp_path / "r.mp4"))
+    found = evaluate.run(settings, never)
+    episodes = found["tasks"]["vizdoom/Basic"]["episodes"]
+    assert len(episodes) == 3 and all(0 < episode["length"] <= 75 for episode in episodes)
+    frames, _ = imageio_ffmpeg.count_frames_and_secs(settings.video)
+    assert frames == sum(episode["length"] + 15 for episode in episodes)
+    assert not multiprocessing.active_children()
 
 
 def test_if_all_tasks_fail(settings, games, tmp_path):

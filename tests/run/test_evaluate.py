@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 
-import imageio_ffmpeg
 import pandas as pd
 import pytest
 
@@ -27,7 +26,7 @@ def trained(start_shared, tmp_path_factory):
         "--total_frames=1500",
         "--batch_size=4",
         "--unroll_length=10",
-        "--checkpoint_interval=0.1",
+        "--checkpoint_interval=0.01",
         "--export_every=300",
         "--evaluate_every=700",
         "--evaluate_episodes=30",
@@ -238,24 +237,3 @@ def test_export_refuses(start, error_of, trained, tmp_path):
     for arguments, message in cases.items():
         assert message in error_of(start(*arguments, command=EXPORT), within=30)
     assert not list((tmp_path / "old").iterdir()) and not (tmp_path / "new").exists()
-
-
-def test_slow_environments_run_in_processes_and_are_filmed(start, tmp_path):
-    """An untrained agent plays Doom."""
-    from impala_tf import config as config_lib
-    from impala_tf.environments import task_set
-    from impala_tf.export.exporter import Exporter
-    from impala_tf.networks.agent import make_agent
-
-    config = config_lib.from_values({"env": "vizdoom/Basic", "core": "lstm"})
-    tasks = task_set.resolve(config.environment)
-    Exporter(tasks, config).write(tmp_path / "model", make_agent(tasks.spec, config), 0, 0)
-    video, output = tmp_path / "doom.mp4", tmp_path / "doom.json"
-    done = evaluate(
-        start, f"--saved_model={tmp_path / 'model'}", "--episodes=3", f"--video={video}", f"--output={output}"
-    )
-    episodes = json.loads(output.read_text())["tasks"]["vizdoom/Basic"]["episodes"]
-    assert len(episodes) == 3 and all(0 < episode["length"] <= 75 for episode in episodes)
-    frames, _ = imageio_ffmpeg.count_frames_and_secs(str(video))
-    assert frames == sum(min(episode["length"], 1800) + 15 for episode in episodes)
-    done.wait_until_gone()
