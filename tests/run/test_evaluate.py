@@ -23,12 +23,12 @@ def trained(start_shared, tmp_path_factory):
     run = start_shared(
         "--env=catch",
         "--num_actors=0",
-        "--total_frames=1500",
+        "--total_frames=2000",
         "--batch_size=4",
         "--unroll_length=10",
-        "--checkpoint_interval=0.01",
+        "--checkpoint_interval=0.1",
         "--export_every=300",
-        "--evaluate_every=700",
+        "--evaluate_every=900",
         "--evaluate_episodes=30",
         f"--logdir={logdir}",
     )
@@ -55,15 +55,15 @@ def evaluate(start, *arguments, within=90):
 
 def test_training_exports_and_evaluates(trained):
     exports = sorted(int(path.name) for path in (trained.logdir / "exports").iterdir())
-    assert len(exports) > 3 and exports[-1] == 1520
+    assert len(exports) >= 2 and exports[-1] == 2000
     rows = pd.read_csv(trained.logdir / "evaluations.csv")
-    assert list(rows["frames"]) == sorted(rows["frames"]) and rows["frames"].iloc[-1] == 1520
+    assert list(rows["frames"]) == sorted(rows["frames"]) and rows["frames"].iloc[-1] == 2000
     assert set(rows["task"]) == {"catch"} and set(rows["episodes"]) == {30}
     assert (rows["ci_low"] <= rows["mean"]).all() and (rows["mean"] <= rows["ci_high"]).all()
     for frames in rows["frames"]:
         result = json.loads((trained.logdir / "evaluations" / f"{frames:012d}.json").read_text())
         assert result["model"]["frames"] == frames and len(result["tasks"]["catch"]["episodes"]) == 30
-    assert "evaluated at 1,520 frames: catch" in trained.out
+    assert "evaluated at 2,000 frames: catch" in trained.out
     trained.wait_until_gone()
 
 
@@ -93,12 +93,12 @@ def test_from_a_run_to_its_result(start, run_folder):
     """The newest checkpoint is exported, evaluated, compared and filmed; a second time, what is there is shown."""
     arguments = (f"--logdir={run_folder}", "--episodes=20", "--random_policy", "--video")
     first = evaluate(start, *arguments)
-    name = "000000001520-20_episodes-random_policy"
+    name = "000000002000-20_episodes-random_policy"
     folder = run_folder / "evaluation"
     assert sorted(path.name for path in folder.iterdir()) == [f"{name}.json", f"{name}.mp4"]
-    assert [path.name for path in (run_folder / "exports").iterdir()] == ["000000001520"]
+    assert [path.name for path in (run_folder / "exports").iterdir()] == ["000000002000"]
     result = json.loads((folder / f"{name}.json").read_text())
-    assert result["model"]["frames"] == 1520 and len(result["tasks"]["catch"]["random_policy"]["episodes"]) == 20
+    assert result["model"]["frames"] == 2000 and len(result["tasks"]["catch"]["random_policy"]["episodes"]) == 20
     said = [line.split() for line in first.out.split("\n\n")[1].splitlines()]
     assert [line[0] for line in said] == ["catch", "agent", "random", "difference", "result", "film", "learning"]
     assert said[-3:] == [
@@ -114,12 +114,12 @@ def test_from_a_run_to_its_result(start, run_folder):
 
 
 def test_a_damaged_export_is_made_again(start, trained, run_folder):
-    shutil.copytree(trained.logdir / "exports" / "000000001520", run_folder / "exports" / "000000001520")
-    graph = run_folder / "exports" / "000000001520" / "saved_model.pb"
+    shutil.copytree(trained.logdir / "exports" / "000000002000", run_folder / "exports" / "000000002000")
+    graph = run_folder / "exports" / "000000002000" / "saved_model.pb"
     graph.write_bytes(graph.read_bytes()[:-1000])
     done = evaluate(start, f"--logdir={run_folder}", "--episodes=4", "--seed=5")
-    assert "is damaged and now called damaged-000000001520" in done.out
-    assert (run_folder / "evaluation" / "000000001520-4_episodes-seed_5.json").exists()
+    assert "is damaged and now called damaged-000000002000" in done.out
+    assert (run_folder / "evaluation" / "000000002000-4_episodes-seed_5.json").exists()
 
 
 def signal_group(started, number):
