@@ -10,7 +10,9 @@ import sys
 import pandas as pd
 import pytest
 
+from impala_tf import environments
 from impala_tf.evaluation.episodes import seed_of
+from impala_tf.export import spec as spec_json
 
 EXPORT, EVALUATE = ("-m", "run.export"), ("-m", "run.evaluate")
 WORLDS = ("minigrid/BabyAI-GoToRedBallNoDists-v0", "minigrid/BabyAI-GoToRedBall-v0")
@@ -87,6 +89,13 @@ def run_folder(trained, tmp_path):
     for name in ("config.json", "learning_curve.png"):
         shutil.copy(trained.logdir / name, tmp_path / "run" / name)
     return tmp_path / "run"
+
+
+def test_checkpoints_hold_what_an_export_needs(trained):
+    """So that no environment has to be made."""
+    (newest,) = (trained.logdir / "checkpoints").glob("*2000")
+    spec = spec_json.from_json(json.loads((newest / "state.json").read_text())["spec"])
+    assert spec == environments.spec("catch")
 
 
 def test_from_a_run_to_its_result(start, run_folder):
