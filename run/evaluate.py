@@ -1,92 +1,202 @@
-"""Evaluates a SavedModel: `impala-evaluate --saved_model=models/pong --output=pong.json`, or `python -m run.evaluate`.
+"""Evaluates an agent: `impala-evaluate --logdir=runs/pong`, or `python -m run.evaluate` with the same flags.
 
-Follows the paper's protocols: 200 full games for Atari, each starting with 1 to 30 no-ops; 500 episodes on each of the
-30 test levels for DMLab-30. If interrupted, run the same command again to resume.
+With --logdir, it is the newest checkpoint of a run, and the results are in the run's folder; with --saved_model, any
+SavedModel that impala-export wrote. Follows the paper's protocols: 200 full games for Atari, each starting with 1 to 30
+no-ops; 500 episodes on each of the 30 test levels for DMLab-30. If interrupted, run the same command again to resume.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-import os
 import pathlib
-import signal
+import re
 import sys
+from typing import NamedTuple
 
 from absl import flags
 
 from impala_tf import flags as impala_flags
 from impala_tf import programs, quiet
 from impala_tf.errors import UserError
-from impala_tf.evaluation.evaluate import MACHINE_OPTIONS
+from impala_tf.evaluation.protocols import MACHINE_OPTIONS
 
 from . import command
+from .ending import Ending
+
+# What takes long to import is imported later, when signals are handled and the settings have been checked.
 
 _say = logging.getLogger("impala_tf.run").info
 
 
-def _main() -> int:
-    values = flags.FLAGS
-    for name, example in (("saved_model", "models/pong"), ("output", "pong.json")):
-        if not values[name].value:
-            raise UserError(f"--{name} is required, for example --{name}={example}.")
-    if pathlib.Path(values.output).exists():
-        raise UserError(f"--output={values.output} exists already: give another, or remove it first.")
-    quiet.native_stderr(os.devnull)
-    from impala_tf.evaluation import evaluate
-    from impala_tf.processes.signals import stop_on_signal
+class _Paths(NamedTuple):
+    """Where things are.
 
-    own = ("saved_model", "output", "env", "episodes", "greedy", "seed", "num_envs", "video")
+    Attributes:
+      output: the result's file.
+      video: the film's file; None: no film.
+      log: gets what native code, such as engines, writes to standard error.
+      curve: the run's learning curve; None if there is none.
+    """
+
+    output: pathlib.Path
+    video: pathlib.Path | None
+    log: pathlib.Path
+    curve: pathlib.Path | None
+
+
+def _main() -> int:
+    ending = Ending(
+        "; finished episodes are kept. To resume: " + programs.line("impala-evaluate", *sys.argv[1:]),
+    )
+    _check_flags()
+    model, paths = _prepare(ending)
+    ending.clean_up = functools.partial(_remove_if_empty, paths.log)
+    _redirect(paths.log)
+    try:
+        return _evaluate(ending, model, paths)
+    finally:
+        _remove_if_empty(paths.log)
+
+
+def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
+    from impala_tf.evaluation import evaluate, report
+    from impala_tf.export import of_run, saved_model
+
+    values = flags.FLAGS
+    own = ("env", "episodes", "greedy", "seed", "random_policy", "num_envs")
     evaluation = evaluate.Evaluation(
+        str(model),
+        str(paths.output),
         **{name: values[name].value for name in own},
+        video=str(paths.video or ""),
         options={name: values[name].value for name in MACHINE_OPTIONS},
         deadline=values.env_deadline,
+        log=str(paths.log),
     )
-    stop, received = stop_on_signal()
-    result = evaluate.run(evaluation, stop.is_set)
-    if result is None:
-        _say(f"Ended early by {signal.Signals(received[0]).name}; finished episodes are kept.")
-        _say(f"To resume: {programs.line('impala-evaluate', *sys.argv[1:])}")
-        return 128 + received[0]
-    _conclude(result, values.output, values.video)
+    try:
+        found = evaluate.run(evaluation, ending.stopped, ending.begin)
+    except saved_model.Damaged:
+        if not values.logdir:
+            raise
+        from impala_tf.records.logdir import LogDir
+
+        of_run.set_aside(model)
+        of_run.make(LogDir(values.logdir))
+        found = evaluate.run(evaluation, ending.stopped, ending.begin)
+    if found is None:
+        ending.exit()
+    assert found is not None
+    if not found.get("failed"):
+        paths.log.unlink(missing_ok=True)  # Nothing in it matters: everything worked.
+    _say("")
+    named = (("result", paths.output), ("film", paths.video), ("learning curve", paths.curve))
+    for line in report.lines(found, [(what, path) for what, path in named if path]):
+        _say(line)
+    if failed := found.get("failed"):
+        raise UserError(
+            f"{len(failed)} of {len(failed) + len(found['tasks'])} tasks failed; the result names them. The engine's "
+            f"own output is in {paths.log}. Run the same command again to try them again."
+        )
     return 0
 
 
-def _conclude(result: dict, output: str, video: str) -> None:
-    _say("")
-    for name, task in result["tasks"].items():
-        low, high = task["mean_ci95"]
-        human = "" if task["human_normalised"] is None else f", human-normalized {task['human_normalised']:.1%}"
-        played = len(task["episodes"])
-        _say(
-            f"  {name:<28} mean return {task['mean']:.2f} (95% CI {low:.2f} to {high:.2f}), median {task['median']:.2f}"
-            f"{human}; {played} episode{'s' * (played > 1)}, {result['policy']} actions"
+def _check_flags() -> None:
+    values = flags.FLAGS
+    if bool(values.logdir) == bool(values.saved_model):
+        raise UserError(
+            "Give either --logdir, the folder of a run (--logdir=runs/pong), or --saved_model, a SavedModel that "
+            "impala-export wrote (--saved_model=models/pong)."
         )
-    for name, score in result.get("suite", {}).items():
-        if isinstance(score, float):
-            low, high = result["suite"][f"{name}_ci95"]
-            label = name.replace("human_normalised_", "human-normalized ").replace("_", " ")
-            _say(f"  {label:<28} {score:.1%} (95% CI {low:.1%} to {high:.1%})")
-    _say(f"  result                       {output}")
-    if video:
-        _say(f"  video                        {video}")
+    if values.saved_model and not values.output:
+        raise UserError("--output is required with --saved_model, for example --output=pong.json.")
+
+
+def _prepare(ending: Ending) -> tuple[pathlib.Path, _Paths]:
+    """Returns the SavedModel, which it exports if need be, and the paths."""
+    values = flags.FLAGS
+    if values.saved_model:
+        output = pathlib.Path(values.output)
+        return pathlib.Path(values.saved_model), _paths(output, None)
+    from impala_tf.export import of_run
+    from impala_tf.records.logdir import LogDir
+
+    logdir = LogDir(values.logdir)
+    logdir.read_config()
+    model = of_run.find(logdir)
+    if model is None:
+        _say("importing TensorFlow")
+        import tensorflow  # noqa: F401
+
+        ending.begin()
+        model = of_run.make(logdir)
+    output = pathlib.Path(values.output or logdir.evaluation / f"{model.name}{_differences()}.json")
+    return model, _paths(output, logdir.curve)
+
+
+def _paths(output: pathlib.Path, curve: pathlib.Path | None) -> _Paths:
+    film = output.with_suffix(".mp4") if flags.FLAGS.video else None
+    return _Paths(output, film, output.with_suffix(".log"), curve if curve and curve.exists() else None)
+
+
+def _differences() -> str:
+    """Returns the settings that change the result, where they are not the defaults, as part of a file's name."""
+    values, parts = flags.FLAGS, []
+    if values.episodes:
+        parts.append(f"{values.episodes}_episodes")
+    if values.greedy:
+        parts.append("greedy")
+    if values.random_policy:
+        parts.append("random_policy")
+    if values.seed != flags.FLAGS["seed"].default:
+        parts.append(f"seed_{values.seed}")
+    if values.env:
+        parts.append(re.sub(r"[^\w.+-]", "_", values.env)[:100])
+    return "".join(f"-{part}" for part in parts)
+
+
+def _remove_if_empty(log: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):
+        if not log.stat().st_size:
+            log.unlink()
+
+
+def _redirect(log: pathlib.Path) -> None:
+    """Sends what native code writes to standard error to the log.
+
+    Raises:
+      UserError: the log cannot be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        quiet.native_stderr(log)
+    except OSError as error:
+        raise UserError(f"--output: {log.parent} cannot be written: {error.strerror}.") from None
 
 
 def _define() -> None:
     define = functools.partial(impala_flags.define_own, "The evaluation")
-    define("saved_model", "", "Folder of the SavedModel, as written by impala-export.", path=True)
-    define("output", "", "JSON file to write the result to; must not exist.", path=True)
+    define("logdir", "", "Folder of a run, which may be in progress: evaluate its newest checkpoint.", path=True)
+    define("saved_model", "", "Instead of --logdir: folder of a SavedModel, as written by impala-export.", path=True)
+    define(
+        "output",
+        "",
+        "JSON file to write the result to. Empty: with --logdir, in the run's folder evaluation.",
+        path=True,
+    )
     define("env", "", "As for training: an environment, several, or a suite. Empty: what the agent was trained on.")
     define("episodes", 0, "Episodes per task; 0: 200 for Atari, 500 for DMLab, 100 for all others.", at_least=0)
     define("greedy", False, "Take the most probable action instead of sampling one.")
     define("seed", 1, "Seed from which the episodes' seeds are derived.", at_least=0)
+    define("random_policy", False, "Also play the same episodes with random actions, and compare.")
     define(
         "num_envs",
         0,
         "Episodes played at once; 0: 16, or two per core if each environment runs in its own process.",
         at_least=0,
     )
-    define("video", "", "mp4 file to record the first episode to; must not exist.", path=True)
+    define("video", False, "Film the first episodes, to an mp4 file next to the result.")
     for name in (*MACHINE_OPTIONS, "env_deadline"):
         impala_flags.define_setting("Where it runs", name)
 

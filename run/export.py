@@ -25,10 +25,12 @@ def _main() -> int:
     for name, example in (("logdir", "runs/pong"), ("output", "models/pong")):
         if not flags.FLAGS[name].value:
             raise UserError(f"--{name} is required, for example --{name}={example}.")
+    from impala_tf.export import saved_model
     from impala_tf.records.logdir import LogDir
 
     logdir, output = LogDir(flags.FLAGS.logdir), pathlib.Path(flags.FLAGS.output)
     logdir.read_config()  # Reports errors before TensorFlow is imported, which takes seconds.
+    saved_model.check_output(output)
     quiet.native_stderr(os.devnull)
     from impala_tf.export import exporter
 

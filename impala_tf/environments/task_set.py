@@ -38,10 +38,14 @@ class TaskSet:
     deadline: float
 
 
-def resolve(config: EnvironmentConfig) -> TaskSet:
+def resolve(config: EnvironmentConfig, spec: EnvironmentSpec | None = None) -> TaskSet:
     """Determines a run's tasks and their spec.
 
     Makes one environment of the first task and closes it; `check` looks at the others.
+
+    Args:
+      config: settings of the environments.
+      spec: if it is known already; no environment is made then.
 
     Raises:
       UserError: as `tasks.names` and `environments.make`.
@@ -53,7 +57,8 @@ def resolve(config: EnvironmentConfig) -> TaskSet:
     own_processes = config.env_processes == "on" or (
         config.env_processes == "auto" and any(environments.needs_process(name) for name in names)
     )
-    return TaskSet(names, options, environments.spec(names[0], **options), own_processes, config.env_deadline)
+    spec = spec or environments.spec(names[0], **options)
+    return TaskSet(names, options, spec, own_processes, config.env_deadline)
 
 
 def check(tasks: TaskSet) -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import logging
 import pathlib
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from impala_tf import __version__, environments, suites
+from impala_tf import environments
 from impala_tf.environments.base import BatchedEnvironment
 from impala_tf.environments.remote.lockstep import Lockstep
 from impala_tf.environments.remote.pool import WorkerPool
-from impala_tf.errors import UserError
-from impala_tf.evaluation import episodes, scores, video
-from impala_tf.evaluation.episodes import Episode, Moment
+from impala_tf.errors import UserError, one_line
+from impala_tf.evaluation import episodes, result
+from impala_tf.evaluation.episodes import FINAL, Episode, Policy, RandomPolicy, TaskFailed
+from impala_tf.evaluation.progress import Progress
 from impala_tf.evaluation.protocols import EvaluationProtocol, evaluation_protocol
-from impala_tf.evaluation.record import Record, as_json
+from impala_tf.evaluation.record import AGENT, RANDOM, Record
 from impala_tf.export import saved_model
 from impala_tf.export.saved_model import SavedPolicy
 from impala_tf.files import write_json
@@ -30,13 +27,7 @@ from impala_tf.structures import EnvironmentSpec
 from impala_tf.suites import tasks
 
 _LOGGER = logging.getLogger(__name__)
-
-MACHINE_OPTIONS = ("dmlab_renderer", "dmlab_level_cache", "dmlab_dataset_path")
-"""Options of `environments.make` that depend on the machine, not on the task: paths and the renderer."""
-
-_REPORT_SECONDS = 10.0
 _EPISODES_AT_ONCE = 16
-_VIDEO_STEPS_PER_SECOND = 15  # Real time for Atari (60 Hz, 4 frames per step) and about right for the others.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +41,13 @@ class Evaluation:
       episodes: episodes per task; 0: as the protocol says.
       greedy: take the most probable action instead of sampling one, which is what the paper's authors do.
       seed: the seed from which the episodes' seeds are derived.
+      purpose: `FINAL` or `IN_TRAINING` of `episodes`; their seeds differ.
+      random_policy: also play the same episodes with random actions, and compare.
       num_envs: episodes played at once; 0: 16, or two per core if each environment runs in its own process.
-      video: mp4 file to record episode 0 to; empty: none.
-      options: the `MACHINE_OPTIONS`.
+      video: mp4 file to film the first episodes to; empty: none.
+      options: the `protocols.MACHINE_OPTIONS`.
       deadline: seconds within which an environment in its own process must answer.
+      log: file that gets the output of engines, for messages and the film's process; empty: standard error.
     """
 
     saved_model: str
@@ -62,10 +56,13 @@ class Evaluation:
     episodes: int = 0
     greedy: bool = False
     seed: int = 1
+    purpose: int = FINAL
+    random_policy: bool = False
     num_envs: int = 0
     video: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     deadline: float = 300.0
+    log: str = ""
 
     def protocols(self) -> list[EvaluationProtocol]:
         """Returns the protocol of every task. Does not import TensorFlow.
@@ -82,177 +79,208 @@ class Evaluation:
         for task in found:
             environments.check(task.env_id, **task.options, **self.options)
         if self.video and len(found) > 1:
-            raise UserError(f"--video records one task, but there are {len(found)}: choose one with --env.")
+            raise UserError(f"--video films one task, but there are {len(found)}: choose one with --env.")
         if self.video:
+            from impala_tf.evaluation import video  # Needs ffmpeg.
+
             video.check(pathlib.Path(self.video))
         return found
 
+    def seed_of(self, number: int) -> int:
+        """Returns the seed of an episode."""
+        return episodes.seed_of(self.seed, number, self.purpose)
 
-def run(evaluation: Evaluation, stopped: Callable[[], bool]) -> dict[str, Any] | None:
-    """Evaluates a policy and writes the result; resumes an interrupted evaluation.
+    def make_options(self, task: EvaluationProtocol) -> dict[str, Any]:
+        """Returns the options of `environments.make` for an episode of a task."""
+        return {**task.options, **self.options, "env_threads": 1, "autoreset": False}
+
+
+def run(
+    evaluation: Evaluation, stopped: Callable[[], bool], begin: Callable[[], None] = lambda: None
+) -> dict[str, Any] | None:
+    """Evaluates a policy, writes the result and makes the film; only what is not there yet from an earlier call.
+
+    If a task of several fails, the others are evaluated all the same, and the result names it; the next call tries it
+    again.
 
     Args:
       evaluation: the settings.
       stopped: called many times a second; once it returns True, the evaluation stops and finished episodes are kept for
         the next call.
+      begin: called once, when TensorFlow has been imported and before the first file is written.
 
     Returns:
       The content of the output file, or None if the evaluation was stopped.
 
     Raises:
-      UserError: a setting is invalid, the policy does not fit a task, an environment keeps failing, or a file cannot be
-        written.
+      UserError: a setting is invalid, the policy does not fit a task, the only task fails, or a file cannot be written.
+        Finished episodes are kept for the next call.
     """
     protocols = evaluation.protocols()
     path = pathlib.Path(evaluation.saved_model)
     metadata = saved_model.read_metadata(path)
     evaluation = dataclasses.replace(evaluation, env=evaluation.env or metadata["settings"]["env"])
+    header = result.header(
+        evaluation.saved_model,
+        metadata,
+        saved_model.digest(path),
+        evaluation.env,
+        protocols,
+        greedy=evaluation.greedy,
+        seed=evaluation.seed,
+        random_policy=evaluation.random_policy,
+    )
+    found = result.read(pathlib.Path(evaluation.output), header)
+    done = found is not None and not found.get("failed")
+    film_is_there = pathlib.Path(evaluation.video).exists() if evaluation.video else True
+    if film_is_there and evaluation.video and not done:
+        raise UserError(f"{evaluation.video} exists already: remove it, or choose another --output.")
+    if done:
+        _LOGGER.info("this evaluation is there already")
+        if film_is_there:
+            return found
+    specs, failed = ({}, {}) if done else _specs(evaluation, protocols, metadata)
+    if "tensorflow" not in sys.modules:
+        _LOGGER.info("importing TensorFlow")
+        import tensorflow  # noqa: F401
+    begin()
+    policy = SavedPolicy(evaluation.saved_model)
+    if not done:
+        found = _evaluate(evaluation, policy, header, protocols, specs, failed, stopped)
+    if found is None or (not film_is_there and not _film(evaluation, policy, protocols[0], stopped)):
+        return None
+    return found
+
+
+def _specs(
+    evaluation: Evaluation, protocols: list[EvaluationProtocol], metadata: dict[str, Any]
+) -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
+    """Returns the specs of the tasks, and those of several that cannot be made with the reasons."""
     if len(protocols) > 1:
         _LOGGER.info("checking one environment for each of the %d tasks", len(protocols))
-    specs = {}
+    specs, failed = {}, {}
     for task in protocols:
-        specs[task.env_id] = environments.spec(task.env_id, **task.options, **evaluation.options)
-        saved_model.check(path, metadata, task.env_id, specs[task.env_id])
-    _LOGGER.info("importing TensorFlow")
-    policy = SavedPolicy(evaluation.saved_model)
+        try:
+            specs[task.env_id] = environments.spec(task.env_id, **task.options, **evaluation.options)
+        except Exception as error:  # Engines raise many types.
+            if len(protocols) == 1:
+                raise (
+                    error if isinstance(error, UserError) else UserError(f"{task.env_id}: {one_line(error)}")
+                ) from None
+            failed[task.env_id] = one_line(error)
+            _LOGGER.warning("%s cannot be made (%s); the other tasks are evaluated", task.env_id, one_line(error))
+        else:
+            saved_model.check(pathlib.Path(evaluation.saved_model), metadata, task.env_id, specs[task.env_id])
+    return specs, failed
+
+
+def _evaluate(
+    evaluation: Evaluation,
+    policy: SavedPolicy,
+    header: dict[str, Any],
+    protocols: list[EvaluationProtocol],
+    specs: Mapping[str, EnvironmentSpec],
+    failed: dict[str, str],
+    stopped: Callable[[], bool],
+) -> dict[str, Any] | None:
+    """Plays all tasks and writes the result; returns it, or None if the evaluation was stopped."""
     output = pathlib.Path(evaluation.output)
-    header = _header(evaluation, metadata, protocols)
+    where = f" The engine's own output is in {evaluation.log}." if evaluation.log else ""
     with Record(output, header) as record:
         for i, task in enumerate(protocols):
+            if task.env_id in failed:
+                continue
             label = task.env_id + (f" ({i + 1} of {len(protocols)})" if len(protocols) > 1 else "")
-            _play(evaluation, policy, task, specs[task.env_id], record, label, stopped)
+            spec = specs[task.env_id]
+            try:
+                _play(evaluation, policy, AGENT, task, spec, record, label, stopped)
+                if evaluation.random_policy and not stopped():
+                    others = RandomPolicy(spec.num_actions)
+                    _play(evaluation, others, RANDOM, task, spec, record, f"{label}, random policy", stopped)
+            except TaskFailed as error:
+                if len(protocols) == 1:
+                    raise UserError(f"{error}. Finished episodes are kept.{where}") from None
+                failed[task.env_id] = str(error)
+                _LOGGER.warning("%s; the other tasks go on.%s", error, where)
             if stopped():
                 return None
-        result = {**header, **_results(evaluation.env, protocols, record)}
+        whole = [task for task in protocols if task.env_id not in failed]
+        if not whole:
+            raise UserError(f"None of the {len(protocols)} tasks can be played: {next(iter(failed.values()))}.{where}")
+        found = {**header, **result.results(evaluation.env, whole, record, evaluation.random_policy)}
+        if failed:
+            found["failed"] = {task.env_id: failed[task.env_id] for task in protocols if task.env_id in failed}
         try:
-            write_json(output, result)
+            write_json(output, found)
         except OSError as error:
             raise UserError(
-                f"--output={output} cannot be written: {error.strerror}. Finished episodes are kept."
+                f"--output={output} cannot be written: {error.strerror}. Finished episodes are kept in {record.path}."
             ) from None
-        record.remove()
-    return result
-
-
-def _header(evaluation: Evaluation, metadata: dict[str, Any], protocols: list[EvaluationProtocol]) -> dict[str, Any]:
-    """Returns the first part of the result: which policy is evaluated, and how."""
-    return {
-        "saved_model": evaluation.saved_model,
-        "model": {key: metadata.get(key) for key in ("tasks", "frames", "learner_step", "versions")},
-        "env": evaluation.env,
-        "policy": "greedy" if evaluation.greedy else "sampled",
-        "seed": evaluation.seed,
-        "protocol": {task.env_id: {"episodes": task.episodes, **task.options} for task in protocols},
-        "impala_tf": __version__,
-    }
-
-
-def _results(env: str, protocols: list[EvaluationProtocol], record: Record) -> dict[str, Any]:
-    """Returns the second part of the result: statistics and episodes by task and, for a suite, its scores."""
-    by_task, returns = {}, {}
-    for task in protocols:
-        played = [record.episodes[task.env_id][number] for number in range(task.episodes)]
-        returns[task.env_id] = [episode.episode_return for episode in played]
-        found = scores.of_task(task.env_id, returns[task.env_id], [episode.length for episode in played])
-        by_task[task.env_id] = {**found, "episodes": [as_json(episode) for episode in played]}
-    if env in suites.SUITES:
-        return {"suite": scores.of_suite(env, returns), "tasks": by_task}
-    return {"tasks": by_task}
+        if not failed:
+            record.remove()
+    return found
 
 
 def _play(
     evaluation: Evaluation,
-    policy: SavedPolicy,
+    policy: Policy,
+    player: str,
     task: EvaluationProtocol,
     spec: EnvironmentSpec,
     record: Record,
     label: str,
     stopped: Callable[[], bool],
 ) -> None:
-    """Plays those episodes of a task that are not in the record yet."""
-    played = record.episodes.get(task.env_id, {})
+    """Plays those of a player's episodes that are not in the record yet."""
+    played = record.episodes(task.env_id, player)
     numbers = [number for number in range(task.episodes) if number not in played]
+    if not numbers:
+        return
     processes = environments.needs_process(task.env_id)
     num_envs = evaluation.num_envs or (2 * cores() if processes else _EPISODES_AT_ONCE)
-    progress = _Progress(task, record, label)
+    progress = Progress(label, played, task.episodes)
+    options = evaluation.make_options(task)
 
     def go_on(steps: int) -> bool:
         progress.tick(steps)
         return not stopped()
 
-    with contextlib.ExitStack() as stack:
-        # If episode 0 is in the record already, so is its video on disk.
-        recording = stack.enter_context(_video(evaluation, policy, task)) if evaluation.video and 0 in numbers else None
+    def make(seed: int) -> BatchedEnvironment:
+        if processes:
+            pool = WorkerPool(spec, [task.env_id], options, seed, evaluation.deadline, restart=False)
+            return Lockstep(pool, evaluation.deadline, pool.close)
+        return environments.make(task.env_id, 1, seed, **options)
 
-        def make(number: int, seed: int) -> BatchedEnvironment:
-            recorded = recording is not None and number == 0
-            options = {**task.options, **evaluation.options, "env_threads": 1, "autoreset": False}
-            if processes and not recorded:
-                pool = WorkerPool(spec, [task.env_id], options, seed, evaluation.deadline, restart=False)
-                return Lockstep(pool, evaluation.deadline, pool.close)
-            return environments.make(task.env_id, 1, seed, render=recorded, **options)
+    def add(episode: Episode) -> None:
+        record.add(task.env_id, episode, player)
 
-        def add(episode: Episode) -> None:
-            if episode.number == 0:
-                stack.close()  # The video is complete.
-            record.add(task.env_id, episode)
-
-        episodes.play(
-            policy,
-            make,
-            evaluation.seed,
-            numbers,
-            max(1, min(num_envs, len(numbers))),
-            label=label,
-            greedy=evaluation.greedy,
-            add=add,
-            go_on=go_on,
-            watch=functools.partial(_watch, recording) if recording else None,
-        )
-        if recording and stopped():
-            recording.discard()
+    episodes.play(
+        policy,
+        make,
+        evaluation.seed_of,
+        numbers,
+        min(num_envs, len(numbers)),
+        label=label,
+        greedy=evaluation.greedy and player == AGENT,
+        add=add,
+        go_on=go_on,
+    )
     progress.report()
 
 
-class _Progress:
-    """Logs the progress on a task."""
+def _film(evaluation: Evaluation, policy: SavedPolicy, task: EvaluationProtocol, stopped: Callable[[], bool]) -> bool:
+    """Makes the film; returns False if the evaluation was stopped."""
+    from impala_tf.evaluation import film
 
-    def __init__(self, task: EvaluationProtocol, record: Record, label: str):
-        self._task, self._record, self._label = task, record, label
-        self._start = self._reported = time.monotonic()
-        self._before, self._steps = self._num_played(), 0
-
-    def _num_played(self) -> int:
-        return len(self._record.episodes.get(self._task.env_id, ()))
-
-    def tick(self, steps: int) -> None:
-        """Reports if the last report is long enough ago; `steps` is the number of agent steps so far."""
-        self._steps = steps
-        if time.monotonic() - self._reported > _REPORT_SECONDS:
-            self.report()
-
-    def report(self) -> None:
-        """Logs the number of finished episodes, their mean return, the speed and the time left."""
-        self._reported = time.monotonic()
-        played, seconds = self._num_played(), self._reported - self._start
-        line = f"{played} of {self._task.episodes} episodes"
-        if played:
-            returns = [episode.episode_return for episode in self._record.episodes[self._task.env_id].values()]
-            line += f", mean return {np.mean(returns):.2f}"
-        line += f", {self._steps / seconds:,.0f} agent steps/s"
-        if self._before < played < self._task.episodes:
-            left = seconds / (played - self._before) * (self._task.episodes - played)
-            line += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
-        _LOGGER.info("%s: %s", self._label, line)
-
-
-def _video(evaluation: Evaluation, policy: SavedPolicy, task: EvaluationProtocol) -> video.Video:
-    metadata = policy.metadata
-    title = f"{task.env_id}, {metadata['frames'] / 1e6:.3g}M frames"
-    return video.Video(
-        evaluation.video, title, metadata["action_names"], metadata["num_actions"], _VIDEO_STEPS_PER_SECOND
+    seeds = tuple(evaluation.seed_of(number) for number in range(task.episodes))
+    settings = film.Film(
+        evaluation.video,
+        evaluation.saved_model,
+        task.env_id,
+        evaluation.make_options(task),
+        seeds,
+        evaluation.greedy,
+        evaluation.deadline,
+        evaluation.log,
     )
-
-
-def _watch(recording: video.Video, moment: Moment) -> None:
-    recording.add(moment.environment.render(), *moment[1:])
+    return film.make(settings, policy, stopped)

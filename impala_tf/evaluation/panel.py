@@ -21,7 +21,9 @@ _BLUE, _AMBER, _GREEN, _RED = (88, 166, 255), (255, 180, 84), (86, 211, 140), (2
 _POLICY_TOP = 222
 _BARS_TOP = _POLICY_TOP + 20
 _NAMES_WIDTH, _NUMBERS_WIDTH = 108, 48
-_SMALL, _LARGE, _TITLE = 12, 20, 22
+_GAP = 12  # Between the title and the note.
+_SMALL, _LARGE = 12, 20
+_TITLES = range(22, 12, -1)  # Font sizes, the best first.
 _CURVE_TOP, _CURVE_HEIGHT, _CURVE_WIDTH = 122, 84, WIDTH - _NUMBERS_WIDTH
 _SMOOTHING = 3  # Pillow does not antialias lines: the curve is drawn this many times larger and then reduced.
 
@@ -32,16 +34,17 @@ def canvas(width: int, height: int) -> Image.Image:
 
 
 class Panel:
-    """Draws title, step, return and reward, the value over the last steps, and the policy as bars.
+    """Draws title, episode, step, return and reward, the value over the last steps, and the policy as bars.
 
     Args:
-      title: cut off if it does not fit.
+      title: drawn smaller if it does not fit, and shortened if that is not enough.
+      note: to the right of the title; never cut.
       action_names: one name per action, or () to show action numbers.
       num_actions: A; with more than `MAX_BARS` actions, only the most probable ones are drawn.
       height: height in pixels, at least `MIN_HEIGHT`.
     """
 
-    def __init__(self, title: str, action_names: Sequence[str], num_actions: int, height: int):
+    def __init__(self, title: str, note: str, action_names: Sequence[str], num_actions: int, height: int):
         self._names = [name.lower() for name in action_names] or [f"action {a}" for a in range(num_actions)]
         self._values: collections.deque[float] = collections.deque(maxlen=HISTORY)
         self._rewards: collections.deque[float] = collections.deque(maxlen=HISTORY)
@@ -49,10 +52,18 @@ class Panel:
         rows = min(num_actions, MAX_BARS)
         self._row_height = min((height - _BARS_TOP) / rows, 26.0)
         self._bar_font_size = min(0.88 * self._row_height, 14.0)
-        self._empty = self._draw_background(title, height)
+        self._empty = self._draw_background(title, note, height)
 
     def draw(
-        self, logits: np.ndarray, value: float, action: int, reward: float, episode_return: float, step: int
+        self,
+        logits: np.ndarray,
+        value: float,
+        action: int,
+        reward: float,
+        episode_return: float,
+        step: int,
+        ended: bool = False,
+        episode: int = 1,
     ) -> Image.Image:
         """Returns the panel for one agent step, `WIDTH` x height pixels; see `Video.add` for the arguments."""
         if step <= self._last_step:
@@ -63,6 +74,8 @@ class Panel:
         self._rewards.append(float(reward))
         image = self._empty.copy()
         draw = ImageDraw.Draw(image)
+        which = f"episode {episode}, {'end' if ended else 'step'}"
+        _write(draw, 0, 44, which, _AMBER if ended else _MUTED, _SMALL)
         for column, text in enumerate([f"{step:,}", _number(episode_return), _number(reward)]):
             color = _sign_color(reward) if column == 2 and reward else _TEXT
             _write(draw, column * WIDTH // 3, 63, text, color, _LARGE)
@@ -72,16 +85,13 @@ class Panel:
         self._draw_policy(draw, np.asarray(logits, np.float64), int(action))
         return image
 
-    def _draw_background(self, title: str, height: int) -> Image.Image:
+    def _draw_background(self, title: str, note: str, height: int) -> Image.Image:
         image = canvas(WIDTH, height)
         draw = ImageDraw.Draw(image)
-        font = _font(_TITLE)
-        if font.getlength(title) > WIDTH:
-            while font.getlength(title + "...") > WIDTH:
-                title = title[:-1]
-            title += "..."
-        _write(draw, 0, 12, title, _TEXT, _TITLE)
-        for column, label in enumerate(["step", "return", "reward"]):
+        title, size = _fitting(title, WIDTH - _font(_TITLES[-1]).getlength(note) - _GAP)
+        _write(draw, 0, 12, title, _TEXT, size)
+        _write(draw, WIDTH, 12, note, _MUTED, _TITLES[-1], right=True)
+        for column, label in enumerate(["", "return", "reward"]):
             _write(draw, column * WIDTH // 3, 44, label, _MUTED, _SMALL)
         _write(draw, 0, _CURVE_TOP - 13, f"value, last {HISTORY} steps", _MUTED, _SMALL)
         _write(draw, 0, _POLICY_TOP + 8, "policy", _MUTED, _SMALL)
@@ -139,6 +149,17 @@ def _shown(policy: np.ndarray, action: int) -> list[int]:
         return list(range(len(policy)))
     best = np.argsort(-policy, kind="stable")[:MAX_BARS].tolist()
     return best if action in best else [*best[:-1], action]
+
+
+def _fitting(title: str, width: float) -> tuple[str, int]:
+    """Returns the title and a font size at which it fits; without its middle if it fits at none."""
+    for size in _TITLES:
+        if _font(size).getlength(title) <= width:
+            return title, size
+    kept = len(title) - 1
+    while _font(size).getlength(short := f"{title[: kept // 2]}...{title[len(title) - kept // 2 :]}") > width:
+        kept -= 1
+    return short, size
 
 
 _font = functools.cache(lambda size: ImageFont.load_default(size=size))

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+MACHINE_OPTIONS = ("dmlab_renderer", "dmlab_level_cache", "dmlab_dataset_path")
+"""Options of `environments.make` that depend on the machine, not on the task: paths and the renderer."""
+
 
 class EvaluationProtocol(NamedTuple):
     """How a task is evaluated.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from impala_tf.errors import UserError
 from impala_tf.evaluation.episodes import Episode
+
+AGENT, RANDOM = "agent", "random"
+"""Who plays: the evaluated agent, or the random policy that it is compared with."""
 
 
 class Record:
     """The file <output>.partial: one line of JSON with the header, then one per finished episode.
 
     Attributes:
-      episodes: {task: {number: episode}}, the finished episodes.
+      path: the file.
     """
 
     def __init__(self, output: pathlib.Path, header: dict[str, Any]):
@@ -26,12 +31,10 @@ class Record:
           header: what identifies the evaluation, JSON-able; a record with another header is not resumed.
 
         Raises:
-          UserError: the output exists or cannot be written, or the record is in use or belongs to another evaluation.
+          UserError: the output cannot be written, or the record is in use or belongs to another evaluation.
         """
-        if output.exists():
-            raise UserError(f"{output} exists already: give another --output, or remove it first.")
         self.path = output.with_name(output.name + ".partial")
-        self.episodes: dict[str, dict[int, Episode]] = {}
+        self._episodes: dict[tuple[str, str], dict[int, Episode]] = {}
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "a+")  # noqa: SIM115 - closed by __exit__
@@ -52,8 +55,7 @@ class Record:
             lines = [json.loads(line) for line in text[:whole].splitlines()] or [header]
         except ValueError:
             raise UserError(f"{self.path} is damaged: remove it, or give another --output.") from None
-        if lines[0] != header:
-            changed = ", ".join(key for key in header if lines[0].get(key) != header[key])
+        if changed := differences(lines[0], header):
             raise UserError(
                 f"{self.path} belongs to another evaluation (different {changed}): remove it, or give another --output."
             )
@@ -62,16 +64,23 @@ class Record:
             self._write(header)
         for line in lines[1:]:
             episode = Episode(line["number"], line["seed"], line["return"], line["length"])
-            self.episodes.setdefault(line["task"], {})[episode.number] = episode
+            self._of(line["task"], line["player"])[episode.number] = episode
 
-    def add(self, task: str, episode: Episode) -> None:
+    def episodes(self, task: str, player: str = AGENT) -> Mapping[int, Episode]:
+        """Returns the finished episodes of a task and player, by their numbers."""
+        return self._of(task, player)
+
+    def _of(self, task: str, player: str) -> dict[int, Episode]:
+        return self._episodes.setdefault((task, player), {})
+
+    def add(self, task: str, episode: Episode, player: str = AGENT) -> None:
         """Adds a finished episode.
 
         Raises:
-          UserError: the file cannot be written.
+          UserError: the file cannot be written, or is no longer there.
         """
-        self.episodes.setdefault(task, {})[episode.number] = episode
-        self._write({"task": task, **as_json(episode)})
+        self._of(task, player)[episode.number] = episode
+        self._write({"task": task, "player": player, **as_json(episode)})
 
     def _write(self, line: dict[str, Any]) -> None:
         try:
@@ -82,6 +91,8 @@ class Record:
                 f"{self.path} cannot be written: {error.strerror}. Earlier episodes are kept; run the same command "
                 "again to resume."
             ) from None
+        if not self.path.exists():  # On Linux, writing to a file that was removed succeeds.
+            raise UserError(f"{self.path} has been removed, and the finished episodes with it. Evaluate again.")
 
     def remove(self) -> None:
         """Removes the file, once the result has been written."""
@@ -91,9 +102,15 @@ class Record:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.episodes:
-            self.remove()  # There is nothing to resume.
-        self._file.close()
+        with contextlib.suppress(OSError):  # A full disk: `add` has said so.
+            if not any(self._episodes.values()):
+                self.remove()  # There is nothing to resume.
+            self._file.close()
+
+
+def differences(given: Mapping[str, Any], header: Mapping[str, Any]) -> str:
+    """Returns which entries of a header are others in `given`, for a message. Where the model lies does not matter."""
+    return ", ".join(key for key in header if key != "saved_model" and given.get(key) != header[key])
 
 
 def as_json(episode: Episode) -> dict[str, Any]:

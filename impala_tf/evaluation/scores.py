@@ -23,13 +23,14 @@ def of_task(env_id: str, returns: Sequence[float], lengths: Sequence[int]) -> di
 
     Returns:
       A dict with `mean`, `median`, `std` (sample standard deviation, n - 1), `min` and `max` of the returns;
-      `mean_ci95`, the 95% confidence interval of the mean (percentile bootstrap); `mean_length`; and
-      `human_normalised`, the score of the mean as a fraction, None if the task has no reference scores.
+      `mean_ci95`, the 95% confidence interval of the mean (percentile bootstrap), None for a single episode, which has
+      none; `mean_length`; and `human_normalised`, the score of the mean as a fraction, None if the task has no
+      reference scores.
     """
     values = np.asarray(returns, np.float64)
     return {
         "mean": float(values.mean()),
-        "mean_ci95": _interval(_resampled_means(values)),
+        "mean_ci95": _interval_of_mean(values),
         "median": float(np.median(values)),
         "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
         "min": float(values.min()),
@@ -39,8 +40,25 @@ def of_task(env_id: str, returns: Sequence[float], lengths: Sequence[int]) -> di
     }
 
 
+def difference(returns: Sequence[float], others: Sequence[float]) -> dict[str, Any]:
+    """Compares the returns of two players over the same episodes, which have the same seeds.
+
+    Args:
+      returns: of one player, one per episode; at least one.
+      others: of the other player, in the same order.
+
+    Returns:
+      A dict with `mean`, the mean of returns - others, and `mean_ci95`, its 95% confidence interval (percentile
+      bootstrap over pairs of episodes), None for a single episode.
+    """
+    values = np.asarray(returns, np.float64) - np.asarray(others, np.float64)
+    return {"mean": float(values.mean()), "mean_ci95": _interval_of_mean(values)}
+
+
 def of_suite(suite: str, returns: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Computes a suite's aggregate scores as fractions, each with a 95% interval from resampling every task's episodes.
+
+    The intervals are None if a task has a single episode.
 
     The main score of Atari-57 is `human_normalised_median` (Table 4), that of DMLab-30 is
     `human_normalised_mean_capped` (Table 3).
@@ -57,9 +75,16 @@ def of_suite(suite: str, returns: Mapping[str, Sequence[float]]) -> dict[str, An
         ("human_normalised_mean_capped", suites.mean_capped_human_normalised),
     ):
         scores[name] = aggregate(suite, {env_id: float(np.mean(values)) for env_id, values in returns.items()})
+        if any(len(values) < 2 for values in returns.values()):
+            scores[f"{name}_ci95"] = None
+            continue
         resampled = [aggregate(suite, {env_id: float(m[i]) for env_id, m in means.items()}) for i in range(_RESAMPLES)]
         scores[f"{name}_ci95"] = _interval(resampled)
     return scores
+
+
+def _interval_of_mean(values: np.ndarray) -> list[float] | None:
+    return _interval(_resampled_means(values)) if len(values) > 1 else None
 
 
 def _resampled_means(values: Sequence[float] | np.ndarray, stream: int = 0) -> np.ndarray:

@@ -26,10 +26,14 @@ class Video:
 
     Args:
       path: the file to write; must end in .mp4 and not exist, in a folder that exists.
-      title: text above the panel.
+      title: text above the panel, made smaller or shortened if it is too long.
+      note: text to its right, which is always shown whole.
       action_names: one name per action, or (); see `EnvironmentSpec`.
       num_actions: A.
       frames_per_second: agent steps per second of video; 15 is real time for Atari.
+
+    Attributes:
+      last_frame: the environment's image that was added last.
 
     Raises:
       UserError: the path cannot be used, or there is no ffmpeg for this machine.
@@ -39,6 +43,7 @@ class Video:
         self,
         path: str | os.PathLike,
         title: str,
+        note: str,
         action_names: Sequence[str],
         num_actions: int,
         frames_per_second: float,
@@ -48,13 +53,14 @@ class Video:
         if self._path.exists():
             raise UserError(f"the video {self._path} exists already: remove it, or choose another name")
         # ffmpeg chooses the format by the suffix.
-        self._unfinished = self._path.with_name(f".{self._path.stem}.unfinished.mp4")
-        self._title, self._action_names, self._num_actions = title, action_names, num_actions
+        self._unfinished = unfinished(self._path)
+        self._titles, self._action_names, self._num_actions = (title, note), action_names, num_actions
         self._frames_per_second = frames_per_second
         self._shape: tuple[int, ...] = ()
         self._num_frames = 0
         self._discarded = False
         self._writer: Any = None
+        self.last_frame: Any = None
 
     def __enter__(self) -> Video:
         return self
@@ -68,8 +74,12 @@ class Video:
         reward: float,
         episode_return: float,
         step: int,
+        ended: bool = False,
+        *,
+        episode: int = 1,
+        times: int = 1,
     ) -> None:
-        """Adds one agent step.
+        """Adds one agent step, or the end of an episode.
 
         Args:
           frame: uint8 [H, W, 3], the environment's RGB image, of the same size every time. It is scaled up by an
@@ -80,6 +90,10 @@ class Video:
           reward: the unclipped reward that came with the frame.
           episode_return: sum of the rewards so far.
           step: agent steps of the episode before this one; if it does not increase, a new episode has started.
+          ended: whether the episode has ended; the other arguments are then those of its last step, but for reward,
+            return and step.
+          episode: number of the episode, from 1.
+          times: frames of video that show it.
 
         Raises:
           UserError: ffmpeg cannot write the file.
@@ -92,12 +106,15 @@ class Video:
         picture = self._empty.copy()
         seen = Image.fromarray(np.ascontiguousarray(frame)).resize(self._frame_size, Image.Resampling.NEAREST)
         picture.paste(seen, self._frame_at)
-        picture.paste(self._panel.draw(logits, value, action, reward, episode_return, step), self._panel_at)
+        drawn = self._panel.draw(logits, value, action, reward, episode_return, step, ended, episode)
+        picture.paste(drawn, self._panel_at)
         try:
-            self._writer.send(picture.tobytes())
+            for _ in range(times):
+                self._writer.send(picture.tobytes())
         except OSError as error:
             raise self._failure() from error
-        self._num_frames += 1
+        self._num_frames += times
+        self.last_frame = frame
 
     def discard(self) -> None:
         """Discards the video: no file will be left."""
@@ -131,7 +148,7 @@ class Video:
         # H.264 subsamples color by two, so width and height must be even.
         size = tuple(x + x % 2 for x in (self._panel_at[0] + panel.WIDTH + _MARGIN, inner + 2 * _MARGIN))
         self._empty = panel.canvas(*size)
-        self._panel = panel.Panel(self._title, self._action_names, self._num_actions, inner)
+        self._panel = panel.Panel(*self._titles, self._action_names, self._num_actions, inner)
         writer: Any = imageio_ffmpeg.write_frames(
             self._unfinished,
             size,
@@ -154,6 +171,11 @@ class Video:
 
     def _failure(self) -> UserError:
         return UserError(f"the video {self._path} cannot be written: is the disk full, or the folder read-only?")
+
+
+def unfinished(path: Path) -> Path:
+    """Returns the file to which a video is written until it is complete."""
+    return path.with_name(f".{path.stem}.unfinished.mp4")
 
 
 def check(path: Path) -> None:

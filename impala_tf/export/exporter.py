@@ -5,11 +5,13 @@ The exported policy computes in float32 and without cuDNN's LSTM, whatever the r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,12 +20,13 @@ from impala_tf import config as config_lib
 from impala_tf.config import Config
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
-from impala_tf.errors import UserError
-from impala_tf.export.saved_model import METADATA, core_state_names, describe, observation_names
+from impala_tf.errors import UserError, one_line
+from impala_tf.export import spec as spec_json
+from impala_tf.export.saved_model import METADATA, check_output, core_state_names, describe, observation_names
 from impala_tf.files import write_json
 from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.records.checkpoint import read_newest
-from impala_tf.records.logdir import LogDir
+from impala_tf.records.logdir import LogDir, saved
 from impala_tf.structures import AgentInput, EnvironmentSpec
 
 _PREPROCESSING = {
@@ -88,6 +91,70 @@ class Exporter:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+class Loaded(NamedTuple):
+    """The agent of a run's checkpoint.
+
+    Attributes:
+      checkpoint: the checkpoint's folder.
+      agent: holds its parameters.
+      tasks, config: of the run.
+      learner_step: learner steps after which the agent had these parameters.
+    """
+
+    checkpoint: pathlib.Path
+    agent: Agent
+    tasks: TaskSet
+    config: Config
+    learner_step: int
+
+    def write(self, output: pathlib.Path) -> None:
+        """Writes the agent as a SavedModel.
+
+        Raises:
+          UserError: `output` exists or cannot be written.
+        """
+        try:
+            frames = int(self.checkpoint.name)
+            Exporter(self.tasks, self.config).write(output, self.agent, frames, self.learner_step)
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise UserError(f"{output} cannot be written: {reason}.") from None
+
+
+def load(logdir: LogDir) -> Loaded:
+    """Loads the newest readable checkpoint of a run, which may still be in progress.
+
+    Makes no environment, except for a run of a version that did not save the spec.
+
+    Raises:
+      UserError: there is no run or no readable checkpoint.
+    """
+    config = logdir.read_config()
+    if not saved(logdir.checkpoints):
+        raise UserError(f"{logdir.path} has no checkpoint yet, so there is nothing to export.")
+    tasks = task_set.resolve(config.environment, _spec(logdir))
+    agent = make_agent(tasks.spec, config)
+    step_count = tf.Variable(0, dtype=tf.int64)
+    found = tf.train.Checkpoint(agent=agent, step_count=step_count)
+
+    def read(path: pathlib.Path) -> None:
+        status = tf.train.Checkpoint(learner=found).read(str(path / "variables"))
+        status.assert_existing_objects_matched().expect_partial()
+
+    path, _ = read_newest(logdir.checkpoints, read)
+    if path is None:
+        raise UserError(f"The checkpoints in {logdir.checkpoints} have been removed in the meantime.")
+    return Loaded(path, agent, tasks, config, int(step_count))
+
+
+def _spec(logdir: LogDir) -> EnvironmentSpec | None:
+    """Returns the spec that the run's newest readable checkpoint holds, None if none does."""
+    for checkpoint in saved(logdir.checkpoints):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            return spec_json.from_json(json.loads((checkpoint / "state.json").read_text())["spec"])
+    return None
+
+
 def export(logdir: LogDir, output: pathlib.Path) -> pathlib.Path:
     """Exports the newest readable checkpoint of a run, which may still be in progress.
 
@@ -102,30 +169,9 @@ def export(logdir: LogDir, output: pathlib.Path) -> pathlib.Path:
       UserError: there is no run or no readable checkpoint, or `output` cannot be written.
     """
     check_output(output)
-    config = logdir.read_config()
-    tasks = task_set.resolve(config.environment)
-    agent = make_agent(tasks.spec, config)
-    step_count = tf.Variable(0, dtype=tf.int64)
-    found = tf.train.Checkpoint(agent=agent, step_count=step_count)
-
-    def read(path: pathlib.Path) -> None:
-        status = tf.train.Checkpoint(learner=found).read(str(path / "variables"))
-        status.assert_existing_objects_matched().expect_partial()
-
-    path, _ = read_newest(logdir.checkpoints, read)
-    if path is None:
-        raise UserError(f"{logdir.path} has no checkpoint yet, so there is nothing to export.")
-    try:
-        Exporter(tasks, config).write(output, agent, int(path.name), int(step_count))
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"--output={output} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
-    return path
-
-
-def check_output(output: pathlib.Path) -> None:
-    """Raises UserError if `output` exists."""
-    if output.exists() or output.is_symlink():
-        raise UserError(f"{output} exists already: give another --output, or remove it first.")
+    loaded = load(logdir)
+    loaded.write(output)
+    return loaded.checkpoint
 
 
 def signatures(agent: Agent, spec: EnvironmentSpec) -> dict[str, Any]:

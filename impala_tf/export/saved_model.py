@@ -16,6 +16,7 @@ observations, and the actions.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -51,6 +52,10 @@ def describe(observation: Any) -> Any:
     return map_spec(lambda array: {"shape": list(array.shape), "dtype": np.dtype(array.dtype).name}, observation)
 
 
+class Damaged(UserError):
+    """A SavedModel cannot be read; the same agent can be exported again."""
+
+
 class Step(NamedTuple):
     """A policy's outputs for B inputs.
 
@@ -77,7 +82,8 @@ class SavedPolicy:
         """Loads the SavedModel in the folder `path`; imports TensorFlow.
 
         Raises:
-          UserError: there is no SavedModel, it is damaged, or it is not an agent of this package.
+          Damaged: it cannot be read.
+          UserError: there is no SavedModel, or it is not an agent of this package.
         """
         self.path = pathlib.Path(path)
         self.metadata = read_metadata(self.path)
@@ -90,7 +96,7 @@ class SavedPolicy:
             self._loaded = tf.saved_model.load(path)
             self._initial_state, self._step = (self._loaded.signatures[n] for n in ("initial_state", "step"))
         except Exception as error:  # A damaged file can raise almost anything.
-            raise UserError(
+            raise Damaged(
                 f"--saved_model={path} is damaged and cannot be loaded ({one_line(error)[:200]}). Export it again."
             ) from None
 
@@ -127,7 +133,7 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
     """Reads `METADATA` from the SavedModel in the folder `path`. Does not import TensorFlow.
 
     Raises:
-      UserError: there is no SavedModel, or it is not an agent of this package.
+      UserError: there is no SavedModel, or it is not an agent of this package; `Damaged` if it may have been one.
     """
     if not (path / "saved_model.pb").is_file():
         raise UserError(
@@ -139,11 +145,25 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
         if not metadata.keys() >= _NEEDED:
             raise ValueError
     except (OSError, ValueError, AttributeError):
-        raise UserError(
+        raise Damaged(
             f"--saved_model={path} is not an agent of impala_tf, or damaged: {METADATA} is missing or cannot be read. "
             f"{programs.line('impala-export')} writes one."
         ) from None
     return metadata
+
+
+def check_output(output: pathlib.Path) -> None:
+    """Raises UserError if `output` exists."""
+    if output.exists() or output.is_symlink():
+        raise UserError(f"{output} exists already: give another --output, or remove it first.")
+
+
+def digest(path: pathlib.Path) -> str:
+    """Returns a digest of the parameters of the SavedModel in the folder `path`, 16 hexadecimal digits."""
+    found = hashlib.sha256()
+    for file in sorted((path / "variables").glob("*")):
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def check(path: pathlib.Path, metadata: dict[str, Any], env_id: str, spec: EnvironmentSpec) -> None:

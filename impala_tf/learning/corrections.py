@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
-from impala_tf.learning import vtrace
-
-
-class Targets(NamedTuple):
-    """Targets of the loss; no gradient flows through them.
-
-    Attributes:
-      vs: float32 [T, B, ...], the targets of V(x_s).
-      pg_advantages: float32 [T, B, ...], the advantages that weight grad log pi(a_s | x_s).
-    """
-
-    vs: Any
-    pg_advantages: Any
+from impala_tf.learning.vtrace import Targets, v_trace
 
 
 class Correction(Protocol):
@@ -53,33 +41,6 @@ class Correction(Protocol):
         Raises:
           ValueError: the shapes do not match.
         """
-
-
-def v_trace(
-    log_rhos,
-    discounts,
-    rewards,
-    values,
-    bootstrap_value,
-    *,
-    rho_bar: float | None,
-    c_bar: float | None,
-    pg_rho_bar: float | None,
-    lambda_: float,
-) -> Targets:
-    """Computes V-trace targets (section 4.1); arguments and errors as in `Correction`."""
-    returns = vtrace.from_importance_weights(
-        log_rhos,
-        discounts,
-        rewards,
-        values,
-        bootstrap_value,
-        clip_rho_threshold=rho_bar,
-        clip_c_threshold=c_bar,
-        clip_pg_rho_threshold=pg_rho_bar,
-        lambda_=lambda_,
-    )
-    return Targets(vs=returns.vs, pg_advantages=returns.pg_advantages)
 
 
 CORRECTIONS: dict[str, Correction] = {"v_trace": v_trace}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -28,14 +29,16 @@ def clip_reward(reward, clipping: str) -> tf.Tensor:
       clipping: one of `REWARD_CLIPPING`.
 
     Returns:
-      float32, of the same shape.
+      float32, of the same shape. NaN for rewards that are not finite, so that the update is refused.
 
     Raises:
       ValueError: the clipping is unknown.
     """
     if clipping not in _REWARD_CLIPPING:
         raise ValueError(f"Unknown reward clipping {clipping!r}; choose one of {', '.join(REWARD_CLIPPING)}.")
-    return _REWARD_CLIPPING[clipping](tf.cast(reward, tf.float32))
+    reward = tf.cast(reward, tf.float32)
+    # Clipping would hide them: a minimum turns infinity into 1 and, in XLA, NaN too.
+    return tf.where(tf.math.is_finite(reward), _REWARD_CLIPPING[clipping](reward), math.nan)
 
 
 def impala_loss(

@@ -18,29 +18,16 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 
-class VTraceReturns(NamedTuple):
-    """V-trace targets, which are constants of the loss: no gradient flows through them.
+class Targets(NamedTuple):
+    """Targets of the loss, which are constants of it: no gradient flows through them.
 
     Attributes:
-      vs: float32 [T, B, ...], the value targets v_s.
+      vs: float32 [T, B, ...], the targets of V(x_s).
       pg_advantages: float32 [T, B, ...], the advantages that weight grad log pi(a_s | x_s).
     """
 
     vs: Any
     pg_advantages: Any
-
-
-class VTraceFromLogitsReturns(NamedTuple):
-    """`VTraceReturns` and the log importance weights.
-
-    Attributes:
-      vs, pg_advantages: as in `VTraceReturns`.
-      log_rhos: float32 [T, B, ...], log w_t, unclipped and without gradient.
-    """
-
-    vs: Any
-    pg_advantages: Any
-    log_rhos: Any
 
 
 def log_probs_from_logits_and_actions(logits, actions) -> tf.Tensor:
@@ -82,55 +69,19 @@ def log_importance_weights(behaviour_logits, target_logits, actions) -> tf.Tenso
     )
 
 
-def from_logits(
-    behaviour_logits,
-    target_logits,
-    actions,
-    discounts,
-    rewards,
-    values,
-    bootstrap_value,
-    clip_rho_threshold: float | None = 1.0,
-    clip_c_threshold: float | None = 1.0,
-    clip_pg_rho_threshold: float | None = 1.0,
-    lambda_: float = 1.0,
-) -> VTraceFromLogitsReturns:
-    """Computes V-trace for softmax policies.
-
-    Args:
-      behaviour_logits, target_logits, actions: as in `log_importance_weights`.
-      discounts, rewards, values, bootstrap_value: as in `from_importance_weights`, and so are the thresholds.
-
-    Raises:
-      ValueError: the shapes do not match.
-    """
-    log_rhos = log_importance_weights(behaviour_logits, target_logits, actions)
-    returns = from_importance_weights(
-        log_rhos,
-        discounts,
-        rewards,
-        values,
-        bootstrap_value,
-        clip_rho_threshold=clip_rho_threshold,
-        clip_c_threshold=clip_c_threshold,
-        clip_pg_rho_threshold=clip_pg_rho_threshold,
-        lambda_=lambda_,
-    )
-    return VTraceFromLogitsReturns(vs=returns.vs, pg_advantages=returns.pg_advantages, log_rhos=log_rhos)
-
-
-def from_importance_weights(
+def v_trace(
     log_rhos,
     discounts,
     rewards,
     values,
     bootstrap_value,
-    clip_rho_threshold: float | None = 1.0,
-    clip_c_threshold: float | None = 1.0,
-    clip_pg_rho_threshold: float | None = 1.0,
-    lambda_: float = 1.0,
-) -> VTraceReturns:
-    """Computes V-trace from log importance weights, by the backward recursion of remark 1.
+    *,
+    rho_bar: float | None,
+    c_bar: float | None,
+    pg_rho_bar: float | None,
+    lambda_: float,
+) -> Targets:
+    """Computes V-trace targets from log importance weights, by the backward recursion of remark 1.
 
     Everything is computed in float32, whatever the floating type of the arguments.
 
@@ -140,9 +91,10 @@ def from_importance_weights(
       rewards: [T, B, ...], r_t.
       values: [T, B, ...], V(x_t).
       bootstrap_value: [B, ...], V(x_T).
-      clip_rho_threshold: rho_bar, which determines the value function that is learned; None does not clip.
-      clip_c_threshold: c_bar, which limits the variance of the trace; None does not clip.
-      clip_pg_rho_threshold: rho_bar of the advantages; None does not clip.
+      rho_bar: clip of the weights in the temporal differences, which determines the value function that is learned;
+        None does not clip.
+      c_bar: clip of the weights in the trace, which limits its variance; None does not clip.
+      pg_rho_bar: clip of the weights in the advantages; None does not clip.
       lambda_: factor of c_t in [0, 1] (remark 2).
 
     Raises:
@@ -154,8 +106,8 @@ def from_importance_weights(
     _check_shapes(log_rhos, discounts, rewards, values, bootstrap_value)
 
     weights = tf.exp(log_rhos)
-    rhos = _clip(weights, clip_rho_threshold)
-    cs = lambda_ * _clip(weights, clip_c_threshold)
+    rhos = _clip(weights, rho_bar)
+    cs = lambda_ * _clip(weights, c_bar)
 
     next_values = tf.concat([values[1:], bootstrap_value[tf.newaxis]], axis=0)  # V(x_{t+1})
     deltas = rhos * (rewards + discounts * next_values - values)
@@ -166,8 +118,8 @@ def from_importance_weights(
 
     # q_s = r_s + discount_s v_{s+1}: unlike v_s, its expectation is Q where V is exact (section 4.2).
     next_vs = tf.concat([vs[1:], bootstrap_value[tf.newaxis]], axis=0)
-    pg_advantages = _clip(weights, clip_pg_rho_threshold) * (rewards + discounts * next_vs - values)
-    return VTraceReturns(vs=tf.stop_gradient(vs), pg_advantages=tf.stop_gradient(pg_advantages))
+    pg_advantages = _clip(weights, pg_rho_bar) * (rewards + discounts * next_vs - values)
+    return Targets(vs=tf.stop_gradient(vs), pg_advantages=tf.stop_gradient(pg_advantages))
 
 
 def _backward_recursion(addends: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:

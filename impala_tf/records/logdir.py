@@ -38,6 +38,7 @@ class LogDir:
       evaluations: evaluations.csv, one row per evaluated SavedModel and task; only if there were evaluations.
       exports: folder of the SavedModels.
       evaluation_results: folder of the evaluations' result files.
+      evaluation: folder of what impala-evaluate writes.
       curve: learning_curve.png.
       model_card: model_card.md, what was trained, how, and how well it performs.
       tensorboard: folder of TensorBoard's event files.
@@ -54,6 +55,7 @@ class LogDir:
         self.evaluations = self.path / "evaluations.csv"
         self.exports = self.path / "exports"
         self.evaluation_results = self.path / "evaluations"
+        self.evaluation = self.path / "evaluation"
         self.curve = self.path / "learning_curve.png"
         self.model_card = self.path / "model_card.md"
         self.tensorboard = self.path / "tensorboard"

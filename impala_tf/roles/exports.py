@@ -14,7 +14,9 @@ from impala_tf.config import Config
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError, one_line
 from impala_tf.evaluation import evaluate
+from impala_tf.evaluation.episodes import IN_TRAINING
 from impala_tf.evaluation.evaluate import Evaluation
+from impala_tf.evaluation.protocols import MACHINE_OPTIONS
 from impala_tf.export.exporter import Exporter
 from impala_tf.networks.agent import Agent
 from impala_tf.processes.child import Child, ChildFailed
@@ -133,7 +135,8 @@ class Exports:
             str(self._logdir.evaluation_results / f"{self._exported:012d}.json"),
             episodes=run.evaluate_episodes,
             seed=run.seed,
-            options={name: getattr(environment, name) for name in evaluate.MACHINE_OPTIONS},
+            purpose=IN_TRAINING,
+            options={name: getattr(environment, name) for name in MACHINE_OPTIONS},
             deadline=environment.env_deadline,
         )
         self._evaluated = self._exported
@@ -142,7 +145,8 @@ class Exports:
     def _log(self, result: dict) -> None:
         frames, rows = self._evaluated, []
         for name, task in result["tasks"].items():
-            low, high = task["mean_ci95"]
+            low, high = task["mean_ci95"] or (None, None)  # A single episode has no interval.
+            interval = "one episode" if low is None else f"{low:.2f} to {high:.2f}"
             row = {
                 "frames": frames,
                 "task": name,
@@ -154,7 +158,7 @@ class Exports:
                 "human_normalised": task["human_normalised"],
             }
             rows.append(row)
-            _LOGGER.info("evaluated at %s frames: %s %.2f (%.2f to %.2f)", f"{frames:,}", name, task["mean"], low, high)
+            _LOGGER.info("evaluated at %s frames: %s %.2f (%s)", f"{frames:,}", name, task["mean"], interval)
         try:
             self._csv.write(*rows)
             with self._tensorboard.as_default(step=frames):

@@ -16,6 +16,7 @@ from impala_tf import tensor_leak
 from impala_tf.config import Config
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError
+from impala_tf.export import spec as spec_json
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
 from impala_tf.processes.timings import Timings
@@ -77,6 +78,7 @@ class Training:
         with contextlib.ExitStack() as stack:
             stack.callback(logdir.lock().close)
             spec = tasks.spec
+            self._spec = spec_json.as_json(spec)
             self.agent = make_agent(spec, config)
             self.learner = Learner(self.agent, config, spec.frames_per_step)
             unroll = (spec, self.agent.core_state_spec, config.data.unroll_length)
@@ -257,7 +259,7 @@ class Training:
             return
         self._progress.check_folder()
         sizes = [variable.shape.num_elements() for variable in self.agent.trainable_variables]
-        facts = {"learner_step": self.step_count, "parameters": sum(sizes)}  # For the model card.
+        facts = {"learner_step": self.step_count, "parameters": sum(sizes), "spec": self._spec}  # For card and export.
         try:
             self._checkpointer.save(self.frames, {**self._progress.state(), **facts})
         except (OSError, tf.errors.OpError) as error:

@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from impala_tf import config as config_lib
 from impala_tf import environments
-from impala_tf.environments import task_set
+from impala_tf.environments import base, task_set
 from impala_tf.environments.remote.lockstep import Lockstep
 from impala_tf.environments.remote.pool import WorkerPool
 from impala_tf.errors import UserError
 from impala_tf.evaluation import episodes
-from impala_tf.evaluation.episodes import Episode
+from impala_tf.evaluation.episodes import Episode, RandomPolicy, TaskFailed
 from impala_tf.export.exporter import Exporter
 from impala_tf.export.saved_model import SavedPolicy
 from impala_tf.networks.agent import Agent, make_agent
@@ -43,7 +43,11 @@ def memory(tmp_path_factory) -> tuple[Agent, SavedPolicy]:
     return agent, SavedPolicy(str(output))
 
 
-def make(number: int, seed: int):
+def seed_of(number: int) -> int:
+    return episodes.seed_of(5, number)
+
+
+def make(seed: int):
     return environments.make("memory", 1, seed, autoreset=False)
 
 
@@ -55,14 +59,14 @@ def play(policy, numbers, num_envs, **others) -> dict[int, Episode]:
         ended[episode.number] = episode
 
     arguments = {"make": make, "add": add, "greedy": False, "go_on": lambda steps: True, **others}
-    episodes.play(policy, seed=5, numbers=numbers, num_envs=num_envs, label="memory", **arguments)
+    episodes.play(policy, seed_of=seed_of, numbers=numbers, num_envs=num_envs, label="memory", **arguments)
     return ended
 
 
 def slowly(agent: Agent, number: int, greedy: bool) -> Episode:
     """Plays one episode step by step with the agent and one environment."""
-    seed = episodes.seed_of(5, number)
-    random = np.random.default_rng(seed)
+    seed = seed_of(number)
+    random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     with contextlib.closing(environments.make("memory", 1, seed)) as environment:
         output = environment.reset()
         state, action = agent.initial_state(1), np.zeros(1, np.int32)
@@ -111,10 +115,10 @@ class Breaks:
     def __init__(self, times: int):
         self._left, self.made, self.closed = times, 0, 0
 
-    def __call__(self, number: int, seed: int):
-        environment = make(number, seed)
+    def __call__(self, seed: int):
+        environment = make(seed)
         self.made += 1
-        if number == 2 and self._left:
+        if seed == seed_of(2) and self._left:
             self._left -= 1
             receive, steps = environment.receive, iter(range(2))
             environment.receive = lambda: receive() if next(steps, None) is not None else 1 / 0
@@ -143,7 +147,7 @@ def test_an_episode_that_fails_is_replayed(memory, caplog):
 def test_an_episode_that_always_fails(memory):
     _, policy = memory
     breaks = Breaks(99)
-    with pytest.raises(UserError, match=r"memory: episode 2 failed 3 times \(ZeroDivisionError"):
+    with pytest.raises(TaskFailed, match=r"memory: episode 2 failed 3 times \(ZeroDivisionError"):
         play(policy, range(6), num_envs=3, make=breaks)
     assert breaks.closed == breaks.made  # Exactly once each: ALE environments must not be closed twice.
 
@@ -152,7 +156,7 @@ def test_processes_play_the_same_episodes_and_one_that_dies_is_replaced(memory, 
     _, policy = memory
     kills = iter([True])
 
-    def make_process(number: int, seed: int):
+    def make_process(seed: int):
         pool = WorkerPool(environments.spec("memory"), ["memory"], {"autoreset": False}, seed, 60.0, restart=False)
         environment = Lockstep(pool, 60.0, pool.close)
         if next(kills, False):
@@ -187,19 +191,84 @@ def test_an_episode_that_cannot_be_recorded(memory):
 def test_an_environment_that_cannot_be_made(memory):
     _, policy = memory
 
-    def never(number, seed):
+    def never(seed):
         raise UserError("no such level")
 
-    with pytest.raises(UserError, match="no such level"):
+    with pytest.raises(TaskFailed, match="memory: no such level"):
         play(policy, range(6), num_envs=3, make=never)
 
 
-def test_watches_the_first_episode(memory):
+def test_watches_every_step_and_the_end(memory):
+    """At the end, the last reward and the whole return are shown."""
     _, policy = memory
     moments = []
-    ended = play(policy, range(3), num_envs=3, watch=moments.append)
-    assert [moment.step for moment in moments] == list(range(ended[0].length))
-    assert moments[0].reward == 0 and moments[0].logits.shape == (4,)
+    ended = play(policy, range(40), num_envs=7, watch=moments.append)
+    for number, episode in ended.items():
+        *steps, last = (moment for moment in moments if moment.number == number)
+        assert [moment.step for moment in steps] == list(range(episode.length))
+        assert not any(moment.ended for moment in steps) and last.ended
+        assert (last.step, last.episode_return) == (episode.length, episode.episode_return)
+        assert last.reward == episode.episode_return - steps[-1].episode_return
+        assert steps[0].reward == 0 and steps[0].logits.shape == (4,)
+    assert any(moment.reward for moment in moments if moment.ended)
+
+
+def test_the_random_policy_draws_all_actions_equally_often():
+    chosen = []
+
+    class Environment:
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def __init__(self, seed):
+            self.inner = make(seed)
+
+        def send(self, actions):
+            chosen.extend(actions.tolist())
+            self.inner.send(actions)
+
+    ended = play(RandomPolicy(4), range(300), num_envs=30, make=Environment, greedy=False)
+    assert len(ended) == 300 and ended == play(RandomPolicy(4), range(300), num_envs=7)
+    expected = len(chosen) / 4
+    assert np.bincount(chosen) == pytest.approx([expected] * 4, abs=4 * expected**0.5)
+
+
+def seeds_of_training(seed: int, learner_step: int) -> set[int]:
+    """The seeds of the games of 64 actors with 32 environments each."""
+    from impala_tf.roles import actor
+
+    config, found = config_lib.from_values({"env": "catch", "seed": seed}), set()
+    for number in range(64):
+        of_actor, _ = actor.seeds(config, number, learner_step)
+        found |= {of_actor, *base.instance_seeds(of_actor, 32).tolist()}
+        for environment in range(32):  # Those in processes of their own.
+            found.add(int(np.random.SeedSequence([of_actor, environment, 0]).generate_state(1)[0] >> 1))
+    return found
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_evaluation_training_and_its_evaluations_play_different_games(seed):
+    def seeds(purpose):
+        found = [episodes.seed_of(seed, number, purpose) for number in range(500)]
+        return {*found, *(int(base.instance_seeds(one, 1)[0]) for one in found)}
+
+    final, in_training = seeds(episodes.FINAL), seeds(episodes.IN_TRAINING)
+    assert len(final) == len(in_training) == 1000
+    assert final.isdisjoint(in_training)
+    assert (final | in_training).isdisjoint(seeds_of_training(seed, 0) | seeds_of_training(seed, 125))
+
+
+def test_actions_are_not_drawn_from_the_environments_generator():
+    """Environments such as Catch seed theirs with the episode's seed itself."""
+    player = episodes._Player(0, 5, make(5), RandomPolicy(4))
+    assert player._random.random() != np.random.default_rng(5).random()
+
+
+def test_what_breaks_while_the_evaluation_ends_is_not_reported(memory, caplog):
+    _, policy = memory
+    breaks = Breaks(99)
+    assert play(policy, [2], num_envs=1, make=breaks, go_on=lambda steps: steps < 3) == {}
+    assert caplog.messages == [] and breaks.closed == breaks.made == 1
 
 
 def test_a_policy_that_is_not_finite(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from impala_tf import suites
 from impala_tf.environments import dmlab, instructions
 from impala_tf.errors import UserError
-from impala_tf.evaluation import evaluate
+from impala_tf.evaluation import result
 from impala_tf.evaluation.episodes import Episode
 from impala_tf.evaluation.evaluate import Evaluation
 from impala_tf.evaluation.record import Record
@@ -78,7 +78,7 @@ def test_another_number_of_episodes(model):
     [
         ({"env": "atari57,atari/pong"}, "more than once"),
         ({"env": "atari/pong,atari/pang"}, "did you mean atari/pong"),
-        ({"video": "film.mp4"}, "records one task, but there are 2"),
+        ({"video": "film.mp4"}, "films one task, but there are 2"),
         ({"env": "catch", "video": "film.gif"}, "ends in .mp4"),
     ],
 )
@@ -96,14 +96,15 @@ def test_the_results_of_a_suite(model, tmp_path):
         for task in protocols:
             for number in (2, 0, 1):
                 record.add(task.env_id, Episode(number, number, returns[task.env_id][number], 10 + number))
-        result = evaluate._results("atari57", protocols, record)
-    assert tuple(result["tasks"]) == suites.env_ids("atari57")
-    for name, task in result["tasks"].items():
+        found = result.results("atari57", protocols, record, False)
+    assert tuple(found["tasks"]) == suites.env_ids("atari57")
+    for name, task in found["tasks"].items():
         assert [episode["return"] for episode in task["episodes"]] == list(returns[name])
         assert task["mean_length"] == 11
     means = {name: float(values.mean()) for name, values in returns.items()}
-    assert result["suite"]["human_normalised_median"] == suites.median_human_normalised("atari57", means)
-    assert "suite" not in evaluate._results("atari/pong", protocols[:1], record)
+    assert found["suite"]["human_normalised_median"] == suites.median_human_normalised("atari57", means)
+    assert "suite" not in result.results("atari/pong", protocols[:1], record, False)
+    assert "suite" not in result.results("atari57", protocols[1:], record, False)  # A score of 56 games is none.
 
 
 @pytest.mark.parametrize(

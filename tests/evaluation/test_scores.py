@@ -21,7 +21,18 @@ def test_of_a_task():
 
 def test_one_episode_and_no_references():
     found = scores.of_task("catch", [1.0], [9])
-    assert found["mean_ci95"] == [1, 1] and found["std"] == 0 and found["human_normalised"] is None
+    assert found["mean_ci95"] is None and found["std"] == 0 and found["human_normalised"] is None
+    assert scores.difference([1.0], [-1.0]) == {"mean": 2.0, "mean_ci95": None}
+
+
+def test_the_difference_is_that_of_pairs():
+    """What both players owe to the episode's seed cancels."""
+    random = np.random.default_rng(3)
+    luck = random.normal(0, 100, size=50)
+    found = scores.difference(luck + random.normal(3, 1, size=50), luck)
+    low, high = found["mean_ci95"]
+    assert low < found["mean"] < high and found["mean"] == pytest.approx(3, abs=0.5)
+    assert high - low == pytest.approx(2 * 1.96 / 50**0.5, rel=0.3)
 
 
 def test_the_interval_has_its_nominal_coverage():
@@ -57,3 +68,5 @@ def test_of_a_suite(suite):
     for name in ("human_normalised_median", "human_normalised_mean", "human_normalised_mean_capped"):
         low, high = found[f"{name}_ci95"]
         assert low < found[name] < high
+    single = scores.of_suite(suite, {name: values[: 1 + i] for i, (name, values) in enumerate(returns.items())})
+    assert single["human_normalised_median_ci95"] is None

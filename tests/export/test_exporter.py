@@ -15,8 +15,11 @@ from impala_tf import config as config_lib
 from impala_tf.environments import instructions, task_set
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError
+from impala_tf.export import of_run
+from impala_tf.export import spec as spec_json
 from impala_tf.export.exporter import Exporter, export
 from impala_tf.export.saved_model import METADATA, SavedPolicy, observation_names
+from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
 from impala_tf.records.checkpoint import Checkpointer
 from impala_tf.records.logdir import LogDir
@@ -197,7 +200,6 @@ def test_nothing_is_left_if_writing_fails(tmp_path, monkeypatch):
 def run_folder(tmp_path) -> LogDir:
     """The folder of a run with two checkpoints."""
     from impala_tf.environments import catch
-    from impala_tf.learning.learner import Learner
 
     config = config_lib.from_values({"env": "catch", "logdir": str(tmp_path / "run")})
     logdir = LogDir(config.run.logdir)
@@ -229,6 +231,59 @@ def test_a_damaged_checkpoint_is_skipped_and_left_in_place(run_folder, tmp_path,
     assert record.name.startswith("impala_tf.") and f"{200:012d} is damaged" in record.getMessage()
     assert SavedPolicy(str(tmp_path / "agent")).metadata["frames"] == 100
     assert len(list(run_folder.checkpoints.iterdir())) == 2  # The run may still be in progress.
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_specs_as_json(name):
+    written = json.loads(json.dumps(spec_json.as_json(SPECS[name])))
+    assert spec_json.from_json(written) == SPECS[name]
+    with pytest.raises((KeyError, TypeError, AttributeError)):
+        spec_json.from_json({**written, "observation": None})
+
+
+def test_no_environment_is_made_for_an_export(run_folder, tmp_path, monkeypatch):
+    """A run is exported on machines that lack its environment, such as DeepMind Lab."""
+    spec = SPECS["vector"]
+    config = config_lib.from_values({"env": "dmlab/rooms_watermaze", "logdir": str(tmp_path / "lab")})
+    logdir = LogDir(config.run.logdir)
+    logdir.prepare(config)
+    agent = make_agent(spec, config)
+    checkpointer = Checkpointer(logdir.checkpoints, 3, learner=Learner(agent, config, 4))
+    checkpointer.save(300, {"spec": spec_json.as_json(spec)})
+    monkeypatch.setattr("impala_tf.environments.make", None)
+    export(logdir, tmp_path / "agent")
+    policy = SavedPolicy(str(tmp_path / "agent"))
+    assert policy.metadata["tasks"] == ["dmlab/rooms_watermaze"] and policy.metadata["num_actions"] == 4
+    inputs = random_inputs(spec, 2, 0)
+    expected, _ = agent.step(inputs, ())
+    np.testing.assert_allclose(policy.step(inputs, {}).logits, expected.logits, rtol=1e-4, atol=1e-5)
+    with pytest.raises(TypeError):  # The folder of a version that did not save the spec.
+        export(run_folder, tmp_path / "other")
+
+
+def test_the_export_in_the_runs_folder_is_made_once(run_folder, caplog):
+    """And again if it is damaged, or if there is a newer checkpoint."""
+    assert of_run.find(run_folder) is None
+    model = of_run.make(run_folder)
+    assert model == run_folder.exports / f"{200:012d}" == of_run.find(run_folder)
+    written = (model / "saved_model.pb").stat().st_mtime_ns
+    assert of_run.make(run_folder) == model and (model / "saved_model.pb").stat().st_mtime_ns == written
+
+    (model / "saved_model.pb").unlink()
+    assert of_run.find(run_folder) is None and of_run.make(run_folder) == model == of_run.find(run_folder)
+    assert sorted(path.name for path in run_folder.exports.iterdir()) == [model.name, f"damaged-{model.name}"]
+    assert f"{model} is damaged and now called damaged-" in caplog.text
+
+    (run_folder.checkpoints / f"{200:012d}").rename(run_folder.checkpoints / f"{300:012d}")
+    assert of_run.find(run_folder) is None
+
+
+def test_the_export_of_an_older_checkpoint_has_its_frames(run_folder):
+    """If the newest checkpoint is damaged."""
+    damage(next((run_folder.checkpoints / f"{200:012d}").glob("variables.data*")), 0.1)
+    model = of_run.make(run_folder)
+    assert model.name == f"{100:012d}" and SavedPolicy(str(model)).metadata["frames"] == 100
+    assert of_run.make(run_folder) == model
 
 
 def test_no_checkpoint(tmp_path):

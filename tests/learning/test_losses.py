@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.config import LossConfig
-from impala_tf.learning.losses import REWARD_CLIPPING, impala_loss
+from impala_tf.learning.losses import REWARD_CLIPPING, clip_reward, impala_loss
 from impala_tf.structures import AgentOutput, Trajectory
 
 T, B, ACTIONS = 6, 4, 3
@@ -276,3 +276,13 @@ def test_reward_clipping(reward_clipping, clipped):
 def test_the_setting_has_the_choices_of_the_loss():
     (setting,) = (setting for setting in dataclasses.fields(LossConfig) if setting.name == "reward_clipping")
     assert setting.metadata["choices"] == REWARD_CLIPPING
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("clipping", REWARD_CLIPPING)
+def test_rewards_that_are_not_finite_are_not_clipped_away(clipping, xla):
+    """An update with such a loss is refused. In XLA, minima and maxima do not pass NaN on."""
+    rewards = tf.constant([math.nan, math.inf, -math.inf, 3.0])
+    clipped = tf.function(lambda x: clip_reward(x, clipping), jit_compile=xla)(rewards)
+    assert np.isnan(clipped).tolist() == [True, True, True, False]
+    np.testing.assert_allclose(clipped[3], clip_reward(rewards, clipping)[3], rtol=1e-6)

@@ -31,7 +31,12 @@ def reference(
 
 
 def thresholds(rho_bar, c_bar, pg_rho_bar):
-    return {"clip_rho_threshold": rho_bar, "clip_c_threshold": c_bar, "clip_pg_rho_threshold": pg_rho_bar}
+    return {"rho_bar": rho_bar, "c_bar": c_bar, "pg_rho_bar": pg_rho_bar}
+
+
+def v_trace(*arguments, rho_bar=1.0, c_bar=1.0, pg_rho_bar=1.0, lambda_=1.0):
+    """With the paper's thresholds, unless others are given."""
+    return vtrace.v_trace(*arguments, **thresholds(rho_bar, c_bar, pg_rho_bar), lambda_=lambda_)
 
 
 def random_arguments(shape, seed=0):
@@ -77,14 +82,14 @@ def test_worked_examples(weights, done, kwargs, vs, advantages):
     discounts = np.full(4, 0.9)
     if done is not None:
         discounts[done] = 0.0
-    returns = vtrace.from_importance_weights(np.log(weights), discounts, REWARDS, VALUES, BOOTSTRAP_VALUE, **kwargs)
+    returns = v_trace(np.log(weights), discounts, REWARDS, VALUES, BOOTSTRAP_VALUE, **kwargs)
     np.testing.assert_allclose(returns.vs, vs, atol=2e-6)
     np.testing.assert_allclose(returns.pg_advantages, advantages, atol=2e-6)
 
 
 def test_one_step_importance_sampling():
     """The variant of Table 2: targets as if on-policy, advantages times min(1, w)."""
-    returns = vtrace.from_importance_weights(np.zeros(4), np.full(4, 0.9), REWARDS, VALUES, BOOTSTRAP_VALUE)
+    returns = v_trace(np.zeros(4), np.full(4, 0.9), REWARDS, VALUES, BOOTSTRAP_VALUE)
     np.testing.assert_allclose(returns.vs, ON_POLICY_VS, atol=2e-6)
     advantages = np.minimum(W, 1.0) * returns.pg_advantages
     np.testing.assert_allclose(advantages, [1.187575, 1.083500, 2.815000, -0.412500], atol=2e-6)
@@ -94,7 +99,7 @@ def test_one_step_importance_sampling():
 @pytest.mark.parametrize("shape", [(7,), (5, 3), (4, 2, 3), (1, 2), (3, 2, 1, 2)])
 def test_equals_the_quadratic_sum(shape, clips):
     arguments = random_arguments(shape, seed=len(shape))
-    returns = vtrace.from_importance_weights(*arguments, **thresholds(*clips), lambda_=0.9)
+    returns = v_trace(*arguments, **thresholds(*clips), lambda_=0.9)
     vs, advantages = reference(*arguments, *clips, lambda_=0.9)
     np.testing.assert_allclose(returns.vs, vs, rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(returns.pg_advantages, advantages, rtol=2e-5, atol=2e-5)
@@ -103,9 +108,9 @@ def test_equals_the_quadratic_sum(shape, clips):
 def test_every_clip_changes_the_result():
     """Otherwise the comparison with the quadratic sum would pass with an unused threshold."""
     arguments = random_arguments((6, 4))
-    unclipped = vtrace.from_importance_weights(*arguments, **thresholds(None, None, None))
+    unclipped = v_trace(*arguments, **thresholds(None, None, None))
     for clips, changed in (((1.5, None, None), "vs"), ((None, 1.5, None), "vs"), ((None, None, 1.5), "pg_advantages")):
-        clipped = vtrace.from_importance_weights(*arguments, **thresholds(*clips))
+        clipped = v_trace(*arguments, **thresholds(*clips))
         assert not np.allclose(getattr(clipped, changed), getattr(unclipped, changed))
     np.testing.assert_array_equal(clipped.vs, unclipped.vs)  # The advantages' clip does not affect the targets.
 
@@ -127,7 +132,7 @@ def arguments_and_clips(draw):
 @given(arguments_and_clips())
 def test_equals_the_quadratic_sum_for_any_input(case):
     arguments, clips, lambda_ = case
-    returns = vtrace.from_importance_weights(*arguments, **thresholds(*clips), lambda_=lambda_)
+    returns = v_trace(*arguments, **thresholds(*clips), lambda_=lambda_)
     vs, advantages = reference(*arguments, *clips, lambda_=lambda_)
     scale = 1 + np.abs(vs).max() + np.abs(advantages).max()
     np.testing.assert_allclose(returns.vs, vs, rtol=1e-4, atol=1e-5 * scale)
@@ -142,8 +147,8 @@ def test_nothing_flows_back_across_an_episode_end(case, end):
     discounts = [0.0 if t == end else d for t, d in enumerate(discounts)]
     later = [7.0 if t > end else r for t, r in enumerate(rewards)]
     kwargs = {**thresholds(*clips), "lambda_": lambda_}
-    one = vtrace.from_importance_weights(log_rhos, discounts, rewards, values, bootstrap_value, **kwargs)
-    other = vtrace.from_importance_weights(log_rhos, discounts, later, values, 9.0, **kwargs)
+    one = v_trace(log_rhos, discounts, rewards, values, bootstrap_value, **kwargs)
+    other = v_trace(log_rhos, discounts, later, values, 9.0, **kwargs)
     for a, b in zip(one, other):
         np.testing.assert_array_equal(a[: end + 1], b[: end + 1])
 
@@ -156,15 +161,14 @@ def test_on_policy_targets_are_n_step_returns():
         later = reward + discount * later
         expected.append(later)
     logits = np.random.default_rng(1).normal(size=(6, 3, 4))
-    returns = vtrace.from_logits(
-        logits, logits + 5.0, np.full((6, 3), 2), discounts, rewards, values, bootstrap_value, clip_rho_threshold=3.0
-    )
+    log_rhos = vtrace.log_importance_weights(logits, logits + 5.0, np.full((6, 3), 2))
+    returns = v_trace(log_rhos, discounts, rewards, values, bootstrap_value, rho_bar=3.0)
     np.testing.assert_allclose(returns.vs, expected[::-1], atol=1e-5)
-    np.testing.assert_allclose(returns.log_rhos, np.zeros((6, 3)), atol=1e-6)
+    np.testing.assert_allclose(log_rhos, np.zeros((6, 3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 3, 2)])
-def test_from_logits(shape):
+def test_from_the_logits_of_two_policies(shape):
     rng = np.random.default_rng(2)
     behaviour, target = rng.normal(size=(2, *shape, 5)) * 2
     actions = rng.integers(0, 5, shape)
@@ -176,9 +180,10 @@ def test_from_logits(shape):
 
     log_rhos = log_probs(target) - log_probs(behaviour)
     assert log_rhos.max() > 0.5 > -0.5 > log_rhos.min()
-    returns = vtrace.from_logits(behaviour, target, actions, *arguments, **thresholds(1.2, 1.1, 1.3), lambda_=0.8)
+    found = vtrace.log_importance_weights(behaviour, target, actions)
+    np.testing.assert_allclose(found, log_rhos, atol=1e-5)
+    returns = v_trace(found, *arguments, **thresholds(1.2, 1.1, 1.3), lambda_=0.8)
     vs, advantages = reference(log_rhos, *arguments, 1.2, 1.1, 1.3, lambda_=0.8)
-    np.testing.assert_allclose(returns.log_rhos, log_rhos, atol=1e-5)
     np.testing.assert_allclose(returns.vs, vs, atol=2e-5)
     np.testing.assert_allclose(returns.pg_advantages, advantages, atol=2e-5)
 
@@ -195,19 +200,18 @@ def test_no_gradient():
     logits = tf.random.stateless_normal([2, 4, 2, 3], seed=(0, 1))
     with tf.GradientTape() as tape:
         tape.watch([*arguments, logits])
-        from_weights = vtrace.from_importance_weights(*arguments)
-        from_logits = vtrace.from_logits(logits[0], logits[1], tf.zeros([4, 2], tf.int32), *arguments[1:])
-        total = sum(tf.reduce_sum(x) for x in (*from_weights, *from_logits))
+        weights = vtrace.log_importance_weights(logits[0], logits[1], tf.zeros([4, 2], tf.int32))
+        total = sum(tf.reduce_sum(x) for x in (*v_trace(*arguments), weights))
     assert tape.gradient(total, [*arguments, logits]) == [None] * 6
 
 
 def test_float64_and_graph_and_xla_equal_plain():
     arguments = random_arguments((5, 3))
-    plain = vtrace.from_importance_weights(*arguments)
-    float64 = vtrace.from_importance_weights(*(x.astype(np.float64) for x in arguments))
-    xla = tf.function(vtrace.from_importance_weights, jit_compile=True)(*map(tf.constant, arguments))
+    plain = v_trace(*arguments)
+    float64 = v_trace(*(x.astype(np.float64) for x in arguments))
+    xla = tf.function(v_trace, jit_compile=True)(*map(tf.constant, arguments))
     signature = [tf.TensorSpec([None] * x.ndim, tf.float32) for x in arguments]
-    any_shape = tf.function(vtrace.from_importance_weights, input_signature=signature)(*arguments)
+    any_shape = tf.function(v_trace, input_signature=signature)(*arguments)
     for other in (float64, xla, any_shape):
         for a, b in zip(other, plain):
             assert a.dtype == tf.float32
@@ -220,11 +224,11 @@ def test_wrong_shapes(wrong):
     arguments[wrong] = arguments[wrong][..., :1]  # Would broadcast.
     name = ("discounts", "rewards", "values", "bootstrap_value")[wrong - 1]
     with pytest.raises(ValueError, match=f"{name} must have shape"):
-        vtrace.from_importance_weights(*arguments)
+        v_trace(*arguments)
 
 
 def test_scalar_and_wrong_actions():
     with pytest.raises(ValueError, match="time first"):
-        vtrace.from_importance_weights(0.0, 0.0, 0.0, 0.0, 0.0)
+        v_trace(0.0, 0.0, 0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="actions must have shape"):
         vtrace.log_probs_from_logits_and_actions(np.zeros([4, 3, 2]), np.zeros([4], np.int32))

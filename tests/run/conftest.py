@@ -26,7 +26,14 @@ class Started:
       logdir: the value of --logdir; None if it was not given.
     """
 
-    def __init__(self, folder: pathlib.Path, arguments: tuple[str, ...], environment: dict[str, str], command: list):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        arguments: tuple[str, ...],
+        environment: dict[str, str],
+        command: list,
+        group: bool = False,
+    ):
         self._output = [folder / "stdout", folder / "stderr"]
         # Identifies the command's descendants, which inherit its environment.
         self._mark = f"IMPALA_TF_TEST={uuid.uuid4()}"
@@ -41,6 +48,7 @@ class Started:
                 stderr=err,
                 cwd=folder,
                 env={**os.environ, **environment, "PYTHONPATH": path, **dict([self._mark.split("=")])},
+                start_new_session=group,
             )
 
     @property
@@ -126,8 +134,13 @@ def one_error(started: Started) -> str:
 def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Started]]:
     runs: list[Started] = []
 
-    def start(*arguments: str, environment: dict[str, str] | None = None, command: tuple = ("-m", "run.train")):
-        runs.append(Started(tmp_path_factory.mktemp("output"), arguments, environment or {}, list(command)))
+    def start(
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        command: tuple = ("-m", "run.train"),
+        group: bool = False,  # Leads a process group, which can be signaled as a whole.
+    ):
+        runs.append(Started(tmp_path_factory.mktemp("output"), arguments, environment or {}, list(command), group))
         return runs[-1]
 
     yield start

@@ -1,17 +1,18 @@
 """impala-export and impala-evaluate, run as commands: results, interruptions and errors."""
 
 import json
-import re
+import os
 import shutil
 import signal
 import subprocess
 import sys
 
-import imageio_ffmpeg
 import pandas as pd
 import pytest
 
+from impala_tf import environments
 from impala_tf.evaluation.episodes import seed_of
+from impala_tf.export import spec as spec_json
 
 EXPORT, EVALUATE = ("-m", "run.export"), ("-m", "run.evaluate")
 WORLDS = ("minigrid/BabyAI-GoToRedBallNoDists-v0", "minigrid/BabyAI-GoToRedBall-v0")
@@ -24,12 +25,12 @@ def trained(start_shared, tmp_path_factory):
     run = start_shared(
         "--env=catch",
         "--num_actors=0",
-        "--total_frames=3000",
+        "--total_frames=2000",
         "--batch_size=4",
         "--unroll_length=10",
         "--checkpoint_interval=0.1",
-        "--export_every=1",
-        "--evaluate_every=1000",
+        "--export_every=300",
+        "--evaluate_every=900",
         "--evaluate_episodes=30",
         f"--logdir={logdir}",
     )
@@ -56,15 +57,15 @@ def evaluate(start, *arguments, within=90):
 
 def test_training_exports_and_evaluates(trained):
     exports = sorted(int(path.name) for path in (trained.logdir / "exports").iterdir())
-    assert len(exports) > 3 and exports[-1] == 3000
+    assert len(exports) >= 2 and exports[-1] == 2000
     rows = pd.read_csv(trained.logdir / "evaluations.csv")
-    assert list(rows["frames"]) == sorted(rows["frames"]) and rows["frames"].iloc[-1] == 3000
+    assert list(rows["frames"]) == sorted(rows["frames"]) and rows["frames"].iloc[-1] == 2000
     assert set(rows["task"]) == {"catch"} and set(rows["episodes"]) == {30}
     assert (rows["ci_low"] <= rows["mean"]).all() and (rows["mean"] <= rows["ci_high"]).all()
     for frames in rows["frames"]:
         result = json.loads((trained.logdir / "evaluations" / f"{frames:012d}.json").read_text())
         assert result["model"]["frames"] == frames and len(result["tasks"]["catch"]["episodes"]) == 30
-    assert "evaluated at 3,000 frames: catch" in trained.out
+    assert "evaluated at 2,000 frames: catch" in trained.out
     trained.wait_until_gone()
 
 
@@ -81,16 +82,84 @@ def test_the_result(start, model, tmp_path):
     assert not (tmp_path / "r.json.partial").exists()
 
 
+@pytest.fixture
+def run_folder(trained, tmp_path):
+    """A copy of the run's checkpoints and settings."""
+    shutil.copytree(trained.logdir / "checkpoints", tmp_path / "run" / "checkpoints")
+    for name in ("config.json", "learning_curve.png"):
+        shutil.copy(trained.logdir / name, tmp_path / "run" / name)
+    return tmp_path / "run"
+
+
+def test_checkpoints_hold_what_an_export_needs(trained):
+    """So that no environment has to be made."""
+    (newest,) = (trained.logdir / "checkpoints").glob("*2000")
+    spec = spec_json.from_json(json.loads((newest / "state.json").read_text())["spec"])
+    assert spec == environments.spec("catch")
+
+
+def test_from_a_run_to_its_result(start, run_folder):
+    """The newest checkpoint is exported, evaluated, compared and filmed; a second time, what is there is shown."""
+    arguments = (f"--logdir={run_folder}", "--episodes=20", "--random_policy", "--video")
+    first = evaluate(start, *arguments)
+    name = "000000002000-20_episodes-random_policy"
+    folder = run_folder / "evaluation"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.json", f"{name}.mp4"]
+    assert [path.name for path in (run_folder / "exports").iterdir()] == ["000000002000"]
+    result = json.loads((folder / f"{name}.json").read_text())
+    assert result["model"]["frames"] == 2000 and len(result["tasks"]["catch"]["random_policy"]["episodes"]) == 20
+    said = [line.split() for line in first.out.split("\n\n")[1].splitlines()]
+    assert [line[0] for line in said] == ["catch", "agent", "random", "difference", "result", "film", "learning"]
+    assert said[-3:] == [
+        ["result", str(folder / f"{name}.json")],
+        ["film", str(folder / f"{name}.mp4")],
+        ["learning", "curve", str(run_folder / "learning_curve.png")],
+    ]
+    assert first.out.count("importing TensorFlow") == 1
+
+    second = evaluate(start, *arguments, within=20)
+    assert "is there already" in second.out and "importing" not in second.out
+    assert second.out.split("\n\n")[1] == first.out.split("\n\n")[1]
+
+
+def test_a_damaged_export_is_made_again(start, trained, run_folder):
+    shutil.copytree(trained.logdir / "exports" / "000000002000", run_folder / "exports" / "000000002000")
+    graph = run_folder / "exports" / "000000002000" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-1000])
+    done = evaluate(start, f"--logdir={run_folder}", "--episodes=4", "--seed=5")
+    assert "is damaged and now called damaged-000000002000" in done.out
+    assert (run_folder / "evaluation" / "000000002000-4_episodes-seed_5.json").exists()
+
+
+def signal_group(started, number):
+    os.killpg(started.process.pid, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ends_while_tensorflow_is_imported(start, model, tmp_path, number):
+    """Also if the whole process group gets the signal: at once, in one line, and nothing is left."""
+    arguments = (f"--saved_model={model}", f"--output={tmp_path / 'r.json'}")
+    run = start(*arguments, command=EVALUATE, group=True)
+    run.wait_until(lambda: "importing TensorFlow" in run.out, 30, every=0.001)
+    signal_group(run, number)
+    assert run.finish(10) == 128 + number, run.describe()
+    (line,) = run.out.splitlines()[1:]
+    assert line.startswith(f"Ended early by {number.name}; ") and line.endswith(f"evaluate {' '.join(arguments)}")
+    assert not run.err and not list(tmp_path.iterdir())
+    run.wait_until_gone()
+
+
 def test_resumes_after_an_interruption(start, model, tmp_path):
     """Finished episodes are not replayed."""
     partial = tmp_path / "r.json.partial"
     arguments = (f"--saved_model={model}", "--episodes=600", f"--output={tmp_path / 'r.json'}")
-    first = start(*arguments, command=EVALUATE)
+    first = start(*arguments, command=EVALUATE, group=True)
     first.wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) > 50, 60)
-    first.process.send_signal(signal.SIGINT)
-    assert first.finish(10) == 128 + signal.SIGINT, first.describe()
-    assert "Ended early by SIGINT" in first.out and not first.err
-    assert re.search(r"To resume: .*\bimpala-evaluate --", first.out)
+    signal_group(first, signal.SIGTERM)
+    assert first.finish(10) == 128 + signal.SIGTERM, first.describe()
+    assert "Ended early by SIGTERM" in first.out and not first.err
+    assert first.out.splitlines()[-1].endswith(f"impala-evaluate {' '.join(arguments)}")
+    first.wait_until_gone()
     kept = [json.loads(line) for line in partial.read_text().splitlines()[1:]]
     assert 50 <= len(kept) < 600
     assert not (tmp_path / "r.json").exists()
@@ -99,7 +168,7 @@ def test_resumes_after_an_interruption(start, model, tmp_path):
     played = json.loads((tmp_path / "r.json").read_text())["tasks"]["catch"]["episodes"]
     assert len(played) == 600
     for line in kept:
-        assert {**played[line["number"]], "task": "catch"} == line
+        assert {**played[line["number"]], "task": "catch", "player": "agent"} == line
 
 
 def test_a_recurrent_model_of_two_tasks(start, tmp_path):
@@ -115,9 +184,7 @@ def test_a_recurrent_model_of_two_tasks(start, tmp_path):
         f"--logdir={tmp_path / 'run'}",
     )
     assert run.finish(120) == 0, run.describe()
-    done = start(f"--logdir={tmp_path / 'run'}", f"--output={tmp_path / 'model'}", command=EXPORT)
-    assert done.finish(60) == 0, done.describe()
-    flags = (f"--saved_model={tmp_path / 'model'}", "--episodes=4", "--greedy", f"--output={tmp_path / 'r.json'}")
+    flags = (f"--logdir={tmp_path / 'run'}", "--episodes=4", "--greedy", f"--output={tmp_path / 'r.json'}")
     evaluate(start, *flags)
     result = json.loads((tmp_path / "r.json").read_text())
     assert tuple(result["tasks"]) == WORLDS and result["policy"] == "greedy"
@@ -147,28 +214,26 @@ def test_evaluation_needs_no_training_code(model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--saved_model is required"),
+        ((), "Give either --logdir, the folder of a run"),
+        (("--saved_model=MODEL",), "--output is required"),
+        (("--logdir=NEW",), "holds no run"),
         (("--saved_model=MODEL", "--output=OLD"), "exists already"),
         (
             ("--saved_model=MODEL", "--output=NEW", "--env=atari/pong"),
             "cannot play atari/pong: its observations are float32",
         ),
         (("--saved_model=MODEL", "--output=NEW", "--episods=3"), "episodes"),
-        (("--saved_model=DAMAGED", "--output=NEW"), "is damaged and cannot be loaded"),
     ],
 )
 def test_refuses(start, error_of, model, tmp_path, arguments, message):
     """With an error in one line; nothing is overwritten, and nothing is left."""
     (tmp_path / "old.json").write_text("mine")
-    shutil.copytree(model, tmp_path / "damaged")
-    graph = tmp_path / "damaged" / "saved_model.pb"
-    graph.write_bytes(graph.read_bytes()[:-1000])
-    paths = {"MODEL": model, "NEW": tmp_path / "r.json", "OLD": tmp_path / "old.json", "DAMAGED": tmp_path / "damaged"}
+    paths = {"MODEL": model, "NEW": tmp_path / "r.json", "OLD": tmp_path / "old.json"}
     for name, path in paths.items():
         arguments = tuple(argument.replace(name, str(path)) for argument in arguments)
     assert message in error_of(start(*arguments, command=EVALUATE), within=30)
     assert (tmp_path / "old.json").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged", "old.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
 
 
 def test_export_refuses(start, error_of, trained, tmp_path):
@@ -181,24 +246,3 @@ def test_export_refuses(start, error_of, trained, tmp_path):
     for arguments, message in cases.items():
         assert message in error_of(start(*arguments, command=EXPORT), within=30)
     assert not list((tmp_path / "old").iterdir()) and not (tmp_path / "new").exists()
-
-
-def test_slow_environments_run_in_processes_and_the_first_episode_is_recorded(start, tmp_path):
-    """An untrained agent plays Doom."""
-    from impala_tf import config as config_lib
-    from impala_tf.environments import task_set
-    from impala_tf.export.exporter import Exporter
-    from impala_tf.networks.agent import make_agent
-
-    config = config_lib.from_values({"env": "vizdoom/Basic", "core": "lstm"})
-    tasks = task_set.resolve(config.environment)
-    Exporter(tasks, config).write(tmp_path / "model", make_agent(tasks.spec, config), 0, 0)
-    video, output = tmp_path / "doom.mp4", tmp_path / "doom.json"
-    done = evaluate(
-        start, f"--saved_model={tmp_path / 'model'}", "--episodes=3", f"--video={video}", f"--output={output}"
-    )
-    episodes = json.loads(output.read_text())["tasks"]["vizdoom/Basic"]["episodes"]
-    assert len(episodes) == 3 and all(0 < episode["length"] <= 75 for episode in episodes)
-    frames, _ = imageio_ffmpeg.count_frames_and_secs(str(video))
-    assert frames == episodes[0]["length"]
-    done.wait_until_gone()
