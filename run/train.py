@@ -55,12 +55,12 @@ def _run_all(config: Config) -> int:
     from impala_tf.architectures import impala
     from impala_tf.launch import local
 
+    stop, received = stop_on_signal()
     # The actors have to know the port before the learner's server is up.
     tasks, resolved, logdir = _resolve(config, config.launch.port or ports.free_port())
-    received: list[int] = []
     if not _finished(config, logdir):
-        stop, received = stop_on_signal()
-        local.run(impala.program(config, tasks, resolved), logdir.logs, stop)
+        program = impala.program(config, tasks, resolved)
+        local.run(program, logdir, stop, stall_timeout=config.launch.stall_timeout)
     return _conclude(config, received)
 
 

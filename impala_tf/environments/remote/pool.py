@@ -144,13 +144,14 @@ class _Worker:
         self._asked_at = time.monotonic()
 
     def has_answered(self) -> None:
+        if self.is_down:
+            _LOGGER.warning("%s has been started again", self._name)
         self._asked_at, self._ever_answered, self.is_down = None, True, False
 
     def watch(self, deadline: float, restart: bool) -> None:
         """Handles a failure; restarts the process when a restart is due."""
         if self._life.due:
             self.start()
-            _LOGGER.warning("%s is started again", self._name)
         if self.process is None:
             return
         error = self.process.error

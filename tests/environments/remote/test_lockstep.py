@@ -163,7 +163,7 @@ def test_an_instance_that_is_restarted_is_marked_and_the_other_goes_on(how: str,
         assert not output.terminated.any()
     first, second = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
     assert first == f"{VECTOR} failed ({CAUSES[how]}); starting it again in 0.5 s"
-    assert second == f"{VECTOR} is started again"
+    assert second == f"{VECTOR} has been started again"
     environment.close()
     assert len(list(tmp_path.iterdir())) == 3 and all_ended(tmp_path)
 
