@@ -10,7 +10,7 @@ import tempfile
 from typing import IO
 
 _PREFIX = "impala_tf_"  # Short, since paths of sockets must be.
-_LOCK = "lock"
+_LOCK = ".owner"
 
 
 class Folder:

@@ -166,7 +166,7 @@ def test_sync_step_goes_on_when_an_environment_process_is_killed(tmp_path, caplo
         run.wait_until(lambda: _frames(tmp_path) > 0)
         (pid,) = _children("actor 1")
         os.kill(pid, signal.SIGKILL)
-        restarted = "actor 1 was ended by signal 9; restart 1 in 0.5 s"
+        restarted = f"actor 1 was ended by signal 9 (see {tmp_path / 'logs' / 'actor_1.log'}); restart 1 in 0.5 s"
         run.wait_until(lambda: restarted in caplog.messages)
         run.wait_until(lambda: _children("actor 1") not in ([], [pid]))
         before = _frames(tmp_path)
