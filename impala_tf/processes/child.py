@@ -109,7 +109,8 @@ class Child:
             self._line.close()
             self._lifeline.close()
             if isinstance(error, (OSError, EOFError)):
-                cause = f"{type(error).__name__}: {error}" if str(error) else "the process that starts it has ended"
+                ended = "the fork server, which starts it, was killed"
+                cause = ended if isinstance(error, EOFError) else f"{type(error).__name__}: {error}"
                 raise UserError(f"The {name} could not be started ({cause}).") from None
             raise
         finally:
@@ -259,6 +260,11 @@ def _signal_and_wait(processes: Sequence[Any], steps: Sequence[tuple[signal.Sign
         deadline = time.monotonic() + patience
         for process in processes:
             process.join(max(0.0, deadline - time.monotonic()))
+    if any(process.exitcode is None for process in processes):
+        # The end of its children is told by the fork server. If it hangs, multiprocessing would wait for it for ever.
+        fork_server.kill()
+        for process in processes:
+            process.join(_TERMINATE_SECONDS)
 
 
 def _signal_groups(processes: Sequence[Any], sig: signal.Signals) -> None:

@@ -18,6 +18,7 @@ sys.path.append(str(pathlib.Path(__file__).parent))  # Children get it from here
 import works
 
 from impala_tf.errors import UserError
+from impala_tf.processes import child as child_module
 from impala_tf.processes import fork_server
 from impala_tf.processes.child import FORK_SERVER, Child
 
@@ -90,12 +91,23 @@ def test_a_fork_server_that_hangs_is_an_error():
     fork_server.ensure_running()
     os.kill(fork_server._SERVER._forkserver_pid, signal.SIGSTOP)
     start = time.monotonic()
-    with pytest.raises(UserError, match="The adder could not be started"), fork_server.killed_after(0.2):
+    message = r"The adder could not be started \(the fork server, which starts it, was killed\)"
+    with pytest.raises(UserError, match=message), fork_server.killed_after(0.2):
         Child("adder", works.add, 2, 3, context=FORK_SERVER)
     assert time.monotonic() - start < 5
     child = Child("adder", works.add, 2, 3, context=FORK_SERVER)
     assert child.answer(60) == 5
     child.end()
+
+
+def test_a_fork_server_that_hangs_does_not_hide_the_end_of_a_child(tmp_path: pathlib.Path, monkeypatch):
+    """Otherwise, this process would wait for it for ever when it exits."""
+    monkeypatch.setattr(child_module, "_KILL", (signal.SIGKILL, 0.2))
+    child = Child("sleeper", works.sleep, str(tmp_path / "pids"), context=FORK_SERVER)
+    pids = works.noted(tmp_path / "pids")
+    os.kill(fork_server._SERVER._forkserver_pid, signal.SIGSTOP)
+    child.kill()
+    assert child.process.exitcode == fork_server.LOST and works.all_end(pids)
 
 
 def test_it_is_left_alone_as_long_as_it_answers():
