@@ -72,7 +72,7 @@ def record(scheme: str, config: Config, updates: int) -> list[Row]:
         config = from_values(to_values(config) | {"logdir": folder, "total_frames": frames})
         logdir = LogDir(folder)
         logdir.check(config)
-        local.run(SCHEMES[scheme](config, tasks, resolved, spans), logdir.logs, threading.Event())
+        local.run(SCHEMES[scheme](config, tasks, resolved, spans), logdir, threading.Event())
         return read(spans, central_policy=scheme == "sync_step")
 
 

@@ -95,7 +95,7 @@ def _watch(setup: Setup, minutes: float, output: pathlib.Path) -> list[_Sample]:
     watcher = threading.Thread(target=watch, name="memory")
     watcher.start()
     try:
-        local.run(impala.program(setup.config, setup.tasks, setup.topology), logdir.logs, stop)
+        local.run(impala.program(setup.config, setup.tasks, setup.topology), logdir, stop)
     finally:
         stop.set()
         watcher.join()

@@ -66,12 +66,12 @@ def _run_all(config: Config) -> int:
     from impala_tf.architectures import impala
     from impala_tf.launch import local
 
+    stop, received = stop_on_signal()
     # The actors have to know the port before the learner's server is up.
     tasks, resolved, logdir = _resolve(config, config.launch.port or ports.free_port())
-    received: list[int] = []
     if not _finished(config, logdir):
-        stop, received = stop_on_signal()
-        local.run(impala.program(config, tasks, resolved), logdir.logs, stop)
+        program = impala.program(config, tasks, resolved)
+        local.run(program, logdir, stop, stall_timeout=config.launch.stall_timeout)
     return _conclude(config, received)
 
 
@@ -82,13 +82,14 @@ def _run_learner(config: Config) -> int:
     if not _finished(config, logdir):
         quiet.native_stderr(logdir.logs / "learner.log")
         _LOGGER.info("importing TensorFlow and Reverb")
-        if config.launch.role == "learner":
-            from impala_tf.roles import learner
+        from impala_tf.launch import in_turns
+        from impala_tf.roles import learner
 
+        if stop.is_set():
+            pass  # During the imports; there is nothing to save.
+        elif config.launch.role == "learner":
             learner.run(config, tasks, resolved, stop)
         else:
-            from impala_tf.launch import in_turns
-
             in_turns.run(config, tasks, resolved, stop)
     return _conclude(config, received)
 
@@ -141,12 +142,16 @@ def _conclude(config: Config, received: list[int]) -> int:
     say("")
     if received:
         name = signal.Signals(received[0]).name
-        say("Ended early by %s; the last checkpoint is at %s frames.", name, f"{logdir.frames:,}")
-    say("  logs         %s (one row per %g s, for pandas)", logdir.progress, config.run.log_interval)
+        saved = f"the last checkpoint is at {logdir.frames:,} frames" if logdir.frames else "nothing was learned yet"
+        say("Ended early by %s; %s.", name, saved)
+    if logdir.progress.exists():
+        say("  logs         %s (one row per %g s, for pandas)", logdir.progress, config.run.log_interval)
     if logdir.tasks.exists():
         say("  tasks        %s (one row per task)", logdir.tasks)
-    say("  TensorBoard  tensorboard --logdir=%s", logdir.tensorboard)
-    say("  checkpoints  %s", logdir.checkpoints)
+    if logdir.tensorboard.exists():
+        say("  TensorBoard  tensorboard --logdir=%s", logdir.tensorboard)
+    if logdir.frames:
+        say("  checkpoints  %s", logdir.checkpoints)
     if logdir.exports.exists():
         say("  SavedModels  %s", logdir.exports)
     if logdir.evaluations.exists():

@@ -28,9 +28,7 @@ def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.P
 
 def actor_inference(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
     """Returns a program in which each actor runs the policy for its own environments."""
-    return Program(
-        nodes.learner(config, tasks, topology, spans=spans), nodes.actors(config, tasks, topology, spans=spans)
-    )
+    return Program(nodes.learner(config, tasks, topology, spans), nodes.actors(config, tasks, topology, spans))
 
 
 def central_inference(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
@@ -42,9 +40,10 @@ def central_inference(config: Config, tasks: TaskSet, topology: Topology, spans:
     )
 
 
-def _learn_and_infer(config, tasks, topology, mailbox, spans, _starts: int) -> None:
+def _learn_and_infer(config, tasks, topology, mailbox, spans, _starts: int) -> bool:
     stop = nodes.saving_stop()
     from impala_tf.roles import central_learner
 
     files = nodes.spans_file(spans, nodes.LEARNER), nodes.spans_file(spans, nodes.POLICY)
     central_learner.run(config, tasks, topology, stop, mailbox, files)
+    return stop.is_set()

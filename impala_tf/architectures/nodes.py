@@ -9,6 +9,7 @@ import functools
 import pathlib
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from impala_tf.architectures.program import Node
@@ -26,22 +27,42 @@ POLICY = "policy"
 
 
 def learner(
-    config: Config, tasks: TaskSet, topology: Topology, barrier: Any = None, spans: pathlib.Path | None = None
+    config: Config,
+    tasks: TaskSet,
+    topology: Topology,
+    spans: pathlib.Path | None = None,
+    on_update: Callable[[Any, threading.Event], None] | None = None,
 ) -> Node:
-    """Learns from the unrolls that actors send; with a barrier, waits at it after each update."""
-    work = functools.partial(_learn, config, tasks, topology, barrier, spans_file(spans, LEARNER))
+    """Learns from the unrolls that actors send; `on_update` as for `impala_tf.roles.learner.run`, to be pickled."""
+    work = functools.partial(_learn, config, tasks, topology, on_update, spans_file(spans, LEARNER))
     return Node(LEARNER, work, restarts=False)
 
 
 def actors(
-    config: Config, tasks: TaskSet, topology: Topology, barrier: Any = None, spans: pathlib.Path | None = None
+    config: Config,
+    tasks: TaskSet,
+    topology: Topology,
+    spans: pathlib.Path | None = None,
+    wait_for_update: Callable[[int], None] | None = None,
 ) -> tuple[Node, ...]:
-    """Actors that run the policy themselves; with a barrier, the failure of one ends the run."""
+    """Actors that run the policy themselves.
+
+    With `wait_for_update`, which takes an actor's number and is pickled, each waits for the update on its unrolls, and
+    the failure of one ends the run.
+    """
     return tuple(
         Node(
             name := f"actor {number}",
-            functools.partial(_act, config, tasks, topology, number, barrier, spans_file(spans, name)),
-            restarts=barrier is None,
+            functools.partial(
+                _act,
+                config,
+                tasks,
+                topology,
+                number,
+                functools.partial(wait_for_update, number) if wait_for_update else None,
+                spans_file(spans, name),
+            ),
+            restarts=wait_for_update is None,
         )
         for number in range(topology.num_actors)
     )
@@ -71,7 +92,7 @@ def spans_file(folder: pathlib.Path | None, name: str) -> pathlib.Path | None:
 
 
 def saving_stop() -> threading.Event:
-    """Returns an event that SIGTERM sets from now on, which asks a learner to save and end.
+    """Returns an event that SIGTERM or SIGHUP sets from now on, which asks a learner to save and end.
 
     Call it first in the learner's process. Further signals are ignored; the launcher limits the time.
     """
@@ -86,17 +107,28 @@ def _ready() -> None:
 # The functions below run in the nodes' processes.
 
 
-def _learn(config, tasks, topology, barrier, spans, _starts: int) -> None:
+def _learn(config, tasks, topology, on_update, spans, _starts: int) -> bool:
     stop = saving_stop()
     from impala_tf.roles import learner as role
 
-    role.run(config, tasks, topology, stop, barrier=barrier, spans=spans)
+    optional = {"on_update": on_update} if on_update else {}
+    role.run(config, tasks, topology, stop, spans=spans, **optional)
+    return stop.is_set()
 
 
-def _act(config, tasks, topology, number, barrier, spans, _starts: int) -> None:
+def _act(config, tasks, topology, number, wait_for_update, spans, _starts: int) -> None:
     from impala_tf.roles import actor as role
 
-    role.run(config, tasks, topology, number, address=topology.address, ready=_ready, barrier=barrier, spans=spans)
+    role.run(
+        config,
+        tasks,
+        topology,
+        number,
+        address=topology.address,
+        ready=_ready,
+        wait_for_update=wait_for_update,
+        spans=spans,
+    )
 
 
 def _step(tasks, topology, number, mailbox: WorkerMailbox, seed, interval, spans, starts: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Node:
     """
 
     name: str
-    work: Callable[[int], None]
+    work: Callable[[int], Any]
     restarts: bool = True
 
 
@@ -27,7 +28,7 @@ class Program:
     """The processes of a run.
 
     Attributes:
-      learner: the run ends when it ends; SIGTERM asks it to save and end.
+      learner: the run ends when it ends; SIGTERM asks it to save and end. Its work returns whether it was asked.
       actors: run until they are killed.
     """
 

@@ -64,7 +64,7 @@ class WholeSystem:
     def _run(self, setup: Setup) -> None:
         program = impala.program(setup.config, setup.tasks, setup.topology)
         try:
-            local.run(program, self._logdir.logs, self._stop, self._spent.__setitem__)
+            local.run(program, self._logdir, self._stop, self._spent.__setitem__)
         except UserError as error:
             self._error = error
 

@@ -272,7 +272,8 @@ class LaunchConfig:
     stall_timeout: float = _setting(
         300.0,
         "Seconds without new unrolls, or without the publication of parameters that others wait for, after which the "
-        "learner ends the run with an error.",
+        "learner saves and ends the run with an error; seconds without a sign of life after which a process is killed "
+        "(at least 600 while it starts): an actor is replaced, the learner ends the run.",
         at_least=1,
         at_most=_LONGEST,
     )

@@ -10,26 +10,23 @@ import contextlib
 import logging
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from impala_tf.errors import UserError
-from impala_tf.processes import child_main
+from impala_tf.processes import child_main, fork_server, signals
 from impala_tf.processes.line import Reader
-from impala_tf.processes.parent import ChildEnded, ChildFailed, LogLine, Outcome, Ready, Spent
+from impala_tf.processes.parent import Beat, ChildEnded, ChildFailed, LogLine, Outcome, Ready, Spent
 
-__all__ = ["FORK_SERVER", "SPAWN", "Child", "ChildEnded", "ChildFailed", "end_all", "preload"]
+__all__ = ["FORK_SERVER", "SPAWN", "Child", "ChildEnded", "ChildFailed", "end_all", "kill_all"]
 
-FORK_SERVER = multiprocessing.get_context("forkserver")
-"""Forks children from a server process that has imported what `preload` names. TensorFlow may be forked after it has
-been imported, but not after it has computed anything."""
+FORK_SERVER = fork_server.CONTEXT
+"""Forks children from a server process that has imported what they need (`fork_server`)."""
 SPAWN = multiprocessing.get_context("spawn")
 """Starts a new interpreter. Some engines (DeepMind Lab) do not survive a fork."""
 
@@ -38,11 +35,8 @@ _POLL_SECONDS = 0.1
 _LONGEST_WAIT = 1.0  # Seconds.
 _TERMINATE_SECONDS = 1.0
 _KILL_SECONDS = 5.0  # Not forever: a process inside a hung file system does not die.
-
-
-def preload(modules: Sequence[str]) -> None:
-    """Names the modules that the fork server imports, once for all children. Call it before the first child starts."""
-    FORK_SERVER.set_forkserver_preload(list(modules))
+_FORK_SECONDS = 300.0  # The first start includes the fork server's imports.
+_STARTING_SECONDS = 600.0  # Importing, making environments, compiling: slow, and not to be taken for hanging.
 
 
 class Child:
@@ -55,6 +49,8 @@ class Child:
       process: the `multiprocessing.Process`.
       ready: whether the child had sent `Ready` by the last `poll`.
       spent: the last `Spent` received by the last `poll`; None before the first.
+      silence: seconds without a `Beat` or `Ready` until the last `poll`. Times at which this process was stopped
+        itself do not count, so it must be polled about once a second.
     """
 
     def __init__(
@@ -87,6 +83,7 @@ class Child:
         """
         self.name, self.ready = name, False
         self.spent: Spent | None = None
+        self.silence, self._polled = 0.0, time.monotonic()
         self._log = log
         self._outcome: Outcome | None = None
         self._on_line = on_line or (lambda level, text: _LOGGER.log(level, "%s: %s", name, text))
@@ -98,17 +95,23 @@ class Child:
         # multiprocessing ends daemons when this process exits; `child_main` lifts what it forbids them.
         self.process = context.Process(target=child_main.run, args=arguments, name=name, daemon=True)
         try:
-            with _interrupts_blocked():
-                if context is FORK_SERVER:
-                    multiprocessing.forkserver.ensure_running()
-                self.process.start()
-                # Priority 1: runs before multiprocessing ends its daemons, which would spare the programs they started.
-                self._at_exit = multiprocessing.util.Finalize(self, _end, ([self.process],), exitpriority=1)
+            if context is FORK_SERVER:
+                fork_server.ensure_running()
+                with fork_server.killed_after(_FORK_SECONDS):
+                    self.process.start()
+            else:
+                fork_server.start_tracker()
+                with signals.blocked():
+                    self.process.start()
+            # Priority 1: runs before multiprocessing ends its daemons, which would spare the programs they started.
+            self._at_exit = multiprocessing.util.Finalize(self, _end, ([self.process],), exitpriority=1)
         except BaseException as error:
             self._line.close()
             self._lifeline.close()
             if isinstance(error, (OSError, EOFError)):
-                raise UserError(f"The {name} could not be started ({type(error).__name__}: {error}).") from None
+                ended = "the fork server, which starts it, was killed"
+                cause = ended if isinstance(error, EOFError) else f"{type(error).__name__}: {error}"
+                raise UserError(f"The {name} could not be started ({cause}).") from None
             raise
         finally:
             its_line.close()
@@ -116,17 +119,30 @@ class Child:
 
     @property
     def status(self) -> int | None:
-        """Exit status; the negative number of the signal that ended the process; None while it runs."""
-        return self.process.exitcode
+        """Exit status; the negative number of the signal that ended the process; None while it runs.
+
+        255 if the fork server was killed while the process ran, and the process has not said how its work ended.
+        """
+        status = self.process.exitcode
+        if status != fork_server.LOST:
+            return status
+        if not self._line.closed:
+            return None  # Only the fork server has ended; the child's own end closes its line.
+        if self._outcome is None:
+            return status
+        return child_main.status_of(self._outcome)
 
     def poll(self) -> None:
         """Handles the records that have arrived: passes log lines on, updates the attributes. Does not wait."""
+        now = time.monotonic()
+        self.silence += min(now - self._polled, _LONGEST_WAIT)
+        self._polled = now
         if self._line.closed:
             return
         ended = self.status is not None  # Asked before reading: if it has ended, all of its records have arrived.
         for record in self._line.read():
-            if isinstance(record, Ready):
-                self.ready = True
+            if isinstance(record, (Beat, Ready)):
+                self.ready, self.silence = self.ready or isinstance(record, Ready), 0.0
             elif isinstance(record, LogLine):
                 self._on_line(record.level, record.text)
             elif isinstance(record, Spent):
@@ -135,6 +151,10 @@ class Child:
                 self._outcome = record
         if ended:
             self._line.close()
+
+    def hangs(self, seconds: float) -> bool:
+        """Whether it has been silent for `seconds`; before it is ready, for ten minutes, if that is longer."""
+        return self.silence > (seconds if self.ready else max(seconds, _STARTING_SECONDS))
 
     def answer(self, seconds: float) -> Any:
         """Waits for the work's return value.
@@ -176,20 +196,22 @@ class Child:
         deadline = time.monotonic() + seconds
         while self.status is None and (left := deadline - time.monotonic()) > 0:
             self.poll()
-            self.process.join(min(_POLL_SECONDS, left))
+            if self.process.exitcode is None:
+                self.process.join(min(_POLL_SECONDS, left))
+            else:  # The fork server has ended, and nothing else can be waited for.
+                time.sleep(min(_POLL_SECONDS, left))
         self.poll()
         return self.status is not None
 
     def terminate(self) -> None:
         """Asks the process to end (SIGTERM); does not wait."""
-        self.process.terminate()
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Kills the process and the programs that it started, and waits until it is gone, at most 5 s."""
-        if self._at_exit.still_active():
-            _signal_groups([self.process], signal.SIGKILL)
-            self.process.join(_KILL_SECONDS)
-        self._close()
+        kill_all([self])
 
     def end(self, seconds: float = 0.0) -> None:
         """Gives the process `seconds` to end by itself, then ends it and the programs that it started.
@@ -221,12 +243,31 @@ def end_all(children: Sequence[Child], seconds: float = 0.0) -> None:
         child._close()
 
 
+def kill_all(children: Sequence[Child]) -> None:
+    """Does `Child.kill` for several children at once."""
+    _signal_and_wait([child.process for child in children if child._at_exit.still_active()], [_KILL])
+    for child in children:
+        child._close()
+
+
+_TERMINATE, _KILL = (signal.SIGTERM, _TERMINATE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)
+
+
 def _end(processes: Sequence[Any]) -> None:
-    for sig, patience in ((signal.SIGTERM, _TERMINATE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+    _signal_and_wait(processes, [_TERMINATE, _KILL])
+
+
+def _signal_and_wait(processes: Sequence[Any], steps: Sequence[tuple[signal.Signals, float]]) -> None:
+    for sig, patience in steps:
         _signal_groups(processes, sig)
         deadline = time.monotonic() + patience
         for process in processes:
             process.join(max(0.0, deadline - time.monotonic()))
+    if any(process.exitcode is None for process in processes):
+        # The end of its children is told by the fork server. If it hangs, multiprocessing would wait for it for ever.
+        fork_server.kill()
+        for process in processes:
+            process.join(_TERMINATE_SECONDS)
 
 
 def _signal_groups(processes: Sequence[Any], sig: signal.Signals) -> None:
@@ -245,19 +286,9 @@ def _how_ended(process: Any) -> str:
     status = process.exitcode
     if status is None:
         return "closed its connection"
+    if status == fork_server.LOST:
+        return "has ended, as has the fork server, which would know how"
     if status >= 0:
         return f"ended with exit status {status}"
     names = {each.value: each.name for each in signal.Signals}
     return f"was ended by {names.get(-status, f'signal {-status}')}"
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Blocks SIGINT in processes started meanwhile, the fork server among them: Ctrl-C is for the parent to handle."""
-    # The first child would start the resource tracker, whose start unblocks SIGINT whatever the mask was.
-    multiprocessing.resource_tracker.ensure_running()
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)

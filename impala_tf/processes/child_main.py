@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from impala_tf.errors import UserError, one_line
-from impala_tf.processes import parent
+from impala_tf.processes import parent, signals
 from impala_tf.processes.parent import ChildFailed, Outcome
 
 _F_SETSIG = 10  # Linux's; Python has no name for it before 3.13.
@@ -45,6 +45,8 @@ def run(
       name, log, forward, orderly, work, args: as in `Child`.
     """
     os.setsid()
+    # Until here they were blocked, for they may have been meant for the parent's group. SIGINT still is.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*signals.STOP} - {signal.SIGINT})
     end_with_parent(lifeline, orderly)
     parent.connect(line)
     # In the child only: daemons may not have children, and environments may need processes of their own.
@@ -58,12 +60,20 @@ def run(
         if log is not None:
             print(f"ERROR: {error}", file=sys.stderr, flush=True)
         failure: Exception = UserError(str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # An environment may call sys.exit.
         if log is not None:
             traceback.print_exc()
         failure = ChildFailed(one_line(error))
-    parent.finish(Outcome(None, failure))
-    sys.exit(2 if isinstance(failure, UserError) else 1)
+    outcome = Outcome(None, failure)
+    parent.finish(outcome)
+    sys.exit(status_of(outcome))
+
+
+def status_of(outcome: Outcome) -> int:
+    """The exit status of a process whose work has ended in this way."""
+    if outcome.error is None:
+        return 0
+    return 2 if isinstance(outcome.error, UserError) else 1
 
 
 def end_with_parent(lifeline: Connection, orderly: bool) -> None:

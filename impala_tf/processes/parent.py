@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -27,6 +28,10 @@ class ChildEnded(ChildFailed):
 
 class Ready(NamedTuple):
     """The child has finished setting up; its work proper begins."""
+
+
+class Beat(NamedTuple):
+    """A sign of life: the child's work goes on."""
 
 
 class LogLine(NamedTuple):
@@ -65,6 +70,8 @@ class Outcome(NamedTuple):
     error: Exception | None
 
 
+_BEAT_SECONDS = 1.0
+_next_beat = 0.0
 _lock = threading.RLock()  # Reentrant: a signal handler that logs may interrupt a `send`.
 _connection: Connection | None = None
 
@@ -76,7 +83,7 @@ def connect(connection: Connection) -> None:
     _connection = connection
 
 
-def send(record: Ready | LogLine | Spent) -> None:
+def send(record: Ready | Beat | LogLine | Spent) -> None:
     """Sends a record without ever waiting: while the parent does not read and the pipe is full, records are dropped.
 
     Raises:
@@ -88,6 +95,18 @@ def send(record: Ready | LogLine | Spent) -> None:
     with _lock, contextlib.suppress(BlockingIOError, BrokenPipeError):
         if _connection is not None:
             os.write(_connection.fileno(), data)
+
+
+def beat() -> None:
+    """Shows the parent that the work goes on. Call it in the loop that does the work, in no other thread.
+
+    It may be called at every step: it sends at most one `Beat` a second.
+    """
+    global _next_beat
+    now = time.monotonic()
+    if now >= _next_beat:
+        _next_beat = now + _BEAT_SECONDS
+        send(Beat())
 
 
 def finish(outcome: Outcome) -> None:

@@ -1,19 +1,24 @@
-"""Turns Ctrl-C and SIGTERM into an event that loops check."""
+"""The signals that ask a command to end: turned into an event that loops check, or kept from processes that start."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
+
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C; what `kill`, `timeout` and schedulers send; and the end of the terminal."""
 
 
 def stop_on_signal(second: signal.Handlers = signal.SIG_DFL) -> tuple[threading.Event, list[int]]:
-    """Installs handlers for SIGINT and SIGTERM; main thread only.
+    """Installs handlers for the signals in `STOP`; main thread only. SIGHUP stays ignored under `nohup`.
 
     Args:
       second: what a second signal of the same kind does: SIG_DFL ends the process, SIG_IGN ignores it.
 
     Returns:
-      An event that either signal sets, and the list of the signals received so far.
+      An event that each of the signals sets, and the list of the signals received so far.
     """
     stop, received = threading.Event(), []
 
@@ -22,6 +27,17 @@ def stop_on_signal(second: signal.Handlers = signal.SIG_DFL) -> tuple[threading.
         received.append(number)
         stop.set()
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+    for number in STOP:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
     return stop, received
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Blocks the signals in `STOP` in this thread, and in processes that it starts, until those unblock them."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from impala_tf.processes.parent import Spent
 
@@ -16,15 +16,22 @@ class Timings:
       seconds: {activity: seconds} since the first `begin`.
     """
 
-    def __init__(self, activities: Sequence[str], spans: pathlib.Path | None = None):
+    def __init__(
+        self,
+        activities: Sequence[str],
+        spans: pathlib.Path | None = None,
+        on_lap: Callable[[], None] = lambda: None,
+    ):
         """
         Args:
           activities: the names that `lap` accepts.
           spans: CSV file to which each lap is written as a row (activity, start, end), in seconds of
             `time.perf_counter`, which on Linux is one clock for all processes. Rows are written at once, since the
             process may be killed at any time. None: no file.
+          on_lap: called at the end of each lap: `parent.beat`, where these are the laps of the process's own work.
         """
         self.seconds = dict.fromkeys(activities, 0.0)
+        self._on_lap = on_lap
         self._last = time.perf_counter()
         self._start: float | None = None
         self._file = open(spans, "w", buffering=1) if spans else None  # noqa: SIM115 - open until the process ends
@@ -46,6 +53,7 @@ class Timings:
         if self._file:
             self._file.write(f"{activity},{self._last!r},{now!r}\n")
         self._last = now
+        self._on_lap()
 
     @property
     def spent(self) -> Spent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -25,7 +26,6 @@ from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.processes import parent
 from impala_tf.processes.timings import Timings, shares
 from impala_tf.roles import agreement
-from impala_tf.roles.barrier import wait_at
 from impala_tf.topology import Topology
 from impala_tf.transport.actor_end import ActorEnd
 
@@ -36,7 +36,7 @@ def connect(
     config: Config,
     tasks: TaskSet,
     address: str,
-    on_lost: Callable[[str], None] | None = None,
+    on_end: Callable[[str, bool], None] | None = None,
 ) -> tuple[Agent, ActorEnd]:
     """Makes an agent and connects it to the learner.
 
@@ -44,7 +44,7 @@ def connect(
       config: settings of the run.
       tasks: tasks of the run.
       address: address of the learner's server, host:port.
-      on_lost: called from a thread, with a message, when the server has stopped answering.
+      on_end: as for `ActorEnd`.
 
     Raises:
       UserError: as for `ActorEnd`; or the learner has other tasks or settings.
@@ -59,7 +59,7 @@ def connect(
         agent.trainable_variables,
         timeout=config.launch.connect_timeout,
         check=lambda told: agreement.check(told, config, tasks, address),
-        on_lost=on_lost,
+        on_end=on_end,
     )
     return agent, end
 
@@ -82,7 +82,7 @@ def run(
     *,
     address: str,
     ready: Callable[[], None],
-    barrier: Any = None,
+    wait_for_update: Callable[[], None] | None = None,
     spans: pathlib.Path | None = None,
 ) -> None:
     """Acts until a signal ends the process; an actor has nothing to save.
@@ -94,11 +94,11 @@ def run(
       number: number of this actor.
       address: address of the learner's server, host:port.
       ready: called when the learner has taken the first unrolls.
-      barrier: a `multiprocessing` barrier at which the actor waits for the update on its unrolls; None: it never waits.
+      wait_for_update: waits for the update on the actor's unrolls, one of each environment; None: it never waits.
       spans: CSV file for the spans of its activities; None: no file.
 
     Raises:
-      UserError: as for `connect`; the environments cannot be made; or the others did not come to the barrier in time.
+      UserError: as for `connect` and `wait_for_update`; or the environments cannot be made.
     """
     threads = config.launch.actor_threads
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -107,16 +107,19 @@ def run(
     agent, end = connect(config, tasks, address, _leave)
     with end:
         resolved = topology if isinstance(topology, Topology) else topology(end.told["topology"])
-        if tasks.own_processes and barrier is None:
+        if tasks.own_processes and wait_for_update is None:
             _act_in_batches(config, tasks, resolved, number, agent, end, ready, spans)
         else:
-            _act_in_step(config, tasks, resolved, number, agent, end, ready, barrier, spans)
+            wait = wait_for_update or (lambda: None)
+            _act_in_step(config, tasks, resolved, number, agent, end, ready, wait, spans)
 
 
-def _leave(message: str) -> None:
-    """Ends the process because the learner is gone."""
-    print(f"ERROR: {message}", file=sys.stderr, flush=True)
-    os._exit(1)  # The main thread may wait in native code that nothing can interrupt.
+def _leave(message: str, finished: bool) -> None:
+    """Ends the process because the learner has finished or is gone."""
+    stream, prefix = (sys.stdout, "") if finished else (sys.stderr, "ERROR: ")
+    with contextlib.suppress(OSError):  # Its reader is gone, too.
+        print(f"{prefix}{message}", file=stream, flush=True)
+    os._exit(0 if finished else 1)  # The main thread may wait in native code that nothing can interrupt.
 
 
 def make_actor(
@@ -144,7 +147,7 @@ def make_actor(
     """
     environment_seed, action_seed = seeds(config, number, end.learner_step)
     task_ids = topology.task_ids(number)
-    timings = Timings(acting.ACTIVITIES, spans)
+    timings = Timings(acting.ACTIVITIES, spans, on_lap=parent.beat)
     environment = task_set.make_batch(tasks, task_ids, environment_seed, topology.env_threads)
     try:
         return Actor(
@@ -162,7 +165,7 @@ def make_actor(
         raise
 
 
-def _act_in_step(config, tasks, topology, number, agent, end, ready, barrier, spans) -> None:
+def _act_in_step(config, tasks, topology, number, agent, end, ready, wait_for_update, spans) -> None:
     """Acts in environments that are stepped together."""
     actor = make_actor(config, tasks, topology, number, agent, end, spans)
     reported = time.monotonic()
@@ -171,12 +174,12 @@ def _act_in_step(config, tasks, topology, number, agent, end, ready, barrier, sp
         while True:
             unrolls += actor.run_unroll()
             while not end.writer.flush(timeout=1.0):
-                pass  # Back-pressure: the queue is full. `_leave` ends the process if the server is gone.
+                parent.beat()  # Back-pressure: the queue is full. `_leave` ends the process if the server is gone.
             actor.timings.lap("queue")
             # An update takes one unroll of each environment. After a failed environment's unroll was dropped, the
             # actor needs another round for it.
-            while barrier is not None and unrolls >= (updates + 1) * actor.environment.num_envs:
-                wait_at(barrier, config.launch.stall_timeout)
+            while unrolls >= (updates + 1) * actor.environment.num_envs:
+                wait_for_update()
                 updates += 1
             if ready is not None and unrolls:
                 ready()
@@ -213,7 +216,7 @@ def _act_in_batches(config, tasks, topology, number, agent, end, ready, spans) -
         config.data.unroll_length,
         task_ids,
         action_seed,
-        Timings(dynamic_batching.ACTIVITIES, spans),
+        Timings(dynamic_batching.ACTIVITIES, spans, on_lap=parent.beat),
         parent.send,
         config.run.log_interval,
     )

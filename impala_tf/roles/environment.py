@@ -48,7 +48,7 @@ def run(
     """
     own_seed = int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31
     environment = task_set.make_batch(tasks, topology.task_ids(number), own_seed, topology.env_threads)
-    timings = Timings(worker.ACTIVITIES, spans)
+    timings = Timings(worker.ACTIVITIES, spans, on_lap=parent.beat)
     steps, reported = 0, time.monotonic()
 
     def on_step() -> None:

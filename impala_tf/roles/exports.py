@@ -19,6 +19,7 @@ from impala_tf.evaluation.evaluate import Evaluation
 from impala_tf.evaluation.protocols import MACHINE_OPTIONS
 from impala_tf.export.exporter import Exporter
 from impala_tf.networks.agent import Agent
+from impala_tf.processes import parent
 from impala_tf.processes.child import Child, ChildFailed
 from impala_tf.records.csv_file import CSVFile
 from impala_tf.records.logdir import LogDir
@@ -82,11 +83,14 @@ class Exports:
         if self._process is None:
             return
         self._process.poll()
-        if self._process.status is None:
+        hangs = self._process.hangs(self._config.launch.stall_timeout)
+        if self._process.status is None and not hangs:
             return
         assert self._evaluation is not None
         process, self._process = self._process, None
         try:
+            if hangs:
+                raise ChildFailed(f"there was no sign of life for {process.silence:.0f} s, and it is ended")
             process.answer(0.0)
             self._log(json.loads(pathlib.Path(self._evaluation.output).read_text()))
         except (UserError, ChildFailed, OSError, ValueError) as error:
@@ -95,7 +99,7 @@ class Exports:
             process.end()
 
     def finish(self, stop: threading.Event) -> None:
-        """Evaluates the last export and waits for the result, until `stop` is set."""
+        """Evaluates the last export and waits for the result, until `stop` is set or the evaluation hangs."""
         if not self._evaluate_every:
             return
         reported = -_REPORT_SECONDS
@@ -109,6 +113,7 @@ class Exports:
                 reported = time.monotonic()
             stop.wait(_WAIT_SECONDS)
             self.poll()
+            parent.beat()
 
     def close(self) -> None:
         """Ends an evaluation in progress and closes the logs."""
@@ -183,4 +188,11 @@ def _evaluate(evaluation: Evaluation) -> None:
     """Runs in the evaluation's process; leaves the GPU and all cores but one to training."""
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    evaluate.run(evaluation, stopped=lambda: False)
+    parent.send(parent.Ready())
+    evaluate.run(evaluation, stopped=_never)
+
+
+def _never() -> bool:
+    """Called in the loop that plays."""
+    parent.beat()
+    return False

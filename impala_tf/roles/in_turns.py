@@ -7,9 +7,11 @@ import time
 
 from impala_tf.acting.actor import Actor
 from impala_tf.config import Config
-from impala_tf.errors import UserError
+from impala_tf.environments.base import EnvironmentFailed
 from impala_tf.roles.learner import Training
 from impala_tf.transport.actor_end import ActorEnd
+
+_LOOK_SECONDS = 0.25
 
 
 def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: threading.Event) -> None:
@@ -27,23 +29,28 @@ def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: t
       stop: ends the run early, with a checkpoint.
 
     Raises:
-      UserError: as for `Training.update` and `Actor.run_unroll`; or a batch did not come back in time.
+      UserError: as for `Training.update` and `Actor.run_unroll`; the environments failed; or a batch did not come back
+        in time.
     """
     stall_timeout = config.launch.stall_timeout
     training.trace()
     collected = 0
     while not (training.finished or stop.is_set()):
         if collected < config.data.batch_size:
-            collected += actor.run_unroll()
+            try:
+                collected += actor.run_unroll()
+            except EnvironmentFailed as error:
+                raise training.stalled(str(error)) from error
             continue
         # Not to the end: what does not fit into the queue is taken while the learner samples.
         end.writer.flush(timeout=0.05)
         start = time.monotonic()
-        batch = training.next_batch(stall_timeout)
-        if batch is None:
-            raise UserError(
-                f"{collected} unrolls were written, but no batch came back in {stall_timeout:g} s (--stall_timeout)."
-            )
+        while (batch := training.next_batch(_LOOK_SECONDS)) is None:
+            if time.monotonic() - start > stall_timeout:
+                raise training.stalled(
+                    f"{collected} unrolls were written, but no batch came back in {stall_timeout:g} s "
+                    "(--stall_timeout)."
+                )
         training.update(batch, time.monotonic() - start)
         training.wait_until_published()
         collected -= config.data.batch_size

@@ -8,7 +8,6 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -19,12 +18,12 @@ from impala_tf.errors import UserError
 from impala_tf.export import spec as spec_json
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
+from impala_tf.processes import parent
 from impala_tf.processes.timings import Timings
 from impala_tf.records.checkpoint import Checkpointer, reason_of
 from impala_tf.records.logdir import LogDir
 from impala_tf.records.progress import Progress, duration
 from impala_tf.roles import agreement
-from impala_tf.roles.barrier import wait_at
 from impala_tf.roles.exports import Exports
 from impala_tf.structures import Batch
 from impala_tf.topology import Topology
@@ -36,6 +35,7 @@ ACTIVITIES = ("batch", "update", "publish", "records")
 """What a learner spends its time on: waiting for a batch, the update, copying parameters, logs and checkpoints."""
 
 _LOGGER = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.25  # Between two looks at whether to stop.
 
 
 class Training:
@@ -103,7 +103,7 @@ class Training:
                 at = f"{self.frames:,} frames, learner step {self.step_count:,}"
                 _LOGGER.info("resuming %s at %s", config.run.logdir, at)
             self.end.publish(self.step_count)  # What the actors wait for.
-            self._timings = Timings(ACTIVITIES, spans)
+            self._timings = Timings(ACTIVITIES, spans, on_lap=parent.beat)
             self._open = stack.pop_all()
         self._saved = time.monotonic()
         self._reported: float | None = None
@@ -142,7 +142,7 @@ class Training:
           on_update: called after each update, when its parameters have been handed to the publisher.
 
         Raises:
-          UserError: no unrolls came for `stall_timeout` seconds; or as for `update` and `finish`.
+          UserError: no unrolls came for `stall_timeout` seconds; or as for `update`, `on_update` and `finish`.
         """
         stall_timeout = self._config.launch.stall_timeout
         self.trace()
@@ -151,7 +151,7 @@ class Training:
         waiting_since = time.monotonic()
         while not (self.finished or stop.is_set()):
             check()
-            batch = self.next_batch(timeout=0.25)
+            batch = self.next_batch(timeout=_LOOK_SECONDS)
             waited = time.monotonic() - waiting_since
             if batch is not None:
                 self.update(batch, waited)
@@ -159,7 +159,10 @@ class Training:
                 waiting_since = time.monotonic()
             elif waited > stall_timeout:
                 logs = LogDir(self._config.run.logdir).logs
-                raise UserError(f"No unrolls arrived for {stall_timeout:g} s. The actors' own output is in {logs}.")
+                raise self.stalled(
+                    f"No unrolls arrived for {stall_timeout:g} s (--stall_timeout). The actors' own output is in "
+                    f"{logs}."
+                )
         self.finish(stop)
 
     def next_batch(self, timeout: float) -> Batch | None:
@@ -195,6 +198,7 @@ class Training:
             interval = self._config.run.log_interval
             _LOGGER.info("first update done, %.1f s later; progress every %g s", now - start, interval)
             self._reported = now
+            parent.send(parent.Ready())  # From now on, there is something to save.
         if now - self._reported > self._config.run.log_interval:
             self._report()
             self._reported = now
@@ -210,8 +214,23 @@ class Training:
           UserError: that takes longer than `stall_timeout`.
         """
         stall_timeout = self._config.launch.stall_timeout
-        if not self.end.wait_until_published(stall_timeout):
-            raise UserError(f"The parameters were not published within {stall_timeout:g} s (--stall_timeout).")
+        deadline = time.monotonic() + stall_timeout
+        while not self.end.wait_until_published(_LOOK_SECONDS):
+            parent.beat()
+            if time.monotonic() < deadline:
+                continue
+            raise self.stalled(f"The parameters were not published within {stall_timeout:g} s (--stall_timeout).")
+
+    def stalled(self, message: str) -> UserError:
+        """Saves what has been learned, if anything, and returns the error to raise: others fail, not the learner.
+
+        Raises:
+          UserError: the checkpoint could not be written.
+        """
+        if self._reported is not None:
+            self._report()
+            self._save(final=True)
+        return UserError(message)
 
     def finish(self, stop: threading.Event) -> None:
         """Reports, writes the last checkpoint and, unless `stop` is set, waits for the last SavedModel's evaluation.
@@ -295,7 +314,7 @@ def run(
     topology: Topology,
     stop: threading.Event,
     *,
-    barrier: Any = None,
+    on_update: Callable[[Training, threading.Event], None] = lambda training, stop: None,
     spans: pathlib.Path | None = None,
 ) -> None:
     """Learns from the actors' unrolls until the run is finished or `stop` is set.
@@ -305,18 +324,13 @@ def run(
       tasks: tasks of the run.
       topology: topology of the run.
       stop: ends the run early, with a checkpoint.
-      barrier: a `multiprocessing` barrier at which learner and actors meet after each update, once its parameters can
-        be pulled; None: they never wait for each other.
+      on_update: called after each update with the learner and `stop`.
       spans: CSV file for the spans of `ACTIVITIES`; None: no file.
 
     Raises:
-      UserError: as for `Training` and `Training.run`; or the actors did not come to the barrier in time.
+      UserError: as for `Training`, `Training.run` and `on_update`.
     """
     with Training(config, tasks, topology, spans=spans) as training:
-
-        def meet() -> None:
-            if barrier is not None:
-                training.wait_until_published()
-                wait_at(barrier, config.launch.stall_timeout)
-
-        training.run(stop, on_update=meet)
+        training.run(stop, on_update=lambda: on_update(training, stop))
+        if config.launch.role == "learner" and training.finished:
+            training.end.tell_finished()  # Elsewhere, actors end with the run's command.

@@ -13,6 +13,7 @@ from impala_tf.config import Config
 from impala_tf.environments.remote.lockstep import Lockstep
 from impala_tf.environments.remote.mailbox import PolicyMailbox
 from impala_tf.environments.task_set import TaskSet
+from impala_tf.processes import parent
 from impala_tf.processes.timings import Timings
 from impala_tf.roles import actor as actor_role
 from impala_tf.roles import in_turns
@@ -57,6 +58,6 @@ def run(
                 config.data.unroll_length,
                 action_seed,
                 np.concatenate([topology.task_ids(number) for number in range(topology.num_actors)]),
-                Timings(acting.ACTIVITIES, spans[1]),
+                Timings(acting.ACTIVITIES, spans[1], on_lap=parent.beat),
             )
             in_turns.run(config, training, actor, end, stop)

@@ -8,4 +8,6 @@ Every wait is bounded (`connection`).
 TRAJECTORIES = "trajectories"
 VARIABLES = "variables"
 RUN = "run"
-"""Names of Reverb's tables: unrolls, parameters, and what the learner tells actors about the run."""
+FINISHED = "finished"
+"""Names of Reverb's tables: unrolls, parameters, what the learner tells actors about the run, and that the run has
+finished, if there is an item."""

@@ -35,7 +35,7 @@ class ActorEnd:
         *,
         timeout: float,
         check: Callable[[dict[str, Any]], None] = lambda told: None,
-        on_lost: Callable[[str], None] | None = None,
+        on_end: Callable[[str, bool], None] | None = None,
     ):
         """Connects, checks that both sides expect the same, and pulls the first parameters.
 
@@ -49,15 +49,16 @@ class ActorEnd:
           variables: the variables that `refresh` overwrites, in the learner's order.
           timeout: seconds to wait for the learner to answer, and again for it to publish parameters.
           check: called with what the learner tells about the run; raises `UserError` if this actor does not fit.
-          on_lost: called from a thread, with a message, when the server has stopped answering for `timeout` seconds.
+          on_end: called from a thread, with a message and whether the run has finished: when it has, or when the server
+            has stopped answering for `timeout` seconds.
 
         Raises:
           UserError: nothing answers in time, or the learner expects something else.
         """
         tables = wait_for_server(address, timeout)
         with contextlib.ExitStack() as stack:
-            if on_lost:
-                stack.callback(ServerWatch(address, timeout, on_lost).stop)
+            if on_end:
+                stack.callback(ServerWatch(address, timeout, on_end).stop)
             self.told = read_told(address)
             check(self.told)
             check_same(

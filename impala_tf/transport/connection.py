@@ -18,10 +18,13 @@ import reverb
 from reverb import reverb_types
 
 from impala_tf.errors import UserError
-from impala_tf.transport import RUN
+from impala_tf.transport import FINISHED, RUN
 
 _LOGGER = logging.getLogger(__name__)
 _PING_SECONDS = 5
+_LOOK_SECONDS = 2.0
+TELL_SECONDS = 3.0
+"""Time in which a watched server's news reaches the actors."""
 _REMIND_SECONDS = 10.0
 
 
@@ -63,11 +66,12 @@ def wait_for_server(address: str, timeout: float) -> dict[str, reverb_types.Tabl
 
 def _is_told(address: str, tables: dict[str, reverb_types.TableInfo]) -> bool:
     """Whether the learner has already written the facts about its run, which it does right after the server starts."""
-    if RUN not in tables:
-        raise UserError(
-            f"The server at {address} is not a learner of this version of impala_tf: it has no table {RUN!r}. Check "
-            "--address and the learner's version."
-        )
+    for needed in (RUN, FINISHED):
+        if needed not in tables:
+            raise UserError(
+                f"The server at {address} is not a learner of this version of impala_tf: it has no table {needed!r}. "
+                "Check --address and the learner's version."
+            )
     return tables[RUN].current_size > 0
 
 
@@ -78,29 +82,36 @@ def read_told(address: str) -> dict[str, Any]:
 
 
 class ServerWatch:
-    """Calls `on_lost(message)` from a thread when the server has not answered for `timeout` seconds."""
+    """Calls `on_end(message, finished)` from a thread, when the run has ended as far as its server tells.
 
-    def __init__(self, address: str, timeout: float, on_lost: Callable[[str], None]):
+    It has finished if the server says so, and has not if the server has not answered for `timeout` seconds.
+    """
+
+    def __init__(self, address: str, timeout: float, on_end: Callable[[str, bool], None]):
         """Starts the thread."""
-        self._address, self._timeout, self._on_lost = address, timeout, on_lost
+        self._address, self._timeout, self._on_end = address, timeout, on_end
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="server-watch", daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
         heard = time.monotonic()
-        while not self._stop.wait(min(_PING_SECONDS, self._timeout / 4)):
-            if ask(self._address) is not None:
+        while not self._stop.wait(min(_LOOK_SECONDS, self._timeout / 4)):
+            if (tables := ask(self._address)) is not None:
                 heard = time.monotonic()
+                if tables[FINISHED].current_size and not self._stop.is_set():
+                    self._on_end(f"The learner at {self._address} has finished its run.", True)
+                    return
             elif time.monotonic() - heard > self._timeout and not self._stop.is_set():
-                self._on_lost(
+                self._on_end(
                     f"The learner at {self._address} has not answered for {self._timeout:g} s: it has ended or cannot "
-                    "be reached."
+                    "be reached.",
+                    False,
                 )
                 return
 
     def stop(self) -> None:
         """Ends the thread; waits for a question in progress, at most 6 s."""
         self._stop.set()
-        if threading.current_thread() is not self._thread:  # `on_lost` may stop the watch.
+        if threading.current_thread() is not self._thread:  # `on_end` may stop the watch.
             self._thread.join(_PING_SECONDS + 1)

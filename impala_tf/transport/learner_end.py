@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 from impala_tf.config import DataConfig
 from impala_tf.structures import Batch, Trajectory
 from impala_tf.transport import server
+from impala_tf.transport.connection import TELL_SECONDS
 from impala_tf.transport.dataset import BatchQueue, make_dataset
 from impala_tf.transport.variables import VariablePublisher
 
@@ -63,7 +65,7 @@ class LearnerEnd:
         config = server.load_config(data)
         with contextlib.ExitStack() as stack:
             running = stack.enter_context(server.Server(config, unroll, variables, port, told))
-            self.address = running.address
+            self.address, self._server = running.address, running
             self._publisher = make_publisher(self.address, variables)
             stack.callback(self._publisher.stop)
             self._batches = BatchQueue(make_dataset(self.address, unroll, data.batch_size), data.prefetch)
@@ -89,6 +91,11 @@ class LearnerEnd:
     def next_batch(self, timeout: float) -> Batch | None:
         """Returns the next time-major batch, or None if there is none within `timeout` seconds."""
         return self._batches.get(timeout)
+
+    def tell_finished(self) -> None:
+        """Tells actors that the run has finished, and waits until those that can be reached know it."""
+        self._server.tell_finished()
+        time.sleep(TELL_SECONDS)
 
     def stop(self) -> None:
         """Stops sampling, publishing and serving, in that order; calling it again does nothing."""

@@ -18,7 +18,7 @@ from reverb.server_executable import reverb_config_pb2, server_from_proto
 from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
 from impala_tf.structures import Trajectory
-from impala_tf.transport import RUN, TRAJECTORIES, VARIABLES, ports, tables
+from impala_tf.transport import FINISHED, RUN, TRAJECTORIES, VARIABLES, ports, tables
 from impala_tf.transport.signatures import variables_signature
 
 
@@ -38,8 +38,11 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
     for needed in (TRAJECTORIES, VARIABLES):
         if needed not in by_name:
             raise UserError(f"--reverb_config={name}: has no table {needed!r} (its tables: {list(by_name)}).")
-    if RUN in by_name:
-        raise UserError(f"--reverb_config={name}: the table name {RUN!r} is taken by impala_tf; rename the table.")
+    for taken in (RUN, FINISHED):
+        if taken in by_name:
+            raise UserError(
+                f"--reverb_config={name}: the table name {taken!r} is taken by impala_tf; rename the table."
+            )
     queue = by_name[TRAJECTORIES]
     if data.queue_size:
         queue.max_size = data.queue_size
@@ -83,16 +86,21 @@ class Server:
         ports.check_free(port)
         port = port or ports.free_port()
         text = json.dumps(told or {})
-        # Reverb creates a folder for checkpoints of its tables even if it is never used; `stop` removes this one.
-        folder = tempfile.TemporaryDirectory(prefix="impala_tf_reverb_")
         with contextlib.ExitStack() as stack:
-            stack.callback(folder.cleanup)
-            checkpointer = checkpointers_lib.DefaultCheckpointer(path=folder.name)
-            server = reverb.Server(_tables(config, unroll, variables), port=port, checkpointer=checkpointer)
+            # Reverb creates a folder for checkpoints of its tables, which is never used. It is removed at once: later,
+            # this process may be killed.
+            with tempfile.TemporaryDirectory(prefix="impala_tf_reverb_") as folder:
+                checkpointer = checkpointers_lib.DefaultCheckpointer(path=folder)
+                server = reverb.Server(_tables(config, unroll, variables), port=port, checkpointer=checkpointer)
             stack.callback(server.stop)
-            server.localhost_client().insert(np.frombuffer(text.encode(), np.uint8), {RUN: 1.0})
+            self._client = server.localhost_client()
+            self._client.insert(np.frombuffer(text.encode(), np.uint8), {RUN: 1.0})
             self._open = stack.pop_all()
         self.address = f"localhost:{port}"
+
+    def tell_finished(self) -> None:
+        """Tells actors that the run has finished."""
+        self._client.insert(np.zeros(0, np.uint8), {FINISHED: 1.0})
 
     def stop(self) -> None:
         """Stops serving and cuts off waiting clients; calling it again does nothing."""
@@ -120,11 +128,14 @@ def _tables(config, unroll, variables) -> list[reverb.Table]:
         )
         for table in config.tables
     ]
-    about_run = reverb.Table(
-        name=RUN,
-        sampler=reverb.selectors.Fifo(),
-        remover=reverb.selectors.Fifo(),
-        max_size=1,
-        rate_limiter=reverb.rate_limiters.MinSize(1),
-    )
-    return [*found, about_run]
+    about_run = [
+        reverb.Table(
+            name=name,
+            sampler=reverb.selectors.Fifo(),
+            remover=reverb.selectors.Fifo(),
+            max_size=1,
+            rate_limiter=reverb.rate_limiters.MinSize(1),
+        )
+        for name in (RUN, FINISHED)
+    ]
+    return [*found, *about_run]

@@ -78,7 +78,7 @@ def test_a_bad_task_does_not_end_the_others(settings, games, tmp_path, monkeypat
 
 
 def test_an_engine_that_ends_its_process(settings, games, monkeypatch, capfd):
-    """Its reason is in the message, and where this process's standard error goes, which the command sends to the log."""
+    """Its reason is in the message and on standard error, which the command sends to the log."""
     monkeypatch.setattr("impala_tf.environments.needs_process", lambda env_id: True)
     alone = dataclasses.replace(settings, env=games.EXITS, episodes=1)
     reason = r"ended with exit status 1; it wrote: Didn't find map 'castle'\)\. .* own output is in engine\.log"

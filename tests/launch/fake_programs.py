@@ -49,7 +49,7 @@ def learn_and_end(folder: pathlib.Path, how: str, _starts: int) -> None:
         signal.raise_signal(signal.SIGSEGV)
 
 
-def learn_and_save(folder: pathlib.Path, _starts: int) -> None:
+def learn_and_save(folder: pathlib.Path, _starts: int) -> bool:
     """Saves when it gets SIGTERM."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -58,11 +58,13 @@ def learn_and_save(folder: pathlib.Path, _starts: int) -> None:
         pass
     LOGGER.info("saved")
     note(folder, "saved")
+    return True
 
 
 def learn_and_ignore(folder: pathlib.Path, _starts: int) -> None:
     """Cannot be asked to end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent.send(parent.Ready())
     note(folder, "learner", engine())
     time.sleep(600)
 
@@ -77,6 +79,31 @@ def act(folder: pathlib.Path, name: str, starts: int) -> None:
     note(folder, f"{name}, start {starts}", engine())
     parent.send(parent.Ready())
     time.sleep(600)
+
+
+def act_alone(folder: pathlib.Path, name: str, starts: int) -> None:
+    note(folder, f"{name}, start {starts}")
+    parent.send(parent.Ready())
+    time.sleep(600)
+
+
+def act_and_beat(folder: pathlib.Path, name: str, starts: int) -> None:
+    parent.send(parent.Ready())
+    note(folder, f"{name}, start {starts}")
+    while True:
+        parent.beat()
+        time.sleep(0.05)
+
+
+def act_once(folder: pathlib.Path, name: str, starts: int) -> None:
+    """Works at its first start only."""
+    note(folder, f"{name}, start {starts}")
+    if starts == 0:
+        parent.send(parent.Ready())
+    if starts >= 2:
+        note(folder, "enough")
+        time.sleep(600)
+    raise UserError("no such level")
 
 
 def act_and_report(folder: pathlib.Path, name: str, starts: int) -> None:

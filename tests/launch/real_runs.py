@@ -56,6 +56,25 @@ def in_turns(logdir: pathlib.Path, stopped: bool, values: dict[str, Any]) -> tup
     return threads, [path.name for path in folder.glob("impala_tf_reverb_*")]
 
 
+def starve(logdir: pathlib.Path) -> str:
+    """Returns the error of a learner that gets one batch and then no unrolls."""
+    from impala_tf.launch import in_turns
+    from impala_tf.roles import in_turns as alternation
+
+    alternation.run = lambda config, training, actor, end, stop: _learn_once(training, actor, end, stop)
+    try:
+        in_turns.run(*resolve(logdir, num_actors=0, envs_per_actor=6, stall_timeout=1.0), threading.Event())
+    except UserError as error:
+        return str(error)
+    raise AssertionError("it got more unrolls")
+
+
+def _learn_once(training, actor, end, stop) -> None:
+    actor.run_unroll()
+    end.writer.flush(10)
+    training.run(stop)
+
+
 def in_turns_again(logdir: pathlib.Path) -> tuple[str, tuple[list[str], list[str]]]:
     """Returns the error of a start with a queue that is too small, and what the start after it leaves."""
     values = {"num_actors": 0, "envs_per_actor": 6, "total_frames": 60}

@@ -34,7 +34,7 @@ def _run(architecture, logdir, stop=None, **values):
     resolved = real_runs.resolve(logdir, **values)
     folder = logdir / "spans"
     folder.mkdir()
-    local.run(architecture(*resolved, folder), LogDir(str(logdir)).logs, stop or threading.Event())
+    local.run(architecture(*resolved, folder), LogDir(str(logdir)), stop or threading.Event())
     columns = ["activity", "start", "end"]
     spans = {path.stem: pd.read_csv(path, names=columns) for path in folder.glob("*.csv")}
     return pd.read_csv(logdir / "progress.csv"), spans
@@ -166,7 +166,7 @@ def test_sync_step_goes_on_when_an_environment_process_is_killed(tmp_path, caplo
         run.wait_until(lambda: _frames(tmp_path) > 0)
         (pid,) = _children("actor 1")
         os.kill(pid, signal.SIGKILL)
-        restarted = "actor 1 was ended by signal 9; restart 1 in 0.5 s"
+        restarted = f"actor 1 was ended by signal 9 (see {tmp_path / 'logs' / 'actor_1.log'}); restart 1 in 0.5 s"
         run.wait_until(lambda: restarted in caplog.messages)
         run.wait_until(lambda: _children("actor 1") not in ([], [pid]))
         before = _frames(tmp_path)
@@ -185,7 +185,7 @@ def test_an_actor_that_is_killed_ends_sync_trajectory(tmp_path):
         os.kill(pid, signal.SIGKILL)
         run.join(30)
         assert isinstance(run.error, UserError)
-        assert str(run.error).startswith("Actor 1 failed: its process was ended by SIGKILL")
+        assert str(run.error).startswith("Actor 1 failed: it was ended by signal 9")
     assert _children("actor 0") == _children("learner") == []
 
 

@@ -73,3 +73,12 @@ def test_a_start_that_failed_leaves_nothing_behind(tmp_path):
     assert "--queue_size" in error
     assert left == ([], [])
     assert (tmp_path / "run" / "checkpoints" / f"{60:012d}").is_dir()
+
+
+def test_a_learner_that_nobody_sends_unrolls_saves_what_it_has_learned(tmp_path):
+    child = Child("learner", real_runs.starve, tmp_path / "run", context=SPAWN, log=tmp_path / "log")
+    error = child.answer(120)
+    child.end()
+    assert error.startswith("No unrolls arrived for 1 s (--stall_timeout).")
+    frames = 6 * real_runs.UNROLL_LENGTH
+    assert (tmp_path / "run" / "checkpoints" / f"{frames:012d}").is_dir()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import pathlib
+import signal
 import sys
 import threading
 import time
@@ -18,6 +20,8 @@ import fake_programs as fake
 from impala_tf.architectures.program import Node, Program
 from impala_tf.errors import UserError
 from impala_tf.launch import local
+from impala_tf.processes import child, fork_server
+from impala_tf.records.logdir import LogDir
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def _stop_when(path: pathlib.Path, also: pathlib.Path | None = None) -> threadin
 
 
 def _run(program, logs, stop=None, **options):
-    local.run(program, logs, stop or threading.Event(), **options)
+    local.run(program, LogDir(str(logs.parent)), stop or threading.Event(), **options)
 
 
 def test_the_run_ends_when_the_learner_has_ended(folder, logs, caplog):
@@ -106,7 +110,7 @@ def test_time_spent_arrives_once_for_each_record(folder, logs):
     [
         ("user error", r"The learner failed: the disk is full \(see .*learner\.log\)"),
         ("exception", r"The learner failed: ValueError: no shape \(see .*learner\.log\)"),
-        ("segfault", r"The learner was ended by signal 11 \(see .*learner\.log\)\. Run the same command again"),
+        ("segfault", r"The learner was ended by SIGSEGV \(see .*learner\.log\)\. There is no checkpoint yet"),
     ],
 )
 def test_a_learner_that_fails_ends_the_run(folder, logs, how, message):
@@ -134,10 +138,17 @@ def test_an_actor_that_dies_is_restarted_and_told_how_often_it_was(folder, logs,
     started = sorted(path.name for path in folder.glob("actor *"))
     assert started == [*(f"actor 0, start {i}" for i in range(3)), "actor 1, start 0"]
     assert [message for message in caplog.messages if "actor 0" in message] == [
-        f"actor 0 {cause}; restart 1 in 0.5 s",
-        f"actor 0 {cause}; restart 2 in 1 s",
+        f"actor 0 {cause} (see {logs / 'actor_0.log'}); restart 1 in 0.5 s",
+        f"actor 0 {cause} (see {logs / 'actor_0.log'}); restart 2 in 1 s",
     ]
     assert caplog.messages[-2:] == ["learned", "actors were restarted 2 times"]
+
+
+def test_an_actor_that_worked_once_is_restarted_even_if_it_then_cannot_start(folder, logs, monkeypatch):
+    monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
+    learner = _learner(fake.learn_until, folder, "enough")
+    _run(Program(learner, (_actor(fake.act_once, folder, "actor 0"),)), logs)
+    assert (folder / "actor 0, start 2").exists()
 
 
 def test_an_actor_that_is_killed_before_it_is_ready_is_restarted(folder, logs):
@@ -161,10 +172,10 @@ def test_an_actor_that_cannot_start_ends_the_run_with_its_error(folder, logs, ho
 @pytest.mark.parametrize(
     ("ready", "how", "message"),
     [
-        (True, "user error", "Actor 0 failed: no such level"),
-        (True, "signal", "Actor 0 failed: its process was ended by SIGKILL"),
-        (False, "signal", "Actor 0 could not start: its process was ended by SIGKILL"),
-        (True, "return", "Actor 0 failed: its process ended with exit status 0"),
+        (True, "user error", "Actor 0 failed: it ended: no such level"),
+        (True, "signal", "Actor 0 failed: it was ended by signal 9"),
+        (False, "signal", "Actor 0 could not start: it was ended by signal 9"),
+        (True, "return", "Actor 0 failed: it ended: its process ended with exit status 0"),
     ],
 )
 def test_an_actor_that_is_not_to_be_restarted_ends_the_run(folder, logs, ready, how, message, monkeypatch):
@@ -173,6 +184,89 @@ def test_an_actor_that_is_not_to_be_restarted_ends_the_run(folder, logs, ready, 
     with pytest.raises(UserError, match=message):
         _run(Program(_learner(fake.sleep, folder), (actor,)), logs)
     assert not (folder / "actor 0, start 1").exists()
+
+
+@pytest.mark.parametrize("how", ["actor", "launcher"])
+def test_whatever_ends_the_run_the_learner_may_save(folder, logs, how, monkeypatch):
+    monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
+    actor = _actor(fake.act_and_end, folder, "actor 0", False, "user error" if how == "actor" else "", restarts=False)
+
+    def fail(name, spent):
+        raise ZeroDivisionError
+
+    if how == "launcher":
+        actor = _actor(fake.act_and_report, folder, "actor 0")
+    with pytest.raises(UserError if how == "actor" else ZeroDivisionError):
+        _run(Program(_learner(fake.learn_and_save, folder), (actor,)), logs, on_spent=fail)
+    assert (folder / "saved").exists()
+
+
+def test_a_learner_that_somebody_else_asks_to_end_has_not_finished(folder, logs):
+    def end():
+        fake.wait_for(folder / "learner")
+        os.kill(int(_pids(folder / "learner")[0]), signal.SIGTERM)
+
+    threading.Thread(target=end, daemon=True).start()
+    with pytest.raises(UserError, match=r"asked to end by a signal, and has saved\. There is no checkpoint yet"):
+        _run(Program(_learner(fake.learn_and_save, folder), ()), logs)
+    assert (folder / "saved").exists()
+
+
+def _stop_process(path: pathlib.Path) -> None:
+    """Sends SIGSTOP to the process that has written its number to `path`, once it is there."""
+
+    def hang():
+        fake.wait_for(path)
+        os.kill(int(_pids(path)[0]), signal.SIGSTOP)
+
+    threading.Thread(target=hang, daemon=True).start()
+
+
+def test_an_actor_that_hangs_is_named_killed_and_replaced(folder, logs, caplog):
+    _stop_process(folder / "actor 0, start 0")
+    learner = _learner(fake.learn_until, folder, "actor 0, start 1")
+    _run(Program(learner, (_actor(fake.act_and_beat, folder, "actor 0"),)), logs, stall_timeout=1.0)
+    (message,) = caplog.messages
+    log = logs / "actor_0.log"
+    assert message == f"actor 0 gave no sign of life for 1 s and was killed (see {log}); restart 1 in 0.5 s"
+
+
+def test_a_learner_that_hangs_is_killed_and_ends_the_run(folder, logs, monkeypatch):
+    (folder / "checkpoints" / f"{1200:012d}").mkdir(parents=True)
+    monkeypatch.setattr(child, "_STARTING_SECONDS", 1.0)  # It is not ready.
+    _stop_process(folder / "learner")
+    start = time.monotonic()
+    with pytest.raises(
+        UserError,
+        match=r"learner gave no sign of life for 1 s \(--stall_timeout\) .* 1,200 frames",
+    ):
+        _run(Program(_learner(fake.sleep, folder), _actors(folder)), logs, stall_timeout=1.0)
+    assert time.monotonic() - start < 10
+
+
+def test_a_run_survives_its_fork_server(folder, logs, caplog):
+    """Where it is killed, processes go on, and those that end are restarted by a new one."""
+
+    def kill():
+        fake.wait_for(folder / "actor 0, start 0")
+        fork_server.kill()
+        os.kill(int(_pids(folder / "actor 0, start 0")[0]), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    learner = _learner(fake.learn_until, folder, "actor 0, start 1")
+    _run(Program(learner, (_actor(fake.act_alone, folder, "actor 0"),)), logs)
+    (message,) = caplog.messages
+    assert message.startswith("actor 0 ended: its process has ended, as has the fork server, which would know how")
+
+
+def test_a_fork_server_that_hangs_does_not_hold_up_the_end(folder, logs):
+    stop = threading.Event()
+    fork_server.ensure_running()
+    os.kill(fork_server._SERVER._forkserver_pid, signal.SIGSTOP)
+    threading.Timer(0.5, stop.set).start()
+    start = time.monotonic()
+    _run(Program(_learner(fake.sleep, folder), _actors(folder)), logs, stop)
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("restarts", [True, False])
@@ -192,7 +286,8 @@ def test_a_learner_that_is_asked_to_stop_may_save(folder, logs, caplog):
 
 def test_a_learner_that_does_not_stop_is_killed(folder, logs, caplog, monkeypatch):
     """With the programs that it started."""
-    monkeypatch.setattr(local, "_SHUTDOWN_SECONDS", 0.5)
+    monkeypatch.setattr(local, "_SAVE_SECONDS", 0.5)
+    monkeypatch.setattr(local, "_QUIET_SECONDS", 0.2)
     stop = _stop_when(folder / "learner", folder / "actor 0, start 0")
     _run(Program(_learner(fake.learn_and_ignore, folder), _actors(folder)), logs, stop)
     assert caplog.messages == ["the learner did not end within 0.5 s and is killed; its last checkpoint is kept"]

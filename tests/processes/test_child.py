@@ -19,7 +19,8 @@ sys.path.append(str(pathlib.Path(__file__).parent))  # Children get it from here
 import works
 
 from impala_tf.errors import UserError
-from impala_tf.processes.child import FORK_SERVER, SPAWN, Child, ChildFailed, end_all
+from impala_tf.processes import child as child_module
+from impala_tf.processes.child import FORK_SERVER, SPAWN, Child, ChildEnded, ChildFailed, end_all
 
 
 @pytest.fixture(params=works.CONTEXTS)
@@ -48,9 +49,9 @@ CAUSES = {
     "user error": (UserError, "no such\nlevel", 2),
     "raise": (ChildFailed, "Unpicklable: no way", 1),
     "unpicklable answer": (ChildFailed, "AttributeError: Can't pickle local object 'fail.<locals>.<lambda>'", 1),
-    "exit": (ChildFailed, "its process ended with exit status 3", 3),
-    "os exit": (ChildFailed, "its process ended with exit status 4", 4),
-    "crash": (ChildFailed, "its process was ended by SIGSEGV", -signal.SIGSEGV),
+    "exit": (ChildFailed, "SystemExit: 3", 1),
+    "os exit": (ChildEnded, "its process ended with exit status 4", 4),
+    "crash": (ChildEnded, "its process was ended by SIGSEGV", -signal.SIGSEGV),
 }
 
 
@@ -101,6 +102,30 @@ def test_what_it_reports(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixtur
     child.end()
     lines = (tmp_path / "log").read_text().splitlines()
     assert [line.split(" ", 2)[2] for line in lines] == ["INFO quiet", "WARNING loud 1"]
+
+
+def test_it_is_silent_from_its_last_beat_on(monkeypatch: pytest.MonkeyPatch):
+    child = Child("beating", works.beat_for, 1.5, context=FORK_SERVER)
+    start = time.monotonic()
+    while not child.hangs(2.5) and time.monotonic() - start < 30:
+        child.poll()
+        assert child.silence < 1.6 or time.monotonic() - start > 1.5  # It beats once a second.
+        time.sleep(0.05)
+    assert child.silence > 2.5 and time.monotonic() - start > 3
+    child.ready = False  # As if it had not finished starting.
+    assert not child.hangs(2.5)
+    monkeypatch.setattr(child_module, "_STARTING_SECONDS", 1.0)
+    assert child.hangs(2.5)
+    child.end()
+
+
+def test_time_in_which_the_parent_was_stopped_is_no_silence(tmp_path: pathlib.Path):
+    child = Child("sleeper", works.sleep, context=FORK_SERVER)
+    child.poll()
+    child._polled -= 1000.0
+    child.poll()
+    assert child.silence < 10
+    child.end()
 
 
 def test_its_lines_go_where_they_are_wanted(capfd: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture):

@@ -7,13 +7,14 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from impala_tf.processes import line, parent
-from impala_tf.processes.parent import LogLine, Outcome, Ready, Spent
+from impala_tf.processes.parent import Beat, LogLine, Outcome, Ready, Spent
 
 
 @pytest.fixture
@@ -37,6 +38,19 @@ def test_records_arrive_in_order(reader: line.Reader):
     parent.finish(Outcome(3, None))
     assert reader.read() == [Outcome(3, None)] and reader.closed
     parent.send(Ready())  # Goes nowhere.
+
+
+def test_beats_are_as_rare_as_once_a_second(reader: line.Reader, monkeypatch):
+    now = 1e9
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for _ in range(100):
+        parent.beat()
+    assert reader.read() == [Beat()]
+    now += 1.1
+    parent.beat()
+    parent.beat()
+    assert reader.read() == [Beat()]
+    monkeypatch.setattr(parent, "_next_beat", 0.0)
 
 
 def test_what_does_not_fit_is_dropped_whole(reader: line.Reader):

@@ -6,18 +6,18 @@ import signal
 
 import pytest
 
-from impala_tf.processes.signals import stop_on_signal
+from impala_tf.processes.signals import STOP, stop_on_signal
 
 
 @pytest.fixture(autouse=True)
 def restored():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in STOP]
     yield
-    for number, handler in zip((signal.SIGINT, signal.SIGTERM), before):
+    for number, handler in zip(STOP, before):
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP)
 @pytest.mark.parametrize("second", [signal.SIG_DFL, signal.SIG_IGN])
 def test_the_first_signal_sets_the_event_and_hands_over_to_the_second(number, second):
     stop, received = stop_on_signal(second)
@@ -25,3 +25,10 @@ def test_the_first_signal_sets_the_event_and_hands_over_to_the_second(number, se
     signal.raise_signal(number)
     assert stop.is_set() and received == [number]
     assert signal.getsignal(number) == second
+
+
+def test_nohup_is_respected():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop, _ = stop_on_signal()
+    signal.raise_signal(signal.SIGHUP)
+    assert not stop.is_set()

@@ -157,3 +157,20 @@ def is_running(pid: int) -> bool:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def fail_late(path: str) -> None:
+    """Fails once there is a file `path`.now."""
+    note(path)
+    while not pathlib.Path(f"{path}.now").exists():
+        time.sleep(0.02)
+    fail("user error")
+
+
+def beat_for(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    parent.send(parent.Ready())
+    while time.monotonic() < end:
+        parent.beat()
+        time.sleep(0.02)
+    time.sleep(600)

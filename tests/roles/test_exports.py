@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import types
 
 import pytest
@@ -21,8 +22,11 @@ class _Process:
       done: what has been done with it.
     """
 
-    def __init__(self, status, error=None):
-        self.status, self.error, self.done = status, error, []
+    def __init__(self, status, error=None, silence=0.0):
+        self.status, self.error, self.silence, self.done = status, error, silence, []
+
+    def hangs(self, seconds):
+        return self.silence > seconds
 
     def poll(self):
         self.done.append("poll")
@@ -73,3 +77,13 @@ def test_an_evaluation_that_fails_is_told_and_training_continues(exports, tmp_pa
     assert caplog.messages[0].startswith("The evaluation at 0 frames failed: ") and message in caplog.messages[0]
     exports.poll()  # There is none any more.
     assert process.done == ["poll", "end"]
+
+
+def test_the_last_evaluation_is_not_waited_for_if_it_hangs(exports, caplog):
+    exports._evaluation = types.SimpleNamespace(output="")
+    process = exports._process = _Process(None, silence=301.0)
+    exports.finish(threading.Event())
+    assert process.done == ["poll", "end"]
+    assert caplog.messages == [
+        "The evaluation at 0 frames failed: ChildFailed: there was no sign of life for 301 s, and it is ended"
+    ]

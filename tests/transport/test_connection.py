@@ -71,7 +71,7 @@ def test_a_server_of_something_else_is_refused_at_once():
 def test_a_server_that_goes_away_is_noticed():
     running = _server()
     lost, messages = threading.Event(), []
-    watch = ServerWatch(running.address, 1.0, lambda message: (messages.append(message), lost.set()))
+    watch = ServerWatch(running.address, 1.0, lambda message, _: (messages.append(message), lost.set()))
     assert not lost.wait(1.5)
     running.stop()
     assert lost.wait(20)
@@ -89,7 +89,7 @@ def test_a_watch_that_was_stopped_reports_nothing(monkeypatch):
         answer.wait(10)
 
     monkeypatch.setattr(connection, "ask", ask)
-    watch = ServerWatch("localhost:1", 0.1, messages.append)
+    watch = ServerWatch("localhost:1", 0.1, lambda *told: messages.append(told))
     assert asked.wait(10)
     time.sleep(0.2)  # The server has been silent for longer than its deadline.
     watch._stop.set()
@@ -102,7 +102,7 @@ def test_a_watch_that_was_stopped_reports_nothing(monkeypatch):
 def test_a_watch_may_be_stopped_from_its_own_thread(monkeypatch):
     monkeypatch.setattr(connection, "_PING_SECONDS", 1)
     stopped = threading.Event()
-    watch = ServerWatch(f"localhost:{ports.free_port()}", 0.1, lambda _: (watch.stop(), stopped.set()))
+    watch = ServerWatch(f"localhost:{ports.free_port()}", 0.1, lambda *_: (watch.stop(), stopped.set()))
     assert stopped.wait(20)
 
 

@@ -204,7 +204,7 @@ def learner(agent):
 def test_an_actors_end_is_stopped_as_often_as_one_likes(agent, learner, monkeypatch):
     closed, close = [], UnrollWriter.close
     monkeypatch.setattr(UnrollWriter, "close", lambda self: (closed.append(left_open()[0]), close(self)))
-    end = _actor_end(learner.address, agent, on_lost=print)
+    end = _actor_end(learner.address, agent, on_end=print)
     assert "server-watch" in left_open()[0]
     for _ in range(2):
         end.stop()
@@ -227,14 +227,14 @@ def _refuse(told):
 def test_an_actor_that_does_not_fit_leaves_nothing_open(agent, learner, options, message):
     before = left_open()
     with pytest.raises(UserError, match=message):
-        _actor_end(learner.address, agent, on_lost=print, **options)
+        _actor_end(learner.address, agent, on_end=print, **options)
     assert left_open() == before
 
 
 def test_an_actor_with_other_parameters_leaves_nothing_open(agent, learner):
     before, fewer = left_open(), agent.trainable_variables[:-1]
     with pytest.raises(UserError, match=r"parameters do not match .*: .* at the learner, nothing here"):
-        ActorEnd(learner.address, SPEC, agent.core_state_spec, UNROLL_LENGTH, fewer, timeout=10, on_lost=print)
+        ActorEnd(learner.address, SPEC, agent.core_state_spec, UNROLL_LENGTH, fewer, timeout=10, on_end=print)
     assert left_open() == before
 
 
@@ -242,14 +242,14 @@ def test_a_learner_that_publishes_nothing_leaves_nothing_open(agent):
     with _learner_end(agent) as learner:
         before = left_open()
         with pytest.raises(UserError, match="published no parameters within 1 s"):
-            _actor_end(learner.address, agent, timeout=1.0, on_lost=print)
+            _actor_end(learner.address, agent, timeout=1.0, on_end=print)
         assert left_open() == before
 
 
 def test_nobody_who_answers_leaves_nothing_open(agent, monkeypatch):
     monkeypatch.setattr(connection, "_PING_SECONDS", 1)
     with pytest.raises(UserError, match="No learner answered"):
-        _actor_end(f"localhost:{ports.free_port()}", agent, timeout=1.0, on_lost=print)
+        _actor_end(f"localhost:{ports.free_port()}", agent, timeout=1.0, on_end=print)
     assert left_open() == ([], [])
 
 
@@ -258,7 +258,19 @@ def test_a_learner_that_goes_away_is_told(agent, monkeypatch):
     lost, messages = threading.Event(), []
     with _learner_end(agent) as learner:
         learner.publish(1)
-        end = _actor_end(learner.address, agent, timeout=1.0, on_lost=lambda m: (messages.append(m), lost.set()))
+        end = _actor_end(learner.address, agent, timeout=1.0, on_end=lambda *told: (messages.append(told), lost.set()))
     assert lost.wait(20)
-    assert "has not answered for 1 s" in messages[0]
+    ((message, finished),) = messages
+    assert "has not answered for 1 s" in message and not finished
+    end.stop()
+
+
+def test_a_learner_that_has_finished_says_so(agent, learner, monkeypatch):
+    monkeypatch.setattr(learner_end, "TELL_SECONDS", 0.0)
+    ended, messages = threading.Event(), []
+    end = _actor_end(learner.address, agent, timeout=1.0, on_end=lambda *told: (messages.append(told), ended.set()))
+    assert not ended.wait(0.5)  # The thread looks every 0.25 s.
+    learner.tell_finished()
+    assert ended.wait(20)
+    assert messages == [(f"The learner at {learner.address} has finished its run.", True)]
     end.stop()

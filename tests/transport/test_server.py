@@ -122,11 +122,11 @@ def test_addresses_are_checked(address):
     ports.check_address("localhost:8000")
 
 
-def test_the_folder_that_reverb_makes_is_removed_and_the_port_is_free_again():
+def test_the_folder_that_reverb_makes_is_removed_at_once_and_the_port_is_free_again():
     port = ports.free_port()
     running = server.Server(server.load_config(DataConfig()), UNROLL, [], port=port)
     assert running.address == f"localhost:{port}"
-    assert len(folders()) == 1
+    assert folders() == []  # Already: the process may be killed.
     with pytest.raises(UserError):
         ports.check_free(port)
     for _ in range(2):  # Stopping it again does nothing.

@@ -11,6 +11,7 @@ import tree
 
 from impala_tf.environments.base import BatchedEnvironment, EnvironmentFailed, empty_output, mark_failed
 from impala_tf.environments.remote.mailbox import Mailbox
+from impala_tf.processes import parent
 from impala_tf.structures import EnvironmentOutput
 
 _WAIT_SECONDS = 0.2
@@ -69,6 +70,7 @@ class Lockstep(BatchedEnvironment):
         while missing := set(workers) - outputs.keys() - self._mailbox.down:
             if time.monotonic() > end:
                 raise EnvironmentFailed(f"environment worker {min(missing)} did not answer within {self._deadline:g} s")
+            parent.beat()  # This wait has a deadline of its own.
             self._take(outputs, first, _WAIT_SECONDS)
         if len(outputs) < len(workers):  # Those that are down may be back; only if all are is there time to wait.
             self._take(outputs, first, 0.0 if outputs else _WAIT_SECONDS)

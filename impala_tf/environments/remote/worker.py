@@ -32,7 +32,7 @@ def run(
     while True:
         # Needs no deadline: the policy's process is watched, and this process ends with it.
         while (action := mailbox.actions(_WAIT_SECONDS)) is None:
-            pass
+            timings.lap("inference")
         timings.lap("inference")
         output = environment.step(action)
         timings.lap("environment")

@@ -1,0 +1,116 @@
+"""The fork server: a process that has imported what `preload` names, and forks the children of this one.
+
+TensorFlow may be forked after it has been imported, but not after it has computed anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import multiprocessing.util
+import os
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from impala_tf.processes import signals
+from impala_tf.processes.temporary import Folder
+
+CONTEXT = multiprocessing.get_context("forkserver")
+LOST = 255
+"""What multiprocessing reports as a child's exit status when the fork server, which would know it, has ended."""
+
+_SERVER: Any = multiprocessing.forkserver._forkserver
+_LOOK_SECONDS = 0.1
+_folder: Folder | None = None
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Names the modules that the fork server imports, once for all children. Call it before the first child starts."""
+    CONTEXT.set_forkserver_preload(list(modules))
+
+
+def start_tracker() -> None:
+    """Starts multiprocessing's resource tracker, if it does not run. It ignores SIGINT and SIGTERM by itself.
+
+    Call it before blocking signals: its start unblocks those two, whatever the mask was.
+    """
+    with signals.blocked():
+        multiprocessing.resource_tracker.ensure_running()
+
+
+def ensure_running() -> None:
+    """Starts the fork server if it does not run; does not wait for its imports.
+
+    Signals to this process's group are for this process to handle: the server and, until they unblock them, its
+    children have the signals in `signals.STOP` blocked. It is killed when this process exits. Its children's temporary
+    files are in a folder of this process, which is removed with it: libraries leave some behind.
+    """
+    global _folder
+    if _folder is None:
+        _folder = Folder()
+        multiprocessing.util.Finalize(None, _end, exitpriority=-50)  # After the children.
+        # For the server's socket: multiprocessing's own folder would stay behind if this process was killed.
+        multiprocessing.current_process()._config["tempdir"] = str(_folder.path)  # type: ignore[attr-defined]
+    start_tracker()
+    with signals.blocked(), _temporary_files_in(_folder.path):
+        _SERVER.ensure_running()
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: pathlib.Path) -> Iterator[None]:
+    """Sets TMPDIR for processes that are started meanwhile."""
+    old = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if old is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = old
+
+
+def kill() -> None:
+    """Kills the fork server, which ends any wait for it; the next child that starts gets a new one."""
+    pid = _SERVER._forkserver_pid
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def killed_after(seconds: float, stop: threading.Event | None = None) -> Iterator[None]:
+    """Bounds a wait for the fork server: kills it after `seconds`, or once `stop` is set.
+
+    Starting a child waits until the server has imported its modules, for which multiprocessing has no deadline.
+    """
+    done, end = threading.Event(), time.monotonic() + seconds
+
+    def watch() -> None:
+        while not done.wait(_LOOK_SECONDS):
+            if time.monotonic() > end or (stop is not None and stop.is_set()):
+                kill()
+                return
+
+    thread = threading.Thread(target=watch, name="fork-server-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _end() -> None:
+    """Ends the server at once; by itself, it would take seconds to unload what it has imported."""
+    kill()
+    with contextlib.suppress(OSError):
+        _SERVER._stop()
+    if _folder is not None:
+        _folder.close()
