@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PIP_FLAGS := --disable-pip-version-check --no-input -qq
 
 # make train ENV=atari/breakout FRAMES=10000000
-ENV = atari/pong
+ENV = atari/krull
 FRAMES = 1500000
 LOGDIR = runs/$(notdir $(ENV))
 # make figures RUNS=/data/runs FIGURES=other/folder
@@ -49,8 +49,9 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip check; \
 	touch $@
 
-train: setup  ## train for about 4 minutes on 2 cores, or resume the run in LOGDIR (ENV=, FRAMES=, LOGDIR=, ARGS=)
+train: setup  ## train for about 4 minutes on 2 cores, or resume; evaluate and film the agent (ENV=, FRAMES=, LOGDIR=, ARGS=)
 	@$(BIN)/impala-train --env=$(ENV) --logdir=$(LOGDIR) --total_frames=$(FRAMES) $(ARGS)
+	@$(BIN)/impala-evaluate --logdir=$(LOGDIR) --episodes=10 --random_policy --video
 
 figures: setup  ## draw the paper's figures and tables, with the runs found in RUNS (RUNS=, FIGURES=)
 	@$(BIN)/python paper_figures/execute.py --runs="$(RUNS)" --figures="$(FIGURES)"

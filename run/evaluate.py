@@ -196,7 +196,7 @@ def _define() -> None:
         "Episodes played at once; 0: 16, or two per core if each environment runs in its own process.",
         at_least=0,
     )
-    define("video", False, "Film the first episodes, to an mp4 file next to the result.")
+    define("video", False, "Film the first task's first episodes, to an mp4 file next to the result.")
     for name in (*MACHINE_OPTIONS, "env_deadline"):
         impala_flags.define_setting("Where it runs", name)
 

@@ -165,6 +165,8 @@ def _conclude(config: Config, received: list[int]) -> int:
     if received:
         say("To resume: %s", again)
     else:
+        evaluate = programs.line("impala-evaluate", f"--logdir={logdir.path}", "--random_policy", "--video")
+        say("To evaluate and film the agent: %s", evaluate)
         say("To train longer: %s --total_frames=%d", again, 2 * max(logdir.frames, config.run.total_frames))
     return 128 + received[0] if received else 0
 

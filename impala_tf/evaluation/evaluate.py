@@ -44,7 +44,7 @@ class Evaluation:
       purpose: `FINAL` or `IN_TRAINING` of `episodes`; their seeds differ.
       random_policy: also play the same episodes with random actions, and compare.
       num_envs: episodes played at once; 0: 16, or two per core if each environment runs in its own process.
-      video: mp4 file to film the first episodes to; empty: none.
+      video: mp4 file to film the first task's first episodes to; empty: none.
       options: the `protocols.MACHINE_OPTIONS`.
       deadline: seconds within which an environment in its own process must answer.
       log: file that gets the output of engines, for messages and the film's process; empty: standard error.
@@ -78,8 +78,6 @@ class Evaluation:
             found = [task._replace(episodes=self.episodes) for task in found]
         for task in found:
             environments.check(task.env_id, **task.options, **self.options)
-        if self.video and len(found) > 1:
-            raise UserError(f"--video films one task, but there are {len(found)}: choose one with --env.")
         if self.video:
             from impala_tf.evaluation import video  # Needs ffmpeg.
 

@@ -209,19 +209,12 @@ def _next(settings: dict[str, Any], logdir: LogDir, run: Any) -> str:
     more = settings
     if run["frames"].iloc[-1] >= settings["total_frames"]:
         more = {**settings, "total_frames": 2 * int(run["frames"].iloc[-1])}
-    model, output = logdir.path / "saved_model", logdir.path / "evaluation.json"
     commands = (
         _command(more, logdir),
-        ["impala-export", f"--logdir={logdir.path}", f"--output={model}"],
-        [
-            "impala-evaluate",
-            f"--saved_model={model}",
-            f"--env={settings['env']}",
-            "--episodes=200",
-            f"--output={output}",
-        ],
+        ["impala-evaluate", f"--logdir={logdir.path}", "--random_policy", "--video"],
+        ["impala-export", f"--logdir={logdir.path}", f"--output={logdir.path / 'saved_model'}"],
     )
-    what = "Resume training from the newest checkpoint, export the policy as a SavedModel, and evaluate it:"
+    what = "Resume training from the newest checkpoint, evaluate and film the agent, and export it as a SavedModel:"
     return f"## Next steps\n\n{what}\n\n{_shell(*commands)}"
 
 

@@ -167,7 +167,7 @@ def test_the_commands_have_the_settings_of_the_run(tmp_path):
         assert flags.to_config() == config_lib.from_values({**values, "total_frames": total_frames})
         assert len(command) == 1 + len(values)
     assert len(commands) == 2
-    assert programs_of == ["impala-train", "impala-train", "impala-export"]
+    assert programs_of == ["impala-train", "impala-train", "impala-evaluate", "impala-export"]
     found = cells(text)
     assert found["mean return of the last 7 episodes"] == ["0.50"]
     assert found["its command"] and found["last start"] and found["machine of the learner"]
