@@ -196,14 +196,22 @@ class Progress:
         self._logdir.check_there()
 
     def _describe_return(self) -> str:
-        """Formats the mean return and, once it is over 100 episodes, by how much it has changed since the first 100."""
+        """Formats the mean return with what tells whether it is good.
+
+        That is the human-normalized score of a task that has references. Without, it is the change since the first 100
+        episodes.
+        """
         if not self._returns:
             return "no episode has ended yet"
+        notes = []
         if len(self._returns) < 100:
-            return f"return {self.mean_return:.2f} ({len(self._returns)} episodes)"
-        if self._first_return is None:
-            return f"return {self.mean_return:.2f}"
-        return f"return {self.mean_return:.2f} ({self.mean_return - self._first_return:+.2f} since the start)"
+            notes.append(f"{len(self._returns)} episode{'s' * (len(self._returns) > 1)}")
+        own = None if self._task_log else suites.human_normalised(self._tasks[0], self.mean_return)
+        if own is not None:
+            notes.append(f"{own:.0%} human-normalized")
+        elif len(self._returns) == 100 and self._first_return is not None:
+            notes.append(f"{self.mean_return - self._first_return:+.2f} since the start")
+        return f"return {self.mean_return:.2f}" + (f" ({', '.join(notes)})" if notes else "")
 
     def _scores(self, tasks: list[dict[str, Any]]) -> dict[str, float]:
         """Returns human-normalized scores, if the tasks have reference scores."""

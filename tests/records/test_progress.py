@@ -115,6 +115,18 @@ def test_the_progress_line_shows_how_the_return_has_changed(tmp_path, caplog):
         progress.close()
 
 
+def test_the_progress_line_shows_the_score_of_a_task_with_references(tmp_path, caplog):
+    progress, _ = _progress(tmp_path, total_frames=200_000_000, env="atari/krull")
+    for returns in ([2665.5], *[[1598.05] * 3] * 33, *[[5000.0] * 4] * 25):  # Human, random, better than human.
+        progress.add(_batch(returns, acted_at=3), 5, 123_456_789, METRICS, waited=0.0)
+        progress.report(0)
+    shown = [line.split("return ")[1].split("  lag")[0] for line in caplog.messages]
+    assert shown[0] == "2665.50 (1 episode, 100% human-normalized)"
+    assert shown[33] == "1608.72 (1% human-normalized)"
+    assert shown[-1] == "5000.00 (319% human-normalized)"
+    progress.close()
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_a_return_that_is_not_finite_ends_the_run(tmp_path, value):
     progress, _ = _progress(tmp_path)
