@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 _PATIENCE_SECONDS = 5.0
 
@@ -45,7 +46,7 @@ class Ending:
         """Returns whether a signal has come."""
         return bool(self._received)
 
-    def exit(self) -> None:
+    def exit(self) -> NoReturn:
         """Says why, and ends the process without further ado."""
         text = f"Ended early by {signal.Signals(self._received).name}{self._line}\n"
         with contextlib.suppress(OSError):  # The reader of a pipe may have got the same signal.

@@ -21,6 +21,8 @@ from impala_tf import flags as impala_flags
 from impala_tf import programs, quiet
 from impala_tf.errors import UserError
 from impala_tf.evaluation.protocols import MACHINE_OPTIONS
+from impala_tf.export import of_run, saved_model
+from impala_tf.records.logdir import LogDir
 
 from . import command
 from .ending import Ending
@@ -52,17 +54,23 @@ def _main() -> int:
     )
     _check_flags()
     model, paths = _prepare(ending)
-    ending.clean_up = functools.partial(_remove_if_empty, paths.log)
     _redirect(paths.log)
+    ending.clean_up = functools.partial(_remove_if_empty, paths.log)
     try:
         return _evaluate(ending, model, paths)
+    except saved_model.Damaged:
+        if not flags.FLAGS.logdir:
+            raise
+        of_run.set_aside(model)
+        # There may be a newer checkpoint by now. The log has been opened, and stays where it is.
+        model, newer = _prepare(ending)
+        return _evaluate(ending, model, newer._replace(log=paths.log))
     finally:
         _remove_if_empty(paths.log)
 
 
 def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
     from impala_tf.evaluation import evaluate, report
-    from impala_tf.export import of_run, saved_model
 
     values = flags.FLAGS
     own = ("env", "episodes", "greedy", "seed", "random_policy", "num_envs")
@@ -75,19 +83,9 @@ def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
         deadline=values.env_deadline,
         log=str(paths.log),
     )
-    try:
-        found = evaluate.run(evaluation, ending.stopped, ending.begin)
-    except saved_model.Damaged:
-        if not values.logdir:
-            raise
-        from impala_tf.records.logdir import LogDir
-
-        of_run.set_aside(model)
-        of_run.make(LogDir(values.logdir))
-        found = evaluate.run(evaluation, ending.stopped, ending.begin)
+    found = evaluate.run(evaluation, ending.stopped, ending.begin)
     if found is None:
         ending.exit()
-    assert found is not None
     if not found.get("failed"):
         paths.log.unlink(missing_ok=True)  # Nothing in it matters: everything worked.
     _say("")
@@ -119,9 +117,6 @@ def _prepare(ending: Ending) -> tuple[pathlib.Path, _Paths]:
     if values.saved_model:
         output = pathlib.Path(values.output)
         return pathlib.Path(values.saved_model), _paths(output, None)
-    from impala_tf.export import of_run
-    from impala_tf.records.logdir import LogDir
-
     logdir = LogDir(values.logdir)
     logdir.read_config()
     model = of_run.find(logdir)

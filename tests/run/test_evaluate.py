@@ -206,7 +206,7 @@ def test_evaluation_needs_no_training_code(model, tmp_path):
     assert "tensorflow" in libraries and not {"reverb", "tf_agents"} & libraries
     assert {path[1] for path in modules if path[0] == "impala_tf" and len(path) > 1} <= {
         *("environments", "evaluation", "export", "processes", "structures", "suites"),
-        *("errors", "files", "machine", "programs", "quiet", "versions"),
+        *("errors", "files", "machine", "programs", "quiet", "tensor_leak", "versions"),
     }
     assert ["impala_tf", "export", "exporter"] not in modules
 
