@@ -2,7 +2,7 @@
 
 With --logdir, it is the newest checkpoint of a run, and the results are in the run's folder; with --saved_model, any
 SavedModel that impala-export wrote. Follows the paper's protocols: 200 full games for Atari, each starting with 1 to 30
-no-ops; 500 episodes on each of the 30 test levels for DMLab-30. If interrupted, run the same command again to resume.
+no-ops; 500 episodes on each of the 30 test levels for DMLab-30. If interrupted, it says how to resume.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ class _Paths(NamedTuple):
 
 
 def _main() -> int:
-    ending = Ending(
-        "; finished episodes are kept. To resume: " + programs.line("impala-evaluate", *sys.argv[1:]),
-    )
+    ending = Ending(".")
     _check_flags()
     model, paths = _prepare(ending)
     _redirect(paths.log)
@@ -73,6 +71,8 @@ def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
     from impala_tf.evaluation import evaluate, report
 
     values = flags.FLAGS
+    again = _again(model, paths.output)
+    ending.line = f"; finished episodes are kept. To resume: {again}"
     own = ("env", "episodes", "greedy", "seed", "random_policy", "num_envs")
     evaluation = evaluate.Evaluation(
         str(model),
@@ -95,9 +95,17 @@ def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
     if failed := found.get("failed"):
         raise UserError(
             f"{len(failed)} of {len(failed) + len(found['tasks'])} tasks failed; the result names them. The engine's "
-            f"own output is in {paths.log}. Run the same command again to try them again."
+            f"own output is in {paths.log}. To try them again: {again}"
         )
     return 0
+
+
+def _again(model: pathlib.Path, output: pathlib.Path) -> str:
+    """Returns the command that goes on with this evaluation, even if the run has a newer checkpoint by then."""
+    arguments = sys.argv[1:]
+    if flags.FLAGS.logdir:
+        arguments += ["--logdir=", f"--saved_model={model}", f"--output={output}"]  # The last ones count.
+    return programs.line("impala-evaluate", *arguments)
 
 
 def _check_flags() -> None:

@@ -150,7 +150,7 @@ class LogDir:
         if differences:
             raise UserError(
                 f"--logdir={self.path} holds a run with other settings, which cannot be resumed with these: "
-                f"{'; '.join(differences)}. Use the run's settings or another --logdir."
+                f"{'; '.join(differences)}. Give --logdir alone, which takes the run's settings, or another --logdir."
             )
 
     def read_settings(self) -> dict[str, Any]:
