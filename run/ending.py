@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 _PATIENCE_SECONDS = 5.0
 
@@ -20,17 +21,14 @@ class Ending:
     still there 5 s later, because an environment hangs, or at a second signal. Its children end with it.
 
     Attributes:
+      line: what to say at the end, after "Ended early by SIGTERM".
       clean_up: called right before the process ends.
     """
 
     def __init__(self, line: str):
-        """Installs the handlers; main thread only.
-
-        Args:
-          line: what to say at the end, after "Ended early by SIGTERM".
-        """
+        """Installs the handlers; main thread only."""
+        self.line = line
         self.clean_up: Callable[[], None] = lambda: None
-        self._line = line
         self._received = 0
         self._begun = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -45,9 +43,9 @@ class Ending:
         """Returns whether a signal has come."""
         return bool(self._received)
 
-    def exit(self) -> None:
+    def exit(self) -> NoReturn:
         """Says why, and ends the process without further ado."""
-        text = f"Ended early by {signal.Signals(self._received).name}{self._line}\n"
+        text = f"Ended early by {signal.Signals(self._received).name}{self.line}\n"
         with contextlib.suppress(OSError):  # The reader of a pipe may have got the same signal.
             os.write(1, text.encode())
         with contextlib.suppress(Exception):

@@ -2,7 +2,7 @@
 
 With --logdir, it is the newest checkpoint of a run, and the results are in the run's folder; with --saved_model, any
 SavedModel that impala-export wrote. Follows the paper's protocols: 200 full games for Atari, each starting with 1 to 30
-no-ops; 500 episodes on each of the 30 test levels for DMLab-30. If interrupted, run the same command again to resume.
+no-ops; 500 episodes on each of the 30 test levels for DMLab-30. If interrupted, it says how to resume.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from impala_tf import flags as impala_flags
 from impala_tf import programs, quiet
 from impala_tf.errors import UserError
 from impala_tf.evaluation.protocols import MACHINE_OPTIONS
+from impala_tf.export import of_run, saved_model
+from impala_tf.records.logdir import LogDir
 
 from . import command
 from .ending import Ending
@@ -47,24 +49,30 @@ class _Paths(NamedTuple):
 
 
 def _main() -> int:
-    ending = Ending(
-        "; finished episodes are kept. To resume: " + programs.line("impala-evaluate", *sys.argv[1:]),
-    )
+    ending = Ending(".")
     _check_flags()
     model, paths = _prepare(ending)
-    ending.clean_up = functools.partial(_remove_if_empty, paths.log)
     _redirect(paths.log)
+    ending.clean_up = functools.partial(_remove_if_empty, paths.log)
     try:
         return _evaluate(ending, model, paths)
+    except saved_model.Damaged:
+        if not flags.FLAGS.logdir:
+            raise
+        of_run.set_aside(model)
+        # There may be a newer checkpoint by now. The log has been opened, and stays where it is.
+        model, newer = _prepare(ending)
+        return _evaluate(ending, model, newer._replace(log=paths.log))
     finally:
         _remove_if_empty(paths.log)
 
 
 def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
     from impala_tf.evaluation import evaluate, report
-    from impala_tf.export import of_run, saved_model
 
     values = flags.FLAGS
+    again = _again(model, paths.output)
+    ending.line = f"; finished episodes are kept. To resume: {again}"
     own = ("env", "episodes", "greedy", "seed", "random_policy", "num_envs")
     evaluation = evaluate.Evaluation(
         str(model),
@@ -75,19 +83,9 @@ def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
         deadline=values.env_deadline,
         log=str(paths.log),
     )
-    try:
-        found = evaluate.run(evaluation, ending.stopped, ending.begin)
-    except saved_model.Damaged:
-        if not values.logdir:
-            raise
-        from impala_tf.records.logdir import LogDir
-
-        of_run.set_aside(model)
-        of_run.make(LogDir(values.logdir))
-        found = evaluate.run(evaluation, ending.stopped, ending.begin)
+    found = evaluate.run(evaluation, ending.stopped, ending.begin)
     if found is None:
         ending.exit()
-    assert found is not None
     if not found.get("failed"):
         paths.log.unlink(missing_ok=True)  # Nothing in it matters: everything worked.
     _say("")
@@ -97,9 +95,17 @@ def _evaluate(ending: Ending, model: pathlib.Path, paths: _Paths) -> int:
     if failed := found.get("failed"):
         raise UserError(
             f"{len(failed)} of {len(failed) + len(found['tasks'])} tasks failed; the result names them. The engine's "
-            f"own output is in {paths.log}. Run the same command again to try them again."
+            f"own output is in {paths.log}. To try them again: {again}"
         )
     return 0
+
+
+def _again(model: pathlib.Path, output: pathlib.Path) -> str:
+    """Returns the command that goes on with this evaluation, even if the run has a newer checkpoint by then."""
+    arguments = sys.argv[1:]
+    if flags.FLAGS.logdir:
+        arguments += ["--logdir=", f"--saved_model={model}", f"--output={output}"]  # The last ones count.
+    return programs.line("impala-evaluate", *arguments)
 
 
 def _check_flags() -> None:
@@ -119,9 +125,6 @@ def _prepare(ending: Ending) -> tuple[pathlib.Path, _Paths]:
     if values.saved_model:
         output = pathlib.Path(values.output)
         return pathlib.Path(values.saved_model), _paths(output, None)
-    from impala_tf.export import of_run
-    from impala_tf.records.logdir import LogDir
-
     logdir = LogDir(values.logdir)
     logdir.read_config()
     model = of_run.find(logdir)

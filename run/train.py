@@ -182,16 +182,17 @@ def _try(problem: str, do: Callable[[], bool]) -> bool:
 
 def _config() -> Config:
     """Returns the settings from the flags; without --env, those not given are those of the run in --logdir."""
-    config = impala_flags.to_config()
-    if flags.FLAGS["env"].present or not config.run.logdir or config.launch.role == "actor":
-        return config
-    values = {setting.name: flags.FLAGS[setting.name] for _, setting in settings()}
-    given = {name: flag.value for name, flag in values.items() if flag.present or flag.value != flag.default}
-    logdir = LogDir(config.run.logdir)
-    completed = from_values(logdir.completed(given))
+    values = flags.FLAGS
+    if values["env"].present or not values.logdir or values.role == "actor":
+        return impala_flags.to_config()
+    logdir = LogDir(values.logdir)
+    given = {setting.name: values[setting.name].value for _, setting in settings() if values[setting.name].present}
+    config = from_values(logdir.completed(given))
     if logdir.config.exists():
-        _LOGGER.info("going on with the settings of %s: %s", logdir.path, completed.environment.env)
-    return completed
+        _LOGGER.info("going on with the settings of %s: %s", logdir.path, config.environment.env)
+    else:
+        _LOGGER.info("%s holds no run yet: a new one of %s, as there is no --env", logdir.path, config.environment.env)
+    return config
 
 
 def _main() -> int:

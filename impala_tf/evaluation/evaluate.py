@@ -44,7 +44,7 @@ class Evaluation:
       purpose: `FINAL` or `IN_TRAINING` of `episodes`; their seeds differ.
       random_policy: also play the same episodes with random actions, and compare.
       num_envs: episodes played at once; 0: 16, or two per core if each environment runs in its own process.
-      video: mp4 file to film the first task's first episodes to; empty: none.
+      video: mp4 file to film the first task's first episodes to, or those of the first that works; empty: none.
       options: the `protocols.MACHINE_OPTIONS`.
       deadline: seconds within which an environment in its own process must answer.
       log: file that gets the output of engines, for messages and the film's process; empty: standard error.
@@ -131,7 +131,7 @@ def run(
     found = result.read(pathlib.Path(evaluation.output), header)
     done = found is not None and not found.get("failed")
     film_is_there = pathlib.Path(evaluation.video).exists() if evaluation.video else True
-    if film_is_there and evaluation.video and not done:
+    if found is None and film_is_there and evaluation.video:
         raise UserError(f"{evaluation.video} exists already: remove it, or choose another --output.")
     if done:
         _LOGGER.info("this evaluation is there already")
@@ -145,9 +145,10 @@ def run(
     policy = SavedPolicy(evaluation.saved_model)
     if not done:
         found = _evaluate(evaluation, policy, header, protocols, specs, failed, stopped)
-    if found is None or (not film_is_there and not _film(evaluation, policy, protocols[0], stopped)):
+    if found is None:
         return None
-    return found
+    played = next(task for task in protocols if task.env_id in found["tasks"])
+    return found if film_is_there or _film(evaluation, policy, played, stopped) else None
 
 
 def _specs(

@@ -57,7 +57,7 @@ class Checkpointer:
         return max(0.0, time.time() - newest[0].stat().st_mtime) if newest else None
 
     def save(self, frames: int, state: dict[str, Any]) -> None:
-        """Writes a checkpoint.
+        """Writes a checkpoint, unless there is one of these frames: it holds the same.
 
         Args:
           frames: environment frames so far, which name the checkpoint.
@@ -66,8 +66,10 @@ class Checkpointer:
         Raises:
           OSError, tf.errors.OpError: the checkpoint could not be written; earlier ones are untouched.
         """
-        partial = self._folder / f".partial-{frames:012d}"
+        final, partial = (self._folder / f"{prefix}{frames:012d}" for prefix in ("", ".partial-"))
         self._remove_partial()
+        if final.exists():
+            return
         try:
             self._folder.mkdir(exist_ok=True)  # Somebody may have removed it; the run's folder must still be there.
             partial.mkdir()
@@ -76,9 +78,6 @@ class Checkpointer:
             for file in partial.iterdir():
                 with open(file, "rb") as opened:
                     os.fsync(opened.fileno())
-            final = self._folder / f"{frames:012d}"
-            if final.exists():
-                shutil.rmtree(final)
             partial.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -97,7 +97,8 @@ class LogDir:
     def _set_aside(self) -> None:
         """If there are records but no checkpoint, moves all of them to a new folder, earlier-<number>."""
         tables = (self.progress, self.tasks, self.evaluations)
-        folders = [path for path in (self.exports, self.evaluation_results) if path.is_dir() and any(path.iterdir())]
+        written = (self.exports, self.evaluation_results, self.evaluation)
+        folders = [path for path in written if path.is_dir() and any(path.iterdir())]
         if self.frames or not (folders or any(csv_file.has_rows(path) for path in tables)):
             return
         number = 1
@@ -149,7 +150,7 @@ class LogDir:
         if differences:
             raise UserError(
                 f"--logdir={self.path} holds a run with other settings, which cannot be resumed with these: "
-                f"{'; '.join(differences)}. Use the run's settings or another --logdir."
+                f"{'; '.join(differences)}. Give --logdir alone, which takes the run's settings, or another --logdir."
             )
 
     def read_settings(self) -> dict[str, Any]:

@@ -85,8 +85,7 @@ class TensorBoard:
         versions = [f"{name} {version}" for name, version in started.pop("versions", {}).items()]
         facts = {**started, "versions": ", ".join(versions)}
         rows = [f"| {name} | `{value}` |" for name, value in (settings | facts).items() if value not in (None, "")]
-        known = {setting.name for _, setting in config_lib.settings()}
-        shaping = {name: value for name, value in settings.items() if name in config_lib.FIXED & known}
+        shaping = {name: value for name, value in settings.items() if name in config_lib.FIXED}
         with self._writer.as_default(step=step):
             tf.summary.text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]))
             hparams.hparams(shaping)

@@ -58,8 +58,10 @@ def test_the_random_policy_plays_the_same_episodes(settings, games):
 
 
 def test_a_bad_task_does_not_end_the_others(settings, games, tmp_path, monkeypatch, caplog):
-    """The next call tries it again, and plays nothing else again."""
+    """The next call tries it again, and plays and films nothing else again."""
     both = dataclasses.replace(settings, env=f"{games.BAD},{games.UNMADE},{games.GOOD}", random_policy=True)
+    film = tmp_path / "r.mp4"
+    both = dataclasses.replace(both, video=str(film))
     found = evaluate.run(both, never)
     assert list(found["tasks"]) == [games.GOOD] and list(found["failed"]) == [games.BAD, games.UNMADE]
     assert "failed 3 times (RuntimeError: the map has no floor)" in found["failed"][games.BAD]
@@ -68,13 +70,13 @@ def test_a_bad_task_does_not_end_the_others(settings, games, tmp_path, monkeypat
     assert "The engine's own output is in engine.log" in caplog.text
     assert "FAILED" in "\n".join(report.lines(found, []))
 
-    kept = lines_of(tmp_path / "r.json.partial")
+    kept, filmed = lines_of(tmp_path / "r.json.partial"), film.stat().st_mtime_ns
     assert len(kept) == 12 and {line["task"] for line in kept} == {games.GOOD}
     monkeypatch.setenv("REPAIRED", "1")
     again = evaluate.run(both, never)
     assert list(again["tasks"]) == [games.BAD, games.GOOD] and list(again["failed"]) == [games.UNMADE]
     assert again["tasks"][games.GOOD] == found["tasks"][games.GOOD]
-    assert lines_of(tmp_path / "r.json.partial")[:12] == kept
+    assert lines_of(tmp_path / "r.json.partial")[:12] == kept and film.stat().st_mtime_ns == filmed
 
 
 def test_an_engine_that_ends_its_process(settings, games, monkeypatch, capfd):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import pathlib
 import subprocess
 import sys
 
@@ -257,7 +256,7 @@ def test_no_environment_is_made_for_an_export(run_folder, tmp_path, monkeypatch)
     inputs = random_inputs(spec, 2, 0)
     expected, _ = agent.step(inputs, ())
     np.testing.assert_allclose(policy.step(inputs, {}).logits, expected.logits, rtol=1e-4, atol=1e-5)
-    with pytest.raises(TypeError):  # The folder of a version that did not save the spec.
+    with pytest.raises(UserError, match="catch cannot be made"):  # Of a version that did not save the spec.
         export(run_folder, tmp_path / "other")
 
 
@@ -280,7 +279,8 @@ def test_the_export_in_the_runs_folder_is_made_once(run_folder, caplog):
 
 def test_the_export_of_an_older_checkpoint_has_its_frames(run_folder):
     """If the newest checkpoint is damaged."""
-    damage(next((run_folder.checkpoints / f"{200:012d}").glob("variables.data*")), 0.1)
+    data = next((run_folder.checkpoints / f"{200:012d}").glob("variables.data*"))
+    data.write_bytes(data.read_bytes()[:100])
     model = of_run.make(run_folder)
     assert model.name == f"{100:012d}" and SavedPolicy(str(model)).metadata["frames"] == 100
     assert of_run.make(run_folder) == model
@@ -297,35 +297,3 @@ def test_no_checkpoint(tmp_path):
     (tmp_path / "run" / "config.json").write_text(json.dumps({"no_such_setting": 1}))
     with pytest.raises(UserError, match="another version of impala_tf: Unknown setting 'no_such_setting'"):
         logdir.read_config()
-
-
-def damage(path: pathlib.Path, keep: float) -> None:
-    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-
-
-@pytest.mark.parametrize(
-    ("file", "keep"),
-    [
-        ("saved_model.pb", 0.5),
-        ("saved_model.pb", 0),
-        ("variables/variables.index", 0.3),
-        ("variables/variables.data-00000-of-00001", 0.5),
-        (METADATA, 0.5),
-    ],
-)
-def test_a_truncated_model(tmp_path, file, keep):
-    spec, config = SPECS["vector"], make_config()
-    Exporter(make_tasks(spec), config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)
-    damage(tmp_path / "agent" / file, keep)
-    with pytest.raises(UserError, match=r"damaged") as error:
-        SavedPolicy(str(tmp_path / "agent"))
-    assert "\n" not in str(error.value)
-
-
-def test_no_model(tmp_path):
-    with pytest.raises(UserError, match="no SavedModel"):
-        SavedPolicy(str(tmp_path))
-    module = tf.Module()
-    tf.saved_model.save(module, str(tmp_path / "other"))
-    with pytest.raises(UserError, match="not an agent of impala_tf"):
-        SavedPolicy(str(tmp_path / "other"))

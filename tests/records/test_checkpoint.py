@@ -130,6 +130,16 @@ def test_an_unfinished_save_is_ignored_and_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
+def test_a_checkpoint_that_is_there_is_not_written_again(tmp_path):
+    """Replacing it would leave a moment without it, in which the process may be killed."""
+    _save_three(tmp_path)
+    before = (tmp_path / "000000003000").stat()
+    Checkpointer(tmp_path, 3, module=_Module(3.0)).save(3000, {"value": 3})
+    after = (tmp_path / "000000003000").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert _restore(tmp_path)[1] == {"value": 3}
+
+
 def test_a_folder_that_was_removed_is_made_again_but_not_its_parent(tmp_path):
     checkpointer = Checkpointer(tmp_path / "run" / "checkpoints", 3, module=_Module())
     (tmp_path / "run" / "checkpoints").rmdir()

@@ -75,6 +75,8 @@ def test_records_without_a_checkpoint_are_kept_under_another_name(tmp_path, capl
         logdir.progress.write_text(f"frames\n{number}\n")
         logdir.tensorboard.mkdir(parents=True)
         (logdir.exports / "000000000100").mkdir(parents=True)
+        logdir.evaluation.mkdir()
+        (logdir.evaluation / "000000000100.json").write_text("{}")
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "from scratch" in caplog.messages[0] and str(tmp_path / "earlier-1") in caplog.messages[0]
     logdir.prepare(_config(tmp_path))
@@ -83,6 +85,7 @@ def test_records_without_a_checkpoint_are_kept_under_another_name(tmp_path, capl
         assert earlier.progress.read_text() == f"frames\n{number}\n"
         assert earlier.read_config().run.seed == number
         assert earlier.tensorboard.is_dir() and (earlier.exports / "000000000100").is_dir()
+        assert (earlier.evaluation / "000000000100.json").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"earlier-1", "earlier-2", "config.json", "logs"}
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import time
 
-import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
@@ -247,54 +246,6 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
     assert len(text) == len(shaping) == 1
     assert "| learning_rate | `0.5` |" in text[0] and "| command | `" in text[0] and "impala_tf " in text[0]
     assert shaping[0]["learning_rate"].number_value == 0.5 and shaping[0]["env"].string_value == "catch"
-
-
-def test_the_curve_is_drawn_once_a_game_has_ended(tmp_path):
-    progress, logdir = _progress(tmp_path)
-    progress.add(_batch([]), 0, 100, {"x": tf.constant(0.0)}, waited=0.0)
-    progress.report(0)
-    assert not curve.draw(logdir, "nothing yet")
-    assert not logdir.curve.exists()
-    progress.add(_batch([3]), 0, 200, {"x": tf.constant(0.0)}, waited=0.0)
-    progress.report(0)
-    progress.close()
-    assert curve.draw(logdir, "a game")
-    assert logdir.curve.read_bytes().startswith(b"\x89PNG")
-
-
-def _drawn(logdir, monkeypatch):
-    """Draws the curve; returns its texts, the heights of its dashed lines and its limits."""
-    figures = []
-    monkeypatch.setattr(
-        matplotlib.figure.Figure, "savefig", lambda self, path, **_: figures.append(self) or path.touch()
-    )
-    assert curve.draw(logdir, "a run")
-    (ax,) = figures[0].axes
-    dashed = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"]
-    return [text.get_text() for text in ax.texts], dashed, ax.get_ylim()
-
-
-@pytest.mark.parametrize(
-    ("env", "returns", "texts", "lines"),
-    [
-        ("atari/pong", (-20.0, 15.0), ["random -20.71", "human 14.6"], [-20.71, 14.6]),
-        ("atari/pong", (-20.5, -20.3), ["random -20.71", "human 14.6 (above)"], [-20.71]),
-        ("atari/seaquest", (60.0, 600.0), ["random 68.4", "human 42,054.7 (above)"], [68.4]),
-        ("atari/seaquest", (0.0, 0.0), ["random 68.4", "human 42,054.7 (above)"], [68.4]),
-        ("atari/breakout", (300.0, 400.0), ["random 1.72 (below), human 30.5 (below)"], []),
-        ("catch", (-0.6, 1.0), [], []),
-    ],
-)
-def test_the_curve_has_the_levels_that_are_near(tmp_path, monkeypatch, env, returns, texts, lines):
-    logdir = LogDir(str(tmp_path))
-    logdir.prepare(config_lib.from_values({"env": env, "logdir": str(tmp_path)}))
-    rows = [f"{100 * i},{value}\n" for i, value in enumerate(returns, start=1)]
-    logdir.progress.write_text("frames,mean_return_100\n" + "".join(rows))
-    written, dashed, (low, high) = _drawn(logdir, monkeypatch)
-    assert (written, dashed) == (texts, lines)
-    inside = [*returns, *lines]
-    assert low < min(inside) and max(inside) < high
-    assert returns[0] == returns[1] or returns[1] - returns[0] > (high - low) / 4  # It stays readable.
 
 
 def test_tasks_are_counted_separately(tmp_path, caplog):

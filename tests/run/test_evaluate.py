@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -149,23 +150,28 @@ def test_ends_while_tensorflow_is_imported(start, model, tmp_path, number):
     run.wait_until_gone()
 
 
-def test_resumes_after_an_interruption(start, model, tmp_path):
-    """Finished episodes are not replayed."""
-    partial = tmp_path / "r.json.partial"
-    arguments = (f"--saved_model={model}", "--episodes=600", f"--output={tmp_path / 'r.json'}")
+def test_resumes_after_an_interruption(start, trained, run_folder):
+    """Finished episodes are not replayed, even if there is a newer checkpoint by then."""
+    model = run_folder / "exports" / "000000002000"
+    shutil.copytree(trained.logdir / "exports" / model.name, model)
+    result = run_folder / "evaluation" / "000000002000-600_episodes.json"
+    partial = result.with_name(f"{result.name}.partial")
+    arguments = (f"--logdir={run_folder}", "--episodes=600")
     first = start(*arguments, command=EVALUATE, group=True)
     first.wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) > 50, 60)
     signal_group(first, signal.SIGTERM)
     assert first.finish(10) == 128 + signal.SIGTERM, first.describe()
     assert "Ended early by SIGTERM" in first.out and not first.err
-    assert first.out.splitlines()[-1].endswith(f"impala-evaluate {' '.join(arguments)}")
+    again = shlex.split(first.out.splitlines()[-1].partition("impala-evaluate")[2])
+    assert tuple(again[:2]) == arguments
     first.wait_until_gone()
     kept = [json.loads(line) for line in partial.read_text().splitlines()[1:]]
     assert 50 <= len(kept) < 600
-    assert not (tmp_path / "r.json").exists()
+    assert not result.exists()
 
-    evaluate(start, *arguments)
-    played = json.loads((tmp_path / "r.json").read_text())["tasks"]["catch"]["episodes"]
+    (run_folder / "checkpoints" / model.name).rename(run_folder / "checkpoints" / "000000003000")
+    evaluate(start, *again)
+    played = json.loads(result.read_text())["tasks"]["catch"]["episodes"]
     assert len(played) == 600
     for line in kept:
         assert {**played[line["number"]], "task": "catch", "player": "agent"} == line
@@ -206,7 +212,7 @@ def test_evaluation_needs_no_training_code(model, tmp_path):
     assert "tensorflow" in libraries and not {"reverb", "tf_agents"} & libraries
     assert {path[1] for path in modules if path[0] == "impala_tf" and len(path) > 1} <= {
         *("environments", "evaluation", "export", "processes", "structures", "suites"),
-        *("errors", "files", "machine", "programs", "quiet", "versions"),
+        *("errors", "files", "machine", "programs", "quiet", "tensor_leak", "versions"),
     }
     assert ["impala_tf", "export", "exporter"] not in modules
 

@@ -137,7 +137,7 @@ def test_damaged_checkpoints(second, start, start_shared, logdir, frames_saved, 
     assert frames_saved(logdir) == left  # Another start must not begin from scratch.
 
 
-def test_without_an_environment_the_settings_are_those_of_the_folder(tmp_path):
+def test_without_an_environment_the_settings_are_those_of_the_folder(tmp_path, caplog):
     """Flags that are given count, wherever they come from; per-process settings are not the run's."""
     logdir = LogDir(str(tmp_path / "run"))
 
@@ -151,14 +151,17 @@ def test_without_an_environment_the_settings_are_those_of_the_folder(tmp_path):
         return train._config()
 
     alone = f"--logdir={logdir.path}"
-    assert config(alone) == config_lib.from_values({"logdir": str(logdir.path)})  # There is no run yet.
-    values = {"env": "catch", "learning_rate": 0.5, "num_actors": 3, "role": "learner", "port": 4000}
+    caplog.set_level("INFO")
+    assert config(alone) == config_lib.from_values({"logdir": str(logdir.path)})
+    assert "holds no run yet: a new one of atari/pong" in caplog.text  # The folder's name may be mistyped.
+    values = {"env": "catch", "learning_rate": 0.5, "num_actors": 3, "c_bar": 0.2, "role": "learner", "port": 4000}
     logdir.check(config(alone))
     logdir.prepare(config_lib.from_values({**values, "logdir": str(logdir.path)}))
-    expected = {"env": "catch", "learning_rate": 0.5, "num_actors": 3, "logdir": str(logdir.path)}
+    expected = {"env": "catch", "learning_rate": 0.5, "num_actors": 3, "c_bar": 0.2, "logdir": str(logdir.path)}
     assert config(alone) == config_lib.from_values(expected)
     given = config(alone, "--learning_rate=0.0006", "--total_frames=7")  # Its default, but given.
     assert given == config_lib.from_values({**expected, "learning_rate": 0.0006, "total_frames": 7})
+    assert config(alone, "--rho_bar=0.5").loss.rho_bar == 0.5  # Below c_bar's default, not below the folder's.
     assert config(alone, "--env=catch").optimizer.learning_rate == 0.0006
     assert config(alone, "--role=actor", "--address=x:1").environment.env == "atari/pong"
 
