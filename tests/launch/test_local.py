@@ -223,9 +223,10 @@ def _stop_process(path: pathlib.Path) -> None:
 
 
 def test_an_actor_that_hangs_is_named_killed_and_replaced(folder, logs, caplog):
+    """After half of the time, since the learner gives up after all of it."""
     _stop_process(folder / "actor 0, start 0")
     learner = _learner(fake.learn_until, folder, "actor 0, start 1")
-    _run(Program(learner, (_actor(fake.act_and_beat, folder, "actor 0"),)), logs, stall_timeout=1.0)
+    _run(Program(learner, (_actor(fake.act_and_beat, folder, "actor 0"),)), logs, stall_timeout=2.0)
     (message,) = caplog.messages
     log = logs / "actor_0.log"
     assert message == f"actor 0 gave no sign of life for 1 s and was killed (see {log}); restart 1 in 0.5 s"
@@ -306,6 +307,20 @@ def test_a_stop_that_was_asked_for_before_the_start_ends_the_run(folder, logs):
     start = time.monotonic()
     _run(Program(_learner(fake.sleep, folder), _actors(folder, 2)), logs, stop)
     assert time.monotonic() - start < 30
+
+
+def test_a_stop_while_an_actor_is_started_is_no_error(folder, logs, monkeypatch):
+    """The fork server, which is killed for it, may hang."""
+    stop, start = threading.Event(), local._start
+
+    def hang(node, *arguments, **options):
+        if node.name == "actor 0":
+            os.kill(fork_server._SERVER._forkserver_pid, signal.SIGSTOP)
+            threading.Timer(0.2, stop.set).start()
+        return start(node, *arguments, **options)
+
+    monkeypatch.setattr(local, "_start", hang)
+    _run(Program(_learner(fake.learn_and_save, folder), _actors(folder)), logs, stop)
 
 
 def test_an_actor_whose_process_cannot_be_started_leaves_nothing_running(folder, logs, monkeypatch):
