@@ -29,7 +29,7 @@ class Folder:
           OSError: the folder cannot be made or locked.
         """
         _sweep()
-        lock = None
+        lock: int | None = None
         while lock is None:  # Another process may take it for abandoned before it is locked.
             self.path = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX))
             try:
