@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from impala_tf.processes import signals
+
 _PATIENCE_SECONDS = 5.0
 
 
@@ -31,9 +33,7 @@ class Ending:
         self.clean_up: Callable[[], None] = lambda: None
         self._received = 0
         self._begun = False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # As nohup sets it.
-                signal.signal(number, self._handle)
+        signals.handle(self._handle)
 
     def begin(self) -> None:
         """From now on, a signal lets the command finish what it is doing."""

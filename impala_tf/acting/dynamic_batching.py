@@ -202,7 +202,7 @@ class DynamicBatching:
                     wrote = True
         lap("writer")
         while not self._writer.flush(_WAIT_SECONDS, unconfirmed=self._unconfirmed) and not self._stop.is_set():
-            pass  # Back-pressure: the queue is full.
+            lap("queue")  # Back-pressure: the queue is full.
         lap("queue")
         return wrote
 

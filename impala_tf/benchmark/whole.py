@@ -10,7 +10,6 @@ import pathlib
 import re
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +19,9 @@ from impala_tf.architectures import impala
 from impala_tf.benchmark.setup import Setup
 from impala_tf.errors import UserError
 from impala_tf.launch import local
+from impala_tf.processes.listing import descendants
 from impala_tf.processes.parent import Spent
+from impala_tf.processes.temporary import Folder
 from impala_tf.records.logdir import LogDir
 
 _START_SECONDS = 180.0
@@ -42,13 +43,12 @@ class WholeSystem:
 
     def __init__(self, setup: Setup):
         """Starts the run."""
-        self._folder = tempfile.TemporaryDirectory(prefix="impala_tf_benchmark_")
-        setup = setup.with_run(
-            logdir=self._folder.name, total_frames=10**12, log_interval=0.5, checkpoint_interval=3600.0
-        )
+        self._folder = Folder()
+        logdir = str(self._folder.path)
+        setup = setup.with_run(logdir=logdir, total_frames=10**12, log_interval=0.5, checkpoint_interval=3600.0)
         patient = dataclasses.replace(setup.config.launch, connect_timeout=3600.0, stall_timeout=3600.0)
         setup = dataclasses.replace(setup, config=dataclasses.replace(setup.config, launch=patient))
-        self._logdir = LogDir(self._folder.name)
+        self._logdir = LogDir(logdir)
         self._logdir.check(setup.config)
         self._pauses: list[tuple[float, float]] = []
         self._paused_since = 0.0
@@ -171,31 +171,19 @@ class WholeSystem:
 
     def _processes(self) -> dict[str, _Process]:
         """Returns the learner and the actors among this process's descendants, by name."""
-        parents, found = {}, {}
-        for folder in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
-                fields = rest.split()
-                peak = re.search(r"VmHWM:\s+(\d+)", (folder / "status").read_text())
-            except OSError:  # The process has just ended.
+        found = {}
+        for pid, name in descendants().items():
+            if not re.fullmatch(r"learner|actor \d+", name):
                 continue
-            pid = int(folder.name)
-            parents[pid] = int(fields[1])
+            folder = pathlib.Path(f"/proc/{pid}")
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                peak = re.search(r"VmHWM:\s+(\d+)", (folder / "status").read_text())
+            except OSError:  # It has just ended.
+                continue
             cpu = (int(fields[11]) + int(fields[12])) / _TICKS
-            found[name, pid] = _Process(pid, cpu, int(peak[1]) / 1024 if peak else 0.0)
-
-        def ours(pid: int) -> bool:
-            while pid in parents:
-                pid = parents[pid]
-                if pid == os.getpid():
-                    return True
-            return False
-
-        return {
-            name: process
-            for (name, pid), process in found.items()
-            if re.fullmatch(r"learner|actor \d+", name) and ours(pid)
-        }
+            found[name] = _Process(pid, cpu, int(peak[1]) / 1024 if peak else 0.0)
+        return found
 
     def __enter__(self) -> WholeSystem:
         return self
@@ -204,7 +192,7 @@ class WholeSystem:
         self.resume()
         self._stop.set()
         self._thread.join()
-        self._folder.cleanup()
+        self._folder.close()
 
 
 class _Mark(NamedTuple):

@@ -23,6 +23,7 @@ from impala_tf.export import saved_model
 from impala_tf.export.saved_model import SavedPolicy
 from impala_tf.files import write_json
 from impala_tf.machine import cores
+from impala_tf.processes import parent
 from impala_tf.structures import EnvironmentSpec
 from impala_tf.suites import tasks
 
@@ -159,6 +160,7 @@ def _specs(
         _LOGGER.info("checking one environment for each of the %d tasks", len(protocols))
     specs, failed = {}, {}
     for task in protocols:
+        parent.beat()  # Making an environment may take long, and there may be many.
         try:
             specs[task.env_id] = environments.spec(task.env_id, **task.options, **evaluation.options)
         except Exception as error:  # Engines raise many types.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from impala_tf.architectures.program import Node, Program
 from impala_tf.errors import UserError
-from impala_tf.processes import child, fork_server, temporary
+from impala_tf.processes import child, fork_server
 from impala_tf.processes.child import FORK_SERVER, Child
 from impala_tf.processes.parent import Spent
 from impala_tf.processes.restarts import Restarted
@@ -23,6 +23,7 @@ _LOOK_SECONDS = 0.2
 _SAVE_SECONDS = 8.0
 _QUIET_SECONDS = 2.0  # Of waiting without a word.
 _ENDING_SECONDS = 2.0
+_ACTORS_SHARE = 0.5  # Of the stall timeout: the rest is for a new actor, before the learner gives up waiting for it.
 
 fork_server.preload(["impala_tf.roles.learner", "impala_tf.roles.actor"])
 
@@ -45,7 +46,7 @@ def run(
       logdir: folder of the run; its `logs` exist.
       stop: set it to end the run early.
       on_spent: called with a process's name and its time spent so far, each time that the process reports it.
-      stall_timeout: seconds without a `Beat` after which a process hangs (`Child.hangs`).
+      stall_timeout: seconds without a `Beat` after which the learner hangs (`Child.hangs`); actors after half of it.
 
     Raises:
       UserError: the error of the process that ended the run.
@@ -69,10 +70,14 @@ def run(
                 on_spent(process.name, process.spent)
 
     try:
-        for node in program.actors:
-            if stop.is_set():
-                break
-            actors.append(_Actor(node, logs, stop))
+        try:
+            for node in program.actors:
+                if stop.is_set():
+                    break
+                actors.append(_Actor(node, logs, stop))
+        except UserError:
+            if not stop.is_set():  # Otherwise `_start` gave up.
+                raise
         while learner.status is None and not stop.wait(_LOOK_SECONDS):
             learner.poll()
             if learner.hangs(stall_timeout):  # Before the actors, which may be waiting for it.
@@ -82,7 +87,7 @@ def run(
                     f"(see {_log_of(program.learner, logs)}). {_how_to_resume(logdir)}"
                 )
             for actor in actors:
-                actor.watch(stall_timeout)
+                actor.watch(_ACTORS_SHARE * stall_timeout)
             report()
         if learner.status is None:
             _let_save(learner)
@@ -103,7 +108,6 @@ def run(
     finally:
         # Actors have nothing to save, and the learner has had its time.
         child.kill_all([process for process in (learner, *(actor.process for actor in actors)) if process])
-        temporary.sweep()
 
 
 class _Actor:
@@ -127,8 +131,8 @@ class _Actor:
         """Number of failures so far."""
         return self._life.restarts
 
-    def watch(self, stall_timeout: float) -> None:
-        """Handles a failure; restarts the process when a restart is due.
+    def watch(self, patience: float) -> None:
+        """Handles a failure, such as a silence of `patience` seconds; restarts the process when a restart is due.
 
         Raises:
           UserError: the failure ends the run.
@@ -142,11 +146,10 @@ class _Actor:
         process.poll()
         self._ever_ready = self._ever_ready or process.ready
         if status is None:
-            if process.hangs(stall_timeout):
+            if process.hangs(patience):
                 process.kill()
                 silence = f"{process.silence:.0f} s"
                 self._has_failed(f"gave no sign of life for {silence} and was killed (see {self._log})")
-
             return
         now = time.monotonic()
         self._ended_at = self._ended_at or now

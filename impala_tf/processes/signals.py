@@ -5,14 +5,22 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C; what `kill`, `timeout` and schedulers send; and the end of the terminal."""
 
 
+def handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Has `handler` called at each of the signals in `STOP`; main thread only. SIGHUP stays ignored under `nohup`."""
+    for number in STOP:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def stop_on_signal(second: signal.Handlers = signal.SIG_DFL) -> tuple[threading.Event, list[int]]:
-    """Installs handlers for the signals in `STOP`; main thread only. SIGHUP stays ignored under `nohup`.
+    """Handles the signals in `STOP` by setting an event.
 
     Args:
       second: what a second signal of the same kind does: SIG_DFL ends the process, SIG_IGN ignores it.
@@ -22,14 +30,12 @@ def stop_on_signal(second: signal.Handlers = signal.SIG_DFL) -> tuple[threading.
     """
     stop, received = threading.Event(), []
 
-    def handle(number: int, _frame: object) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, second)
         received.append(number)
         stop.set()
 
-    for number in STOP:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handle)
+    handle(note)
     return stop, received
 
 

@@ -16,7 +16,7 @@ _PREFIX = "impala_tf-"  # Short, since paths of sockets must be.
 class Folder:
     """A folder in the system's temporary directory, removed by `close` or when this process ends.
 
-    If the process is killed, `sweep` removes it, as does the next `Folder` on this machine.
+    If the process is killed, the next `Folder` in the same temporary directory removes it.
 
     Attributes:
       path: of the folder.
@@ -26,14 +26,17 @@ class Folder:
         """Makes the folder, and removes those of processes that are gone.
 
         Raises:
-          OSError: the folder cannot be made.
+          OSError: the folder cannot be made or locked.
         """
-        sweep()
-        while True:
+        _sweep()
+        lock: int | None = None
+        while lock is None:  # Another process may take it for abandoned before it is locked.
             self.path = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX))
-            lock = _lock(self.path)
-            if lock is not None:
-                break  # Otherwise another process has taken it for abandoned before it was locked.
+            try:
+                lock = _lock(self.path)
+            except OSError:
+                self.path.rmdir()
+                raise
         self._close = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 
     def inner(self, name: str) -> pathlib.Path:
@@ -52,11 +55,12 @@ class Folder:
         self._close()
 
 
-def sweep() -> None:
+def _sweep() -> None:
     """Removes the folders of processes that are gone."""
     for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if (lock := _lock(folder)) is not None:
-            _remove(folder, lock, os.getpid())
+        with contextlib.suppress(OSError):  # It is no folder, or somebody else's.
+            if (lock := _lock(folder)) is not None:
+                _remove(folder, lock, os.getpid())
 
 
 def _remove(folder: pathlib.Path, lock: int, owner: int) -> None:
@@ -67,17 +71,22 @@ def _remove(folder: pathlib.Path, lock: int, owner: int) -> None:
 
 
 def _lock(folder: pathlib.Path) -> int | None:
-    """Locks a folder until its process ends or the descriptor that is returned is closed; None if that is not possible.
+    """Locks a folder until its process ends or the descriptor that is returned is closed.
 
-    Only a folder that is still there and that no living process has locked can be locked.
+    Returns None if it is gone or another living process has locked it. Raises OSError if it cannot be locked at all.
     """
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
-                return descriptor
-        except OSError:
-            pass
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
         os.close(descriptor)
+        raise
+    os.close(descriptor)
     return None

@@ -174,7 +174,8 @@ def _act_in_step(config, tasks, topology, number, agent, end, ready, wait_for_up
         while True:
             unrolls += actor.run_unroll()
             while not end.writer.flush(timeout=1.0):
-                parent.beat()  # Back-pressure: the queue is full. `_leave` ends the process if the server is gone.
+                # Back-pressure: the queue is full. `_leave` ends the process if the server is gone.
+                actor.timings.lap("queue")
             actor.timings.lap("queue")
             # An update takes one unroll of each environment. After a failed environment's unroll was dropped, the
             # actor needs another round for it.

@@ -94,7 +94,7 @@ class Exports:
             process.answer(0.0)
             self._log(json.loads(pathlib.Path(self._evaluation.output).read_text()))
         except (UserError, ChildFailed, OSError, ValueError) as error:
-            _LOGGER.warning("The evaluation at %s frames failed: %s", f"{self._evaluated:,}", one_line(error))
+            self._has_failed(error)
         finally:
             process.end()
 
@@ -145,7 +145,13 @@ class Exports:
             deadline=environment.env_deadline,
         )
         self._evaluated = self._exported
-        self._process = Child("evaluation", _evaluate, self._evaluation)
+        try:
+            self._process = Child("evaluation", _evaluate, self._evaluation)
+        except UserError as error:  # Too many processes, no memory, ...
+            self._has_failed(error)
+
+    def _has_failed(self, error: Exception) -> None:
+        _LOGGER.warning("The evaluation at %s frames failed: %s", f"{self._evaluated:,}", one_line(error))
 
     def _log(self, result: dict) -> None:
         frames, rows = self._evaluated, []
@@ -188,8 +194,7 @@ def _evaluate(evaluation: Evaluation) -> None:
     """Runs in the evaluation's process; leaves the GPU and all cores but one to training."""
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    parent.send(parent.Ready())
-    evaluate.run(evaluation, stopped=_never)
+    evaluate.run(evaluation, stopped=_never, begin=lambda: parent.send(parent.Ready()))
 
 
 def _never() -> bool:

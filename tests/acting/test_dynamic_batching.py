@@ -49,8 +49,8 @@ class _Worker(threading.Thread):
             self._mailbox.put(self._environment.step(action))
 
 
-def _inference(mailbox, policy, writer, refresh, report=lambda spent: None):
-    timings, tasks = Timings(dynamic_batching.ACTIVITIES), [0] * WORKERS
+def _inference(mailbox, policy, writer, refresh, report=lambda spent: None, on_lap=lambda: None):
+    timings, tasks = Timings(dynamic_batching.ACTIVITIES, on_lap=on_lap), [0] * WORKERS
     return DynamicBatching(
         mailbox, policy, writer, refresh, UNROLL_LENGTH, tasks, seed=1, timings=timings, report=report, log_interval=0.2
     )
@@ -240,7 +240,8 @@ def test_acting_stops_where_the_queue_is_full():
     unroll = unroll_signature(spec, agent.core_state_spec, UNROLL_LENGTH)
     with server.Server(config, unroll, agent.trainable_variables, port=0) as running:
         mailbox, writer = PolicyMailbox(spec, WORKERS, NUM_ENVS), _CountingWriter(running.address)
-        inference = _inference(mailbox, agent, writer, variables.refresh)
+        laps: list[None] = []
+        inference = _inference(mailbox, agent, writer, variables.refresh, on_lap=lambda: laps.append(None))
         made = [environments.make("counting", NUM_ENVS, seed=i) for i in range(WORKERS)]
         workers = [_Worker(mailbox.worker(i), environment, 0.0) for i, environment in enumerate(made)]
         inference.start()
@@ -251,6 +252,10 @@ def test_acting_stops_where_the_queue_is_full():
             assert time.monotonic() < deadline
             before = writer.written
             time.sleep(1.0)
+        so_far, deadline = len(laps), time.monotonic() + 10
+        while len(laps) == so_far:  # Waiting is no hanging.
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         inference.check()
         inference.stop(timeout=5)
         for worker in workers:

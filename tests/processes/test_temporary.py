@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -48,9 +50,9 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next_and_nothing_else(
         mine = Folder()
         assert os.path.exists(f"{left}/inside/file")  # Its process lives.
         os.kill(other.pid, signal.SIGKILL)
-    temporary.sweep()
+    another = Folder()
     assert not os.path.exists(left)
-    assert len(list(tmp.iterdir())) == 3 and mine.path.exists()
+    assert len(list(tmp.iterdir())) == 4 and mine.path.exists() and another.path.exists()
 
 
 def test_the_end_of_the_process_or_of_the_object_removes_it(tmp):
@@ -65,6 +67,18 @@ def test_a_new_one_sweeps_too(tmp):
     (tmp / "impala_tf-old").mkdir()
     made = Folder()
     assert list(tmp.iterdir()) == [made.path]
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error_and_does_not_stay(tmp, monkeypatch):
+    """Too many open files, or a file system without locks."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="No locks"):
+        Folder()
+    assert not list(tmp.iterdir())
 
 
 def test_a_folder_that_is_taken_for_abandoned_before_it_is_locked_is_made_again(tmp, monkeypatch):

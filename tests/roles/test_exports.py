@@ -12,6 +12,7 @@ from impala_tf.environments import task_set
 from impala_tf.errors import UserError
 from impala_tf.processes.child import ChildFailed
 from impala_tf.records.logdir import LogDir
+from impala_tf.roles import exports as exports_module
 from impala_tf.roles.exports import Exports
 
 
@@ -77,6 +78,18 @@ def test_an_evaluation_that_fails_is_told_and_training_continues(exports, tmp_pa
     assert caplog.messages[0].startswith("The evaluation at 0 frames failed: ") and message in caplog.messages[0]
     exports.poll()  # There is none any more.
     assert process.done == ["poll", "end"]
+
+
+def test_an_evaluation_that_cannot_be_started_is_told_and_training_continues(exports, caplog, monkeypatch):
+    def no_more_processes(*_):
+        raise UserError("The evaluation could not be started (BlockingIOError).")
+
+    monkeypatch.setattr(exports_module, "Child", no_more_processes)
+    exports._exported = 1200
+    exports.finish(threading.Event())  # Not again and again.
+    assert caplog.messages == [
+        "The evaluation at 1,200 frames failed: The evaluation could not be started (BlockingIOError)."
+    ]
 
 
 def test_the_last_evaluation_is_not_waited_for_if_it_hangs(exports, caplog):

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
-import random
 import re
 import signal
 import subprocess
 import time
 
-import numpy as np
 import pandas as pd
 import pytest
-import tree
 
-from impala_tf.environments.counting import check_unroll
 from impala_tf.transport import ports
 
 CATCH = ("--env=catch", "--batch_size=8", "--unroll_length=10", "--envs_per_actor=8", "--log_interval=0.1")
@@ -58,107 +53,6 @@ def test_actors_are_killed_ten_times(start, tmp_path):
     assert "actors were restarted 10 times" in run.out
     assert pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1] == 40_000
     run.wait_until_gone()
-
-
-UNROLL_LENGTH = 5
-ENVIRONMENTS = 3
-
-
-class CountingLearner:
-    """The learner's end of the transport; checks every unroll and trains nothing."""
-
-    def __init__(self):
-        from impala_tf import config as config_lib
-        from impala_tf import topology
-        from impala_tf.environments import task_set
-        from impala_tf.networks.agent import make_agent
-        from impala_tf.roles import agreement
-        from impala_tf.transport import signatures
-        from impala_tf.transport.learner_end import LearnerEnd
-
-        config = config_lib.from_values({"env": "counting", "unroll_length": UNROLL_LENGTH, "batch_size": 8})
-        tasks = task_set.resolve(config.environment)
-        agent = make_agent(tasks.spec, config)
-        port = ports.free_port()
-        told = agreement.told(config, tasks, topology.resolve(config.launch, 1, f"localhost:{port}"))
-        unroll = signatures.unroll_signature(tasks.spec, agent.core_state_spec, UNROLL_LENGTH)
-        self._end = LearnerEnd(config.data, unroll, agent.trainable_variables, port=port, told=told)
-        self.address = self._end.address
-        self._end.publish(0)
-        self._last = {}
-        self.unrolls, self.batches = 0, 0
-
-    @property
-    def instances(self):
-        """Number of environments that unrolls have come from."""
-        return len(self._last)
-
-    def take(self, timeout):
-        """Checks the unrolls of the next batch; False if there is none in time."""
-        batch = self._end.next_batch(timeout)
-        if batch is None:
-            return False
-        assert batch.fresh.numpy().all()
-        self.batches += 1
-        self._end.publish(self.batches)
-        steps = tree.map_structure(lambda x: x.numpy(), batch.unrolls._replace(core_state=(), task_id=()))
-        for i in range(steps.reward.shape[1]):
-            self._check(tree.map_structure(lambda x, i=i: x[:, i], steps))
-        return True
-
-    def _check(self, unroll):
-        check_unroll(unroll.observation, unroll.action, unroll.reward, unroll.terminated, unroll.truncated)
-        instance, counter = unroll.observation[0, :2]
-        if instance in self._last:
-            tree.map_structure(
-                lambda before, now: np.testing.assert_array_equal(before, now[0]), self._last[instance], unroll
-            )
-        else:
-            assert counter == 0, f"the first unroll of instance {instance} starts at step {counter}"
-        assert np.isfinite(unroll.behaviour_logits).all() and (unroll.behaviour_logits[1:] != 0).any(-1).all()
-        assert unroll.learner_step[-1] <= self.batches
-        self._last[instance] = tree.map_structure(lambda x: x[-1].copy(), unroll)
-        self.unrolls += 1
-
-    def stop(self):
-        self._end.stop()
-
-
-@pytest.fixture
-def learner():
-    learner = CountingLearner()
-    yield learner
-    learner.stop()
-
-
-@pytest.mark.timeout(400)
-def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
-    """Kills ten actors, three of which run at a time, each within a second after its first unrolls."""
-    seed = random.randrange(2**32)
-    print("seed", seed)
-    chance = random.Random(seed)
-
-    def start_actor():
-        flags = ("--env=counting", f"--unroll_length={UNROLL_LENGTH}", f"--envs_per_actor={ENVIRONMENTS}")
-        return start(*flags, "--role=actor", f"--address={learner.address}", "--log_interval=1000")
-
-    actors, kill_at, killed = [start_actor() for _ in range(3)], {}, 0
-    while killed < 10:
-        learner.take(timeout=0.02)
-        for actor in list(actors):
-            assert actor.process.poll() is None and actor.err == "", actor.describe()
-            if actor not in kill_at and "ready" in actor.out:
-                kill_at[actor] = time.monotonic() + chance.random()
-            if time.monotonic() > kill_at.get(actor, math.inf):
-                actor.kill()
-                actors.remove(actor)
-                killed += 1
-                if killed + len(actors) < 10:
-                    actors.append(start_actor())
-    while learner.take(timeout=2):
-        pass
-    assert learner.instances == 10 * ENVIRONMENTS
-    assert learner.unrolls > 5 * learner.instances  # Most unrolls started in the middle of a game.
 
 
 def test_the_learner_is_killed_and_then_the_launcher(start, tmp_path, frames_saved, resumed_at, error_of):
