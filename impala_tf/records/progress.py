@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -22,6 +23,39 @@ from impala_tf.structures import Batch
 _LOGGER = logging.getLogger(__name__)
 
 _WINDOW_SECONDS = 10
+
+
+@dataclasses.dataclass
+class _Interval:
+    """Sums over the updates since the last report, since keeping every update's numbers would take memory by speed.
+
+    Attributes:
+      start: when it began, in seconds of `time.monotonic`.
+      steps: learner steps.
+      metrics: sums of the updates' metrics.
+      waiting: seconds that the learner waited for batches.
+      lags: number of fresh transitions.
+      lag_sum, lag_max: sum and maximum of their policy lags.
+    """
+
+    start: float
+    steps: int = 0
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    waiting: float = 0.0
+    lags: int = 0
+    lag_sum: int = 0
+    lag_max: int = 0
+
+    def add(self, lags: np.ndarray, metrics: dict[str, tf.Tensor], waited: float) -> None:
+        """Adds an update: the lags of its fresh transitions, its metrics, and the seconds waited for its batch."""
+        self.steps += 1
+        self.waiting += waited
+        for name, value in metrics.items():
+            self.metrics[name] = self.metrics.get(name, 0.0) + float(value)
+        if lags.size:
+            self.lags += lags.size
+            self.lag_sum += int(lags.sum())
+            self.lag_max = max(self.lag_max, int(lags.max()))
 
 
 class Progress:
@@ -64,10 +98,7 @@ class Progress:
         self._start = time.monotonic()
         self._window = collections.deque([(self._start, self._frames, 0)])
         self._steps_here = 0
-        self._waiting = 0.0
-        self._interval_start = self._start
-        self._lags: list[np.ndarray] = []
-        self._metrics: list[dict[str, tf.Tensor]] = []
+        self._interval = _Interval(self._start)
         self._csv = CSVFile(logdir.progress, keep_up_to=self._frames)
         self._tasks = tasks
         self._task_log: TaskLog | None = None
@@ -124,11 +155,9 @@ class Progress:
         self._lengths.extend(int(n) for n in lengths[ended])
         if self._task_log:
             self._task_log.add(batch)
-        self._lags.append(learner_step - unrolls.learner_step[1:].numpy()[:, fresh])
-        self._metrics.append(metrics)
+        self._interval.add(learner_step - unrolls.learner_step[1:].numpy()[:, fresh], metrics, waited)
         self._frames = frames
         self._steps_here += 1
-        self._waiting += waited
         now = time.monotonic()
         self._window.append((now, frames, self._steps_here))
         while now - self._window[0][0] > _WINDOW_SECONDS and len(self._window) > 2:
@@ -145,14 +174,14 @@ class Progress:
           OSError, tf.errors.OpError: a file could not be written.
         """
         self.check_folder()
-        if not self._metrics:
+        interval = self._interval
+        if not interval.steps:
             return
         now = time.monotonic()
         seconds = now - self._start
         then, frames_then, steps_then = self._window[0]
         span = max(now - then, 1e-9)
         fps = (self._frames - frames_then) / span
-        lags = np.concatenate([lag.reshape(-1) for lag in self._lags])
         tasks = self._task_log.rows() if self._task_log else []
         row = {
             "time": time.time(),
@@ -165,18 +194,16 @@ class Progress:
             "fps_run": (self._frames - self._frames_before) / max(seconds, 1e-9),
             "learner_steps_per_second": (self._steps_here - steps_then) / span,
             # NaN if nothing was fresh since the last report.
-            "policy_lag_mean": float(lags.mean()) if lags.size else float("nan"),
-            "policy_lag_max": int(lags.max()) if lags.size else float("nan"),
-            "learner_waiting": self._waiting / max(now - self._interval_start, 1e-9),
+            "policy_lag_mean": interval.lag_sum / interval.lags if interval.lags else float("nan"),
+            "policy_lag_max": interval.lag_max if interval.lags else float("nan"),
+            "learner_waiting": interval.waiting / max(now - interval.start, 1e-9),
             "refused_updates": refused,
             **self._scores(tasks),
         }
-        for name in self._metrics[0]:
-            row[name] = float(np.mean([metrics[name] for metrics in self._metrics]))
-        self._lags, self._metrics = [], []
-        self._waiting, self._interval_start = 0.0, now
+        row |= {name: total / interval.steps for name, total in interval.metrics.items()}
+        self._interval = _Interval(now)
         left = (self._total_frames - self._frames) / max(row["fps_10s"], 1e-9)
-        lag = f"lag {row['policy_lag_mean']:.1f}, max {row['policy_lag_max']}" if lags.size else "no fresh unrolls"
+        lag = f"lag {row['policy_lag_mean']:.1f}, max {row['policy_lag_max']}" if interval.lags else "no fresh unrolls"
         _LOGGER.info(
             f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s  "
             f"{self._describe_return()}  {lag}  {duration(left)} left"

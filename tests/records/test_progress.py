@@ -1,8 +1,10 @@
 """The progress of a run, recomputed from its batches."""
 
+import gc
 import json
 import logging
 import time
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -80,6 +82,19 @@ def test_the_progress_line(tmp_path, caplog, monkeypatch):
     assert caplog.messages == [
         "      4,000 frames ( 40%)    1,000 frames/s  return 1.50 (4 episodes)  lag 2.0, max 2  0m06s left"
     ]
+
+
+def test_nothing_of_an_update_is_kept(tmp_path):
+    """Between two reports, memory does not grow with the number of updates."""
+    progress, _ = _progress(tmp_path)
+    metrics = {"total_loss": tf.constant(2.0) + 1.0}
+    batch = _batch([1], acted_at=3)
+    kept = [weakref.ref(metrics["total_loss"]), weakref.ref(batch.unrolls.learner_step)]
+    progress.add(batch, 5, 100, metrics, waited=0.0)
+    del metrics, batch
+    gc.collect()
+    assert [reference() for reference in kept] == [None, None]
+    progress.close()
 
 
 def test_the_progress_line_shows_how_the_return_has_changed(tmp_path, caplog):
