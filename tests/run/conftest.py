@@ -87,9 +87,9 @@ class Started:
         """Returns the ids of the run's processes with a name, such as "learner" or "actor 0"."""
         return [pid for pid, other in running(self._mark).items() if other == name]
 
-    def all_processes(self) -> list[int]:
-        """Returns the ids of the run's processes, the command's own included."""
-        return list(running(self._mark))
+    def all_processes(self) -> dict[int, str]:
+        """Returns {process id: name} of the run's processes, the command's own included."""
+        return running(self._mark)
 
     def wait_until_gone(self, timeout: float = 5.0) -> None:
         """Waits until no process of the run is left; the fork server ends a moment after the others."""
