@@ -1,10 +1,14 @@
-"""What all tests share: quiet libraries, and the tests that want the machine for themselves last."""
+"""What all tests share: quiet libraries, signals as in a terminal, and the tests that want the machine last."""
 
 import os
+import signal
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Under nohup, or in the background of a script, these are ignored, and the commands that tests start inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

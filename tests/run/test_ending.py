@@ -35,8 +35,11 @@ def ends(how: str, *signals: signal.Signals, patience: float = 60.0) -> tuple[in
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         for number in signals:
             os.killpg(process.pid, number)
-        out = process.stdout.read()
-        return process.wait(10), out.splitlines()
+        try:
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        return process.returncode, out.splitlines()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
