@@ -27,7 +27,8 @@ LOST = 255
 
 _SERVER: Any = multiprocessing.forkserver._forkserver
 _LOOK_SECONDS = 0.1
-_folder: Folder | None = None
+_LONGEST_PATH = 89  # Of a folder for a socket: 107 bytes less the socket's name, listener-12345678.
+_folders: list[Folder] = []  # For the children's files and, first, for the server's socket; may be the same.
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -51,14 +52,15 @@ def ensure_running() -> None:
     children have the signals in `signals.STOP` blocked. It is killed when this process exits. Its children's temporary
     files are in a folder of this process, which is removed with it: libraries leave some behind.
     """
-    global _folder
-    if _folder is None:
-        _folder = Folder()
+    if not _folders:
+        files = Folder()
+        sockets = files if len(os.fsencode(files.path)) <= _LONGEST_PATH else Folder("/tmp")
+        _folders.extend((sockets, files))
         multiprocessing.util.Finalize(None, _end, exitpriority=-50)  # After the children.
         # For the server's socket: multiprocessing's own folder would stay behind if this process was killed.
-        multiprocessing.current_process()._config["tempdir"] = str(_folder.path)  # type: ignore[attr-defined]
+        multiprocessing.current_process()._config["tempdir"] = str(sockets.path)  # type: ignore[attr-defined]
     start_tracker()
-    with signals.blocked(), _temporary_files_in(_folder.path):
+    with signals.blocked(), _temporary_files_in(_folders[-1].path):
         _SERVER.ensure_running()
 
 
@@ -112,5 +114,5 @@ def _end() -> None:
     kill()
     with contextlib.suppress(OSError):
         _SERVER._stop()
-    if _folder is not None:
-        _folder.close()
+    for folder in _folders:
+        folder.close()

@@ -10,28 +10,32 @@ import shutil
 import tempfile
 import weakref
 
-_PREFIX = "impala_tf-"  # Short, since paths of sockets must be.
+_PREFIX = "impala_tf-"
 
 
 class Folder:
-    """A folder in the system's temporary directory, removed by `close` or when this process ends.
+    """A temporary folder, removed by `close` or when this process ends.
 
-    If the process is killed, the next `Folder` in the same temporary directory removes it.
+    If the process is killed, the next `Folder` in the same place removes it.
 
     Attributes:
       path: of the folder.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: str | None = None) -> None:
         """Makes the folder, and removes those of processes that are gone.
+
+        Args:
+          place: existing folder to make it in; None: the system's temporary directory.
 
         Raises:
           OSError: the folder cannot be made or locked.
         """
-        _sweep()
+        place = place or tempfile.gettempdir()
+        _sweep(place)
         lock: int | None = None
         while lock is None:  # Another process may take it for abandoned before it is locked.
-            self.path = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self.path = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
             try:
                 lock = _lock(self.path)
             except OSError:
@@ -55,9 +59,9 @@ class Folder:
         self._close()
 
 
-def _sweep() -> None:
+def _sweep(place: str) -> None:
     """Removes the folders of processes that are gone."""
-    for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in pathlib.Path(place).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # It is no folder, or somebody else's.
             if (lock := _lock(folder)) is not None:
                 _remove(folder, lock, os.getpid())
