@@ -49,7 +49,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip check; \
 	touch $@
 
-train: setup  ## train for about 4 minutes on 2 cores, or resume; evaluate and film the agent (ENV=, FRAMES=, LOGDIR=, ARGS=)
+train: setup  ## train for 3 to 4 minutes on 2 cores, or resume; evaluate and film the agent (ENV=, FRAMES=, LOGDIR=, ARGS=)
 	@$(BIN)/impala-train --env=$(ENV) --logdir=$(LOGDIR) --total_frames=$(FRAMES) $(ARGS)
 	@$(BIN)/impala-evaluate --logdir=$(LOGDIR) --episodes=10 --random_policy --video
 
@@ -57,7 +57,7 @@ figures: setup  ## draw the paper's figures and tables, with the runs found in R
 	@$(BIN)/python paper_figures/execute.py --runs="$(RUNS)" --figures="$(FIGURES)"
 
 test: setup  ## run all tests (ARGS= for pytest)
-	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of these.
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of these.
 	@$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? -eq 5 ]
 
 lint: setup  ## run ruff and mypy
