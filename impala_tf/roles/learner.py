@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import pathlib
 import threading
@@ -111,6 +112,10 @@ class Training:
     def trace(self) -> None:
         """Builds the update's graph, which takes seconds; the actors start in the meantime."""
         self.learner.trace(self._unroll, self._config.data.batch_size)
+        # What has been made up to here stays. Without it, a full collection of garbage is cheap, so that Python does it
+        # often; with TensorFlow's million objects, it hardly ever would.
+        gc.collect()
+        gc.freeze()
 
     @property
     def frames(self) -> int:
