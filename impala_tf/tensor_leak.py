@@ -1,8 +1,8 @@
 """Stops TensorFlow 2.15 from leaking memory with every tensor on Python 3.11.
 
 On Python 3.11, each new EagerTensor gets 16 bytes for attributes, which TensorFlow's destructor, written for earlier
-versions of Python, never frees (https://github.com/tensorflow/tensorflow/issues/62551). An actor that makes tens of
-thousands of tensors a second loses a gigabyte a day.
+versions of Python, never frees (https://github.com/tensorflow/tensorflow/issues/62551). At 700 tensors a second, that
+is a gigabyte a day.
 
 Python allocates these bytes only for types whose `tp_dictoffset` is not 0. `stop` sets it to 0. Where the attributes of
 a tensor are kept follows from another field of the type, so they still work; their dictionary is then made when the

@@ -8,12 +8,12 @@ allocator's arenas are still filling then.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import logging
 import os
 import pathlib
 import re
-import tempfile
 import threading
 import time
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from impala_tf.benchmark.setup import Setup, resolve
 from impala_tf.errors import UserError
 from impala_tf.processes.listing import descendants
 from impala_tf.processes.signals import stop_on_signal
+from impala_tf.processes.temporary import Folder
 from impala_tf.records.logdir import LogDir
 
 from . import command, setups
@@ -161,9 +162,9 @@ def _main() -> int:
     if output.exists():
         raise UserError(f"--output={output} exists already: give another, or remove it first.")
     setup = resolve(impala_flags.to_config())
-    with tempfile.TemporaryDirectory(prefix="impala_tf_memory_") as folder:
-        setup = setup.with_run(logdir=folder, total_frames=10**12)
-        LogDir(folder).check(setup.config)
+    with contextlib.closing(Folder()) as folder:
+        setup = setup.with_run(logdir=str(folder.path), total_frames=10**12)
+        LogDir(str(folder.path)).check(setup.config)
         samples = _watch(setup, minutes, output)
     if not samples or samples[-1].seconds < 3 * _SAMPLE_SECONDS:
         raise UserError("The run ended before there was anything to compare.")

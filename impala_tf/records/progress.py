@@ -135,9 +135,8 @@ class Progress:
           waited: seconds that the learner waited for the batch.
 
         Raises:
-          UserError: an episode's return is not finite, or the run's folder is gone.
+          UserError: an episode's return is not finite.
         """
-        self.check_folder()
         unrolls, fresh = batch.unrolls, batch.fresh.numpy()
         lengths = unrolls.episode_length[1:].numpy()[:, fresh]
         ended = lengths > 0

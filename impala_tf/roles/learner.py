@@ -112,8 +112,8 @@ class Training:
     def trace(self) -> None:
         """Builds the update's graph, which takes seconds; the actors start in the meantime."""
         self.learner.trace(self._unroll, self._config.data.batch_size)
-        # What has been made up to here stays. Without it, a full collection of garbage is cheap, so that Python does it
-        # often; with TensorFlow's million objects, it hardly ever would.
+        # What has been made up to here stays. Python puts off full collections of garbage while most objects are old,
+        # as TensorFlow's are; these no longer count.
         gc.collect()
         gc.freeze()
 
