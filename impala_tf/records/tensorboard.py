@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
@@ -69,14 +70,15 @@ class TensorBoard:
         """
         if not self._described and self._logdir.config.exists():
             self._write_settings(step)
-        with self._writer.as_default(step=step):
+        # NumPy's numbers, because TensorFlow keeps the tensors of Python's for ever.
+        with self._writer.as_default(step=np.int64(step)):
             for name, value in row.items():
                 if name in ("time", "frames", "task") or value is None:
                     continue
                 group, description = _SCALARS.get(name, ("loss", None))
                 tag = f"{group}/{name}" if task is None else f"task_{name}/{task}"
                 # TensorBoard reads a description once per file; it need not be in every event.
-                tf.summary.scalar(tag, value, description=None if tag in self._described else description)
+                tf.summary.scalar(tag, np.float32(value), description=None if tag in self._described else description)
                 self._described.add(tag)
 
     def _write_settings(self, step: int) -> None:

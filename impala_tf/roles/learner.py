@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import pathlib
 import threading
@@ -112,10 +111,6 @@ class Training:
     def trace(self) -> None:
         """Builds the update's graph, which takes seconds; the actors start in the meantime."""
         self.learner.trace(self._unroll, self._config.data.batch_size)
-        # What has been made up to here stays. Python puts off full collections of garbage while most objects are old,
-        # as TensorFlow's are; these no longer count.
-        gc.collect()
-        gc.freeze()
 
     @property
     def frames(self) -> int:

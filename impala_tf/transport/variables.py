@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tf_agents.experimental.distributed import reverb_variable_container
 
@@ -49,7 +50,8 @@ class VariablePublisher:
         Raises:
           Exception: the error of an earlier push.
         """
-        values = {"learner_step": tf.constant(learner_step, tf.int64), "variables": self._copy()}
+        # NumPy's, because TensorFlow keeps the tensors of Python's numbers for ever: 816 bytes with each new number.
+        values = {"learner_step": tf.constant(np.int64(learner_step)), "variables": self._copy()}
         with self._changed:
             if self._error is not None:
                 raise self._error

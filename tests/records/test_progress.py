@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import sys
 import time
 import weakref
 
@@ -18,6 +19,7 @@ from impala_tf.errors import UserError
 from impala_tf.records import csv_file, curve
 from impala_tf.records.logdir import LogDir
 from impala_tf.records.progress import Progress
+from impala_tf.records.tensorboard import TensorBoard
 from impala_tf.structures import Batch, Trajectory
 from impala_tf.suites import tasks
 
@@ -230,6 +232,16 @@ def test_a_half_written_last_row_is_dropped(tmp_path):
     assert list(csv_file.read(logdir.progress)["frames"]) == [100]
     _progress(tmp_path, state)[0].close()
     assert list(pd.read_csv(logdir.progress)["frames"]) == [100]
+
+
+def test_numbers_written_to_tensorboard_are_not_kept(tmp_path):
+    """TensorFlow keeps every Python number that it turns into a tensor, with the tensor."""
+    frames, value = int("123456789"), float("1234.5678")
+    before = sys.getrefcount(frames), sys.getrefcount(value)
+    tensorboard = TensorBoard(LogDir(str(tmp_path)))
+    tensorboard.write({"total_loss": value}, frames)
+    tensorboard.close()
+    assert (sys.getrefcount(frames), sys.getrefcount(value)) == before
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):

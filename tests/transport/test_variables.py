@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -53,6 +54,16 @@ def test_what_is_published_is_the_value_at_that_moment(address):
     assert publisher.wait_until_pushed(timeout=10)
     VariableClient(address, ours, timeout=10).refresh()
     assert all((variable.numpy() == 1.0).all() for variable in ours)
+    publisher.stop()
+
+
+def test_a_published_step_is_not_kept(address):
+    """TensorFlow keeps every Python number that it turns into a tensor, with the tensor."""
+    publisher = VariablePublisher(address, _variables(0))
+    step = int("123456789")
+    before = sys.getrefcount(step)
+    publisher.publish(step)
+    assert sys.getrefcount(step) == before
     publisher.stop()
 
 
