@@ -73,7 +73,7 @@ def _frames(logdir: LogDir) -> int:
 
 def _watch(setup: Setup, minutes: float, output: pathlib.Path) -> list[_Sample]:
     """Runs the program for some minutes and returns the samples, which are also written to `output` at once."""
-    from impala_tf.architectures import impala
+    from impala_tf.architectures import table
     from impala_tf.launch import local
 
     stop, received = stop_on_signal()
@@ -96,7 +96,7 @@ def _watch(setup: Setup, minutes: float, output: pathlib.Path) -> list[_Sample]:
     watcher = threading.Thread(target=watch, name="memory")
     watcher.start()
     try:
-        local.run(impala.program(setup.config, setup.tasks, setup.topology), logdir, stop)
+        local.run(table.program(setup.config, setup.tasks, setup.topology), logdir, stop)
     finally:
         stop.set()
         watcher.join()

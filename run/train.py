@@ -63,14 +63,14 @@ def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
 
 def _run_all(config: Config) -> int:
     """Runs learner and actors as processes on this machine."""
-    from impala_tf.architectures import impala
+    from impala_tf.architectures import table
     from impala_tf.launch import local
 
     stop, received = stop_on_signal()
     # The actors have to know the port before the learner's server is up.
     tasks, resolved, logdir = _resolve(config, config.launch.port or ports.free_port())
     if not _finished(config, logdir):
-        program = impala.program(config, tasks, resolved)
+        program = table.program(config, tasks, resolved)
         local.run(program, logdir, stop, stall_timeout=config.launch.stall_timeout)
     return _conclude(config, received)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from impala_tf.architectures import impala
+from impala_tf.architectures import table
 from impala_tf.benchmark.setup import Setup
 from impala_tf.errors import UserError
 from impala_tf.launch import local
@@ -62,7 +62,7 @@ class WholeSystem:
         self._thread.start()
 
     def _run(self, setup: Setup) -> None:
-        program = impala.program(setup.config, setup.tasks, setup.topology)
+        program = table.program(setup.config, setup.tasks, setup.topology)
         try:
             local.run(program, self._logdir, self._stop, self._spent.__setitem__)
         except UserError as error:

@@ -227,6 +227,14 @@ class RunConfig:
 class LaunchConfig:
     """Which processes there are, where they run, and how long they wait for each other."""
 
+    architecture: str = _setting(
+        "impala",
+        "How acting and learning are distributed (Table 1). impala: actors and the learner do not wait for each other. "
+        "batched_a2c_sync_step: one policy acts for all environments once the last has answered. "
+        "batched_a2c_sync_trajectory: actors wait after each unroll for the update on it.",
+        choices=("impala", "batched_a2c_sync_step", "batched_a2c_sync_trajectory"),
+        fixed=True,
+    )
     role: str = _setting(
         "all",
         "Which processes this command runs. all: learner and actors on this machine. learner, actor: only that one, "

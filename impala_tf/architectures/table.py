@@ -1,0 +1,43 @@
+"""The architectures by name, as `--architecture` gives it."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Protocol
+
+from impala_tf.architectures import batched_a2c, impala
+from impala_tf.architectures.program import Program
+from impala_tf.config import Config
+from impala_tf.environments.task_set import TaskSet
+from impala_tf.topology import Topology
+
+
+class Architecture(Protocol):
+    """Returns the program of a run."""
+
+    def __call__(
+        self, config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None
+    ) -> Program:
+        """Describes the processes of a run; starts nothing.
+
+        Args:
+          config: settings of the run.
+          tasks: tasks of the run.
+          topology: topology of the run.
+          spans: existing folder in which each process records the spans of its activities; None: none does.
+
+        Raises:
+          UserError: the settings do not fit the architecture.
+        """
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "impala": impala.program,
+    "batched_a2c_sync_step": batched_a2c.sync_step,
+    "batched_a2c_sync_trajectory": batched_a2c.sync_trajectory,
+}
+
+
+def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
+    """Returns the program of a run with the architecture that its settings name; arguments as for `Architecture`."""
+    return ARCHITECTURES[config.launch.architecture](config, tasks, topology, spans)
