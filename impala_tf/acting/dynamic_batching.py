@@ -114,6 +114,7 @@ class DynamicBatching:
             for tasks in task_ids
         ]
         self._policy_steps = self._worker_steps = 0
+        self._reported = time.monotonic()
         self._stop = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run_and_keep_error, name="dynamic-batching", daemon=True)
@@ -143,18 +144,22 @@ class DynamicBatching:
           UserError: the policy's logits are not finite; or as for `Mailbox.take`.
         """
         self._mailbox.open()
-        reported = time.monotonic()
+        self._reported = time.monotonic()
         while not self._stop.is_set():
             wrote = self._serve()
             if wrote and ready is not None:
                 ready()
                 ready = None
-            if time.monotonic() - reported > self._log_interval:
-                reported = time.monotonic()
-                batch = self._num_envs * self._worker_steps / max(self._policy_steps, 1)
-                spent = self._timings.spent
-                self._report(spent)
-                _LOGGER.info("%.1f environments a batch: %s", batch, shares(spent))
+            self._report_if_due()
+
+    def _report_if_due(self) -> None:
+        if time.monotonic() - self._reported <= self._log_interval:
+            return
+        self._reported = time.monotonic()
+        batch = self._num_envs * self._worker_steps / max(self._policy_steps, 1)
+        spent = self._timings.spent
+        self._report(spent)
+        _LOGGER.info("%.1f environments a batch: %s", batch, shares(spent))
 
     def _run_and_keep_error(self) -> None:
         try:
@@ -203,6 +208,7 @@ class DynamicBatching:
         lap("writer")
         while not self._writer.flush(_WAIT_SECONDS, unconfirmed=self._unconfirmed) and not self._stop.is_set():
             lap("queue")  # Back-pressure: the queue is full.
+            self._report_if_due()
         lap("queue")
         return wrote
 

@@ -68,13 +68,13 @@ def _local_variables(policy):
 
 
 @contextlib.contextmanager
-def _acting(env_id, core, report=lambda spent: None):
+def _acting(env_id, core, report=lambda spent: None, queue_size=0):
     """Yields (learner's agent, learner's end, the inference, function that starts a worker)."""
     spec = environments.spec(env_id)
     learner, policy = (Agent(spec, torso="mlp", core=core, seed=seed) for seed in (1, 2))
     make_publisher, made = _local_variables(policy)
     unroll = unroll_signature(spec, learner.core_state_spec, UNROLL_LENGTH)
-    data = DataConfig(batch_size=BATCH)
+    data = DataConfig(batch_size=BATCH, queue_size=queue_size)
     with (
         LearnerEnd(data, unroll, learner.trainable_variables, make_publisher=make_publisher) as end,
         contextlib.closing(UnrollWriter(end.address)) as writer,
@@ -205,13 +205,15 @@ def test_a_policy_that_is_not_finite_is_told():
 
 
 def test_the_time_is_reported_and_logged(caplog):
+    """Also while the queue is full: nothing is sampled here."""
     spent, reported = [], threading.Event()
 
     def report(record):
         spent.append(record)
-        reported.set()
+        if len(spent) == 20:
+            reported.set()
 
-    with caplog.at_level("INFO", "impala_tf"), _acting("catch", "none", report) as (_, end, inference, work):
+    with caplog.at_level("INFO", "impala_tf"), _acting("catch", "none", report, BATCH + 1) as (_, end, inference, work):
         end.publish(0)
         inference.start()
         for worker in range(WORKERS):
