@@ -53,7 +53,8 @@ def run(
     """
     logs = logdir.logs
     count = len(program.actors)
-    _LOGGER.info("importing TensorFlow and Reverb; the output of the learner and %d actors is in %s", count, logs)
+    actors_named = f"{count} actor{'s' * (count != 1)}"
+    _LOGGER.info("importing TensorFlow and Reverb; the output of the learner and %s is in %s", actors_named, logs)
     try:
         learner = _start(program.learner, logs, stop, 0, orderly=True)
     except UserError:
@@ -182,17 +183,17 @@ class _Actor:
 def _start(node: Node, logs: pathlib.Path, stop: threading.Event, restarts: int, orderly: bool = False) -> Child:
     """Starts a node's process; gives up once `stop` is set. An `orderly` one, the learner, is left to save when the
     launcher ends."""
-    with fork_server.killed_after(math.inf, stop):
-        return Child(
-            node.name,
-            node.work,
-            restarts,
-            context=FORK_SERVER,
-            log=_log_of(node, logs),
-            forward=logging.INFO if orderly else logging.WARNING,
-            orderly=orderly,
-            on_line=(lambda level, text: _LOGGER.log(level, "%s", text)) if orderly else None,
-        )
+    return Child(
+        node.name,
+        node.work,
+        restarts,
+        context=FORK_SERVER,
+        log=_log_of(node, logs),
+        forward=logging.INFO if orderly else logging.WARNING,
+        orderly=orderly,
+        on_line=(lambda level, text: _LOGGER.log(level, "%s", text)) if orderly else None,
+        give_up=stop,
+    )
 
 
 def _log_of(node: Node, logs: pathlib.Path) -> pathlib.Path:

@@ -14,6 +14,7 @@ import multiprocessing.util
 import os
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -63,6 +64,7 @@ class Child:
         forward: int = logging.WARNING,
         orderly: bool = False,
         on_line: Callable[[int, str], None] | None = None,
+        give_up: threading.Event | None = None,
     ):
         """Starts the process. May be called from any thread.
 
@@ -77,9 +79,10 @@ class Child:
           orderly: when the parent dies, the child gets SIGTERM and is left to finish; otherwise it and the programs
             that it started get SIGKILL. A parent that exits normally ends all its children as `end` does.
           on_line: takes level and text of each line sent to the parent; by default it is logged with the child's name.
+          give_up: set it to end the wait for the fork server, which may still be importing.
 
         Raises:
-          UserError: the process cannot be started.
+          UserError: the process cannot be started, or `give_up` was set.
         """
         self.name, self.ready = name, False
         self.spent: Spent | None = None
@@ -97,7 +100,7 @@ class Child:
         try:
             if context is FORK_SERVER:
                 fork_server.ensure_running()
-                with fork_server.killed_after(_FORK_SECONDS):
+                with fork_server.killed_after(_FORK_SECONDS, give_up):
                     self.process.start()
             else:
                 fork_server.start_tracker()

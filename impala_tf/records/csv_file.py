@@ -81,6 +81,13 @@ def read(path: pathlib.Path) -> Any:
     return pd.read_csv(io.StringIO("".join([header, *rows]))) if rows else None
 
 
+def check(path: pathlib.Path) -> None:
+    """Raises UserError if the file exists and a line is not a row of such a file; names it."""
+    header, *lines = (_lines(path) if path.exists() else []) or [""]
+    for _ in _checked(path, header, lines):
+        pass
+
+
 def has_rows(path: pathlib.Path) -> bool:
     """Returns whether the file exists and has more than a line of column names."""
     if not path.exists():

@@ -92,7 +92,8 @@ class LogDir:
             self._set_aside()
             write_json(self.config, {**values, **resolved, _LEFT_OPEN: left_open, _STARTED: provenance.describe()})
         except OSError as error:
-            raise UserError(f"{self.config} cannot be written: {error.strerror}.") from None
+            named = error.filename or self.config
+            raise UserError(f"--logdir={self.path} cannot be prepared: {error.strerror} ({named}).") from None
 
     def _set_aside(self) -> None:
         """If there are records but no checkpoint, moves all of them to a new folder, earlier-<number>."""
@@ -134,7 +135,8 @@ class LogDir:
         The settings of a run that has no checkpoint yet bind nobody.
 
         Raises:
-          UserError: --logdir is empty, the folder cannot be written, or its run has other settings.
+          UserError: --logdir is empty, the folder cannot be written, its run has other settings, or one of its CSV
+            files is damaged.
         """
         if not config.run.logdir:
             raise UserError("--logdir is needed: the folder for checkpoints and logs, for example --logdir=runs/pong.")
@@ -152,6 +154,8 @@ class LogDir:
                 f"--logdir={self.path} holds a run with other settings, which cannot be resumed with these: "
                 f"{'; '.join(differences)}. Give --logdir alone, which takes the run's settings, or another --logdir."
             )
+        for table in (self.progress, self.tasks, self.evaluations) if self.frames else ():
+            csv_file.check(table)
 
     def read_settings(self) -> dict[str, Any]:
         """Returns {setting: value as the flags gave it} of the last start, from config.json.

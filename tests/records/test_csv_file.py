@@ -48,7 +48,7 @@ def test_a_killed_process_leaves_whole_rows_at_whichever_byte_it_was(tmp_path):
 def test_damage_is_named_and_nothing_is_changed(tmp_path, content, line, problem):
     path = _write(tmp_path / "progress.csv", content)
     before = path.read_bytes()
-    for use in (lambda: CSVFile(path, keep_up_to=1000), lambda: csv_file.read(path)):
+    for use in (lambda: CSVFile(path, keep_up_to=1000), lambda: csv_file.read(path), lambda: csv_file.check(path)):
         with pytest.raises(UserError) as error:
             use()
         message = str(error.value)

@@ -174,6 +174,23 @@ def test_unusable_folders_are_reported(tmp_path):
         LogDir(str(tmp_path)).prepare(_config(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["progress.csv", "tasks.csv", "evaluations.csv"])
+def test_damaged_logs_of_a_run_are_reported_before_anything_starts(tmp_path, name):
+    (tmp_path / name).write_text("frames,x\nhello,1\n")
+    logdir = LogDir(str(tmp_path))
+    logdir.check(_config(tmp_path))  # Without a checkpoint there is no run yet.
+    (logdir.checkpoints / "000000000100").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{name}, line 2"):
+        logdir.check(_config(tmp_path))
+
+
+def test_a_record_that_cannot_be_set_aside_is_named(tmp_path):
+    (tmp_path / "progress.csv").write_text("frames,x\n100,1\n")
+    (tmp_path / "earlier-1").symlink_to(tmp_path / "nowhere")  # It does not "exist", and cannot be made.
+    with pytest.raises(UserError, match=r"cannot be prepared: File exists \(.*earlier-1\)"):
+        LogDir(str(tmp_path)).prepare(_config(tmp_path))
+
+
 def test_two_learners_cannot_share_a_folder(tmp_path):
     logdir = LogDir(str(tmp_path))
     lock = logdir.lock()

@@ -103,7 +103,7 @@ def test_every_learning_setting_is_written_down(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_file_says_how_to_use_it(name):
     assert lines(name)[0].startswith("# ")
-    assert any(line.startswith(f"#   impala-train --flagfile=run/flagfiles/{name} ") for line in lines(name))
+    assert any(line.startswith(f"#   impala-train --setup={name.removesuffix('.flags')} ") for line in lines(name))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
