@@ -150,8 +150,8 @@ class LossConfig:
     correction: str = _setting(
         "v_trace",
         "How the loss corrects for unrolls of an older policy (Table 2). v_trace: importance weights in targets and "
-        "advantages. one_step: in the advantages only, the weight of the step itself. epsilon: none, but log(pi + 1e-6) "
-        "in the policy gradient. none: as if the newest policy had acted.",
+        "advantages. one_step: in the advantages only. epsilon: as none, but with log(pi + 1e-6) in the policy "
+        "gradient. none: as if the newest policy had acted.",
         choices=tuple(CORRECTIONS),
         fixed=True,
     )

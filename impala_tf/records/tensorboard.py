@@ -35,7 +35,10 @@ _SCALARS = {
     "learning_rate": ("optimizer", "Learning rate, annealed over the environment frames."),
     "total_loss": ("loss", _LOSS + "Policy loss + baseline loss + entropy loss."),
     "policy_loss": ("loss", _LOSS + "Policy gradient with the advantages of --correction."),
-    "baseline_loss": ("loss", _LOSS + "Squared distance of V from --correction's targets, weighted by --baseline_cost."),
+    "baseline_loss": (
+        "loss",
+        _LOSS + "Squared distance of V from --correction's targets, weighted by --baseline_cost.",
+    ),
     "entropy_loss": ("loss", _LOSS + "Negative entropy, weighted by --entropy_cost."),
     "entropy": ("loss", "Mean entropy of the policy, in nats."),
     "value": ("loss", "Mean value V(x), in units of the transformed reward."),
