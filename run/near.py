@@ -88,7 +88,6 @@ _MEANT = {
     "total_steps": "total_frames",
     "total_timesteps": "total_frames",
     "use_lstm": "core=lstm",
-    "use_vtrace": "correction",
     "value_cost": "baseline_cost",
     "value_loss_coef": "baseline_cost",
     "vf_coef": "baseline_cost",
