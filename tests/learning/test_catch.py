@@ -61,4 +61,4 @@ def test_catch_is_learned(correction, q_estimate):
             break
     assert np.mean(returns[:100]) < 0 and np.mean(returns[-EPISODES:]) >= 0.9
     assert learner.refused == 0
-    assert metrics["rho"] == pytest.approx(1, abs=1e-4)  # On-policy.
+    assert float(metrics["rho"]) == pytest.approx(1, abs=1e-4)  # On-policy.
