@@ -21,7 +21,7 @@ _MEANT = {
     "decay": "rmsprop_decay",
     "deterministic": "greedy",
     "eps": "rmsprop_epsilon",
-    "epsilon": "rmsprop_epsilon",
+    "epsilon": "rmsprop_epsilon correction=epsilon",
     "ent_coef": "entropy_cost",
     "entropy_coef": "entropy_cost",
     "entropy_coeff": "entropy_cost",
@@ -64,6 +64,7 @@ _MEANT = {
     "num_steps": "unroll_length total_frames",
     "num_timesteps": "total_frames",
     "num_workers": "num_actors",
+    "off_policy_correction": "correction",
     "out": "output logdir",
     "output": "logdir",
     "output_dir": "logdir output",
@@ -90,6 +91,7 @@ _MEANT = {
     "value_cost": "baseline_cost",
     "value_loss_coef": "baseline_cost",
     "vf_coef": "baseline_cost",
+    "vtrace": "correction vtrace_lambda",
     "workers": "num_actors",
 }
 """What other programs call something: our flags for it, the likeliest first."""

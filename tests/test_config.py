@@ -73,6 +73,11 @@ def test_values_survive_json():
         ({"discount": 1.5}, "--discount=1.5: must be at least 0 and at most 1"),
         ({"torso": "tiny"}, "--torso=tiny: must be one of auto, shallow"),
         ({"rho_bar": 0.5}, "rho_bar >= c_bar"),
+        ({"correction": "retrace"}, "--correction=retrace: must be one of v_trace, one_step, epsilon, none"),
+        ({"correction": "none", "pg_rho_bar": 2.0}, "--correction=none does not use --pg_rho_bar=2.0: remove it"),
+        ({"correction": "epsilon", "rho_bar": 2.0}, "--correction=epsilon does not use --rho_bar=2.0: remove it"),
+        ({"correction": "one_step", "c_bar": 0.5}, "--correction=one_step does not use --c_bar=0.5: remove it"),
+        ({"correction": "one_step", "vtrace_lambda": 0.9}, "--correction=one_step does not use --vtrace_lambda=0.9"),
         ({"inference": "central", "role": "learner"}, "--inference=central"),
         ({"inference": "central", "role": "actor"}, "--inference=central"),
         ({"inference": "central", "num_actors": 0}, "--inference=central"),
@@ -83,6 +88,16 @@ def test_values_survive_json():
 def test_bad_values_are_named(values, message):
     with pytest.raises(UserError, match=message):
         config_lib.from_values(values)
+
+
+def test_a_correction_takes_its_own_settings_and_the_defaults_of_the_others():
+    """The paper's setups name all of them."""
+    names = config_lib.CORRECTIONS["v_trace"]
+    for correction, own in config_lib.CORRECTIONS.items():
+        values = {"correction": correction, **dict.fromkeys(names, 1.0), **dict.fromkeys(own, 0.75)}
+        loss = config_lib.from_values(values).loss
+        assert loss.correction == correction
+        assert [getattr(loss, name) for name in names] == [0.75 if name in own else 1.0 for name in names]
 
 
 def test_what_shapes_learning_must_stay_and_the_rest_may_change():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from impala_tf.config.groups import (
+    CORRECTIONS,
     Config,
     DataConfig,
     EnvironmentConfig,
@@ -23,6 +24,7 @@ from impala_tf.config.groups import (
 from impala_tf.errors import UserError
 
 __all__ = [
+    "CORRECTIONS",
     "FIXED",
     "Config",
     "DataConfig",
@@ -116,6 +118,13 @@ def from_values(values: dict[str, Any]) -> Config:
             "--inference=central needs the learner and the environments in processes of one machine: remove --role, "
             "and --num_actors=0."
         )
+    for name in CORRECTIONS["v_trace"]:
+        value, default = getattr(config.loss, name), known[name][1].default
+        if value != default and name not in CORRECTIONS[config.loss.correction]:
+            raise UserError(
+                f"--correction={config.loss.correction} does not use --{name}={value}: remove it, or choose "
+                "--correction=v_trace."
+            )
     if config.loss.rho_bar < config.loss.c_bar:
         raise UserError(
             f"--rho_bar={config.loss.rho_bar} is below --c_bar={config.loss.c_bar}; V-trace needs rho_bar >= c_bar "

@@ -14,6 +14,14 @@ from typing import Any
 
 _LONGEST = 1e6  # Seconds, 11 days: the system's calls cannot wait much longer.
 
+CORRECTIONS: dict[str, tuple[str, ...]] = {
+    "v_trace": ("rho_bar", "c_bar", "pg_rho_bar", "vtrace_lambda"),
+    "one_step": ("pg_rho_bar",),
+    "epsilon": (),
+    "none": (),
+}
+"""{--correction: the settings of V-trace that it uses}; `impala_tf.learning.corrections` has the formulas."""
+
 
 def _setting(
     default: Any,
@@ -139,6 +147,21 @@ class LossConfig:
         choices=("abs_one", "none", "optimistic_asymmetric", "soft_asymmetric"),
         fixed=True,
     )
+    correction: str = _setting(
+        "v_trace",
+        "How the loss corrects for unrolls of an older policy (Table 2). v_trace: importance weights in targets and "
+        "advantages. one_step: in the advantages only. epsilon: as none, but with log(pi + 1e-6) in the policy "
+        "gradient. none: as if the newest policy had acted.",
+        choices=tuple(CORRECTIONS),
+        fixed=True,
+    )
+    q_estimate: str = _setting(
+        "v_trace",
+        "Estimate of Q in the advantages. v_trace: r_s + gamma v_{s+1}, where v is the baseline's target under "
+        "--correction (section 4.2). value: r_s + gamma V(x_{s+1}) (Figures E.3, E.4).",
+        choices=("v_trace", "value"),
+        fixed=True,
+    )
     rho_bar: float = _setting(
         1.0, "V-trace: truncation level of rho, which determines the fixed point.", at_least=0, fixed=True
     )
@@ -146,7 +169,7 @@ class LossConfig:
         1.0, "V-trace: truncation level of c, which determines the speed of convergence.", at_least=0, fixed=True
     )
     pg_rho_bar: float = _setting(
-        1.0, "V-trace: truncation level of rho in the policy gradient.", at_least=0, fixed=True
+        1.0, "V-trace and one_step: truncation level of rho in the policy gradient.", at_least=0, fixed=True
     )
     vtrace_lambda: float = _setting(1.0, "V-trace: lambda (Remark 2).", at_least=0, at_most=1, fixed=True)
 

@@ -90,10 +90,12 @@ class LossGradients:
                 baseline_cost=config.baseline_cost,
                 entropy_cost=config.entropy_cost,
                 reward_clipping=config.reward_clipping,
+                correction=config.correction,
                 rho_bar=config.rho_bar,
                 c_bar=config.c_bar,
                 pg_rho_bar=config.pg_rho_bar,
                 lambda_=config.vtrace_lambda,
+                q_estimate=config.q_estimate,
             )
         outputs_gradient, *head_gradients = tape.gradient(loss, [outputs, *self._agent.head_variables])
         return outputs_gradient, head_gradients, metrics

@@ -54,12 +54,14 @@ def impala_loss(
     c_bar: float | None = 1.0,
     pg_rho_bar: float | None = 1.0,
     lambda_: float = 1.0,
+    q_estimate: str = "v_trace",
 ) -> tuple[tf.Tensor, dict[str, Any]]:
     """Computes the loss of a batch of unrolls and its metrics.
 
         - sum A_s log pi(a_s | x_s) + baseline_cost 1/2 sum (v_s - V(x_s))^2 - entropy_cost sum H(pi(. | x_s))
 
-    where v_s and A_s are constants that the correction computes. The sums run over the T transitions of every unroll.
+    where v_s and A_s are constants that the correction computes; the "epsilon" correction has log(pi + 1e-6) for
+    log pi. The sums run over the T transitions of every unroll.
 
     Args:
       agent_output: the learner's answers to the trajectory's observations, time-major [T + 1, B, ...].
@@ -69,15 +71,16 @@ def impala_loss(
       entropy_cost: weight of the entropy bonus.
       reward_clipping: one of `REWARD_CLIPPING`.
       correction: off-policy correction, one of `corrections.CORRECTIONS`.
-      rho_bar, c_bar, pg_rho_bar, lambda_: see `corrections.Correction`.
+      rho_bar, c_bar, pg_rho_bar, lambda_, q_estimate: see `corrections.TargetsFunction`.
 
     Returns:
       The loss, a float32 scalar, and float32 scalars by name: `total_loss` and its three terms `policy_loss`,
       `baseline_loss`, `entropy_loss` (costs included); means per transition of `entropy` (nats), `value`, `rho` (the
-      importance weight clipped at 1) and `rho_clipped` (the fraction of weights above rho_bar).
+      importance weight clipped at 1) and `rho_clipped` (the fraction of weights above rho_bar). The last two describe
+      the data, so that they compare: they are the same for all corrections, also for those that clip nothing.
 
     Raises:
-      ValueError: the reward clipping or the correction is unknown, or the shapes do not match.
+      ValueError: the reward clipping, the correction or the q_estimate is unknown, or the shapes do not match.
     """
     if correction not in CORRECTIONS:
         raise ValueError(f"Unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}.")
@@ -100,7 +103,8 @@ def impala_loss(
     discounts = tf.where(unknown, 0.0, discounts)
 
     log_rhos = vtrace.log_importance_weights(behaviour_logits, logits, action)
-    targets = CORRECTIONS[correction](
+    chosen = CORRECTIONS[correction]
+    targets = chosen.targets(
         log_rhos,
         discounts,
         rewards,
@@ -110,9 +114,10 @@ def impala_loss(
         c_bar=c_bar,
         pg_rho_bar=pg_rho_bar,
         lambda_=lambda_,
+        q_estimate=q_estimate,
     )
 
-    log_pi = vtrace.log_probs_from_logits_and_actions(logits, action)
+    log_pi = chosen.log_probability(vtrace.log_probs_from_logits_and_actions(logits, action))
     entropy = _entropy(logits)
     policy_loss = -tf.reduce_sum(targets.pg_advantages * log_pi)
     baseline_loss = baseline_cost * 0.5 * tf.reduce_sum(tf.square(targets.vs - values))

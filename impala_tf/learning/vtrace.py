@@ -6,9 +6,10 @@ environment answered with r_t, and the future is discounted by discount_t (0 if 
 
     v_s = V(x_s) + sum_{t=s}^{T-1} (prod_{i=s}^{t-1} discount_i c_i) delta_t                          (equation 1)
     delta_t = rho_t (r_t + discount_t V(x_{t+1}) - V(x_t))
-    advantage_s = rho_s^{pg} (r_s + discount_s v_{s+1} - V(x_s))                                     (section 4.2)
+    advantage_s = rho_s^{pg} (q_s - V(x_s)),  q_s = r_s + discount_s v_{s+1}                         (section 4.2)
 
-with w_t = pi(a_t | x_t) / mu(a_t | x_t), rho_t = min(rho_bar, w_t) and c_t = lambda min(c_bar, w_t).
+with w_t = pi(a_t | x_t) / mu(a_t | x_t), rho_t = min(rho_bar, w_t), c_t = lambda min(c_bar, w_t) and
+rho_t^{pg} = min(pg_rho_bar, w_t). The paper compares q_s with r_s + discount_s V(x_{s+1}) (Figures E.3 and E.4).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+Q_ESTIMATES = ("v_trace", "value")
 
 
 class Targets(NamedTuple):
@@ -80,6 +83,7 @@ def v_trace(
     c_bar: float | None,
     pg_rho_bar: float | None,
     lambda_: float,
+    q_estimate: str,
 ) -> Targets:
     """Computes V-trace targets from log importance weights, by the backward recursion of remark 1.
 
@@ -96,18 +100,21 @@ def v_trace(
       c_bar: clip of the weights in the trace, which limits its variance; None does not clip.
       pg_rho_bar: clip of the weights in the advantages; None does not clip.
       lambda_: factor of c_t in [0, 1] (remark 2).
+      q_estimate: one of `Q_ESTIMATES`. "v_trace": q_s = r_s + discount_s v_{s+1}; "value": r_s + discount_s V(x_{s+1}).
 
     Raises:
-      ValueError: the shapes do not match.
+      ValueError: the estimate is unknown, or the shapes do not match.
     """
+    if q_estimate not in Q_ESTIMATES:
+        raise ValueError(f"Unknown q_estimate {q_estimate!r}; choose one of {', '.join(Q_ESTIMATES)}.")
     log_rhos, discounts, rewards, values, bootstrap_value = (
         tf.cast(x, tf.float32) for x in (log_rhos, discounts, rewards, values, bootstrap_value)
     )
     _check_shapes(log_rhos, discounts, rewards, values, bootstrap_value)
 
     weights = tf.exp(log_rhos)
-    rhos = _clip(weights, rho_bar)
-    cs = lambda_ * _clip(weights, c_bar)
+    rhos = clip(weights, rho_bar)
+    cs = lambda_ * clip(weights, c_bar)
 
     next_values = tf.concat([values[1:], bootstrap_value[tf.newaxis]], axis=0)  # V(x_{t+1})
     deltas = rhos * (rewards + discounts * next_values - values)
@@ -116,9 +123,10 @@ def v_trace(
     vs_minus_values = _backward_recursion(deltas, discounts * cs)
     vs = values + vs_minus_values
 
-    # q_s = r_s + discount_s v_{s+1}: unlike v_s, its expectation is Q where V is exact (section 4.2).
+    # Unlike v_s, both estimates have the expectation Q where V is exact (section 4.2).
     next_vs = tf.concat([vs[1:], bootstrap_value[tf.newaxis]], axis=0)
-    pg_advantages = _clip(weights, pg_rho_bar) * (rewards + discounts * next_vs - values)
+    q_values = rewards + discounts * {"v_trace": next_vs, "value": next_values}[q_estimate]
+    pg_advantages = clip(weights, pg_rho_bar) * (q_values - values)
     return Targets(vs=tf.stop_gradient(vs), pg_advantages=tf.stop_gradient(pg_advantages))
 
 
@@ -132,7 +140,8 @@ def _backward_recursion(addends: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _clip(weights: tf.Tensor, threshold: float | None) -> tf.Tensor:
+def clip(weights: tf.Tensor, threshold: float | None) -> tf.Tensor:
+    """Returns min(threshold, weights), of the shape of the weights; a threshold of None does not clip."""
     return weights if threshold is None else tf.minimum(weights, threshold)
 
 

@@ -34,13 +34,16 @@ _SCALARS = {
     "gradient_norm": ("optimizer", "Global norm of the gradient before clipping."),
     "learning_rate": ("optimizer", "Learning rate, annealed over the environment frames."),
     "total_loss": ("loss", _LOSS + "Policy loss + baseline loss + entropy loss."),
-    "policy_loss": ("loss", _LOSS + "Policy gradient with V-trace's advantages."),
-    "baseline_loss": ("loss", _LOSS + "Squared distance of V from the V-trace targets, weighted by --baseline_cost."),
+    "policy_loss": ("loss", _LOSS + "Policy gradient with the advantages of --correction."),
+    "baseline_loss": (
+        "loss",
+        _LOSS + "Squared distance of V from --correction's targets, weighted by --baseline_cost.",
+    ),
     "entropy_loss": ("loss", _LOSS + "Negative entropy, weighted by --entropy_cost."),
     "entropy": ("loss", "Mean entropy of the policy, in nats."),
     "value": ("loss", "Mean value V(x), in units of the transformed reward."),
-    "rho": ("loss", "Mean importance weight pi / mu, clipped at 1."),
-    "rho_clipped": ("loss", "Share of importance weights that are truncated at --rho_bar."),
+    "rho": ("loss", "Mean importance weight pi / mu, clipped at 1, whatever --correction is."),
+    "rho_clipped": ("loss", "Share of importance weights above --rho_bar; only --correction=v_trace clips there."),
     "task_frames": ("task", "Environment frames of this task."),
 }
 """{column of progress.csv: (its group in TensorBoard, what it is)}; columns that are missing here are losses."""

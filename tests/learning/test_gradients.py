@@ -1,13 +1,18 @@
 """The gradients of the loss, computed in compiled parts, against one tape over the whole agent."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from impala_tf import config as config_lib
 from impala_tf.config import LossConfig
 from impala_tf.environments import instructions
 from impala_tf.learning import losses
+from impala_tf.learning.corrections import CORRECTIONS
 from impala_tf.learning.gradients import LossGradients
+from impala_tf.learning.vtrace import Q_ESTIMATES
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import AgentInput, ArraySpec, EnvironmentSpec, map_spec, trajectory_spec
 
@@ -83,3 +88,24 @@ def test_every_setting_of_the_loss_is_used(name):
     other = {**settings, name: "abs_one" if name == "reward_clipping" else 0.7 * settings[name]}
     first, second = (LossGradients(agent, LossConfig(**values), False)(unrolls) for values in (settings, other))
     assert any(not np.allclose(a, b, rtol=1e-6) for a, b in zip(first.gradients, second.gradients))
+
+
+def test_every_correction_and_estimate_of_q_reaches_the_loss():
+    """From settings as flags give them. The policy is far from uniform, so that epsilon differs from none."""
+    agent = Agent(SPEC, torso="mlp", seed=1)
+    for variable in agent.head_variables:
+        variable.assign(variable + 10.0 * np.random.default_rng(0).normal(size=variable.shape))
+    unrolls = random_unrolls(SPEC, ())
+    inputs = AgentInput(unrolls.observation, unrolls.reward, unrolls.action, unrolls.terminated | unrolls.truncated)
+    output, _ = agent.unroll(inputs, ())
+    found = {}
+    for names in itertools.product(CORRECTIONS, Q_ESTIMATES):
+        settings = dict(zip(("correction", "q_estimate"), names))
+        loss = config_lib.from_values(settings).loss
+        expected, _ = losses.impala_loss(
+            output, unrolls, discount=0.99, baseline_cost=0.5, entropy_cost=0.01, **settings
+        )
+        found[names] = float(LossGradients(agent, loss, False)(unrolls).loss)
+        np.testing.assert_allclose(found[names], expected, rtol=1e-5)
+    for one, other in itertools.combinations(found, 2):
+        assert not np.isclose(found[one], found[other], rtol=1e-4), (one, other)

@@ -8,15 +8,20 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.config import LossConfig
+from impala_tf.learning.corrections import CORRECTIONS
 from impala_tf.learning.losses import REWARD_CLIPPING, clip_reward, impala_loss
+from impala_tf.learning.vtrace import Q_ESTIMATES
 from impala_tf.structures import AgentOutput, Trajectory
 
 T, B, ACTIONS = 6, 4, 3
 SETTINGS = {"discount": 0.9, "baseline_cost": 0.5, "entropy_cost": 0.01}
 
 
-def batch(seed=0, terminated=(), truncated=()):
-    """Random agent outputs and trajectory; `terminated` and `truncated` are entries (t, b)."""
+def batch(seed=0, terminated=(), truncated=(), spread=1.0):
+    """Random agent outputs and trajectory; `terminated` and `truncated` are entries (t, b).
+
+    `spread` is the standard deviation of the learner's logits; with 10, many actions have a probability below 1e-6.
+    """
     rng = np.random.default_rng(seed)
 
     def flags(entries):
@@ -26,7 +31,7 @@ def batch(seed=0, terminated=(), truncated=()):
         return array
 
     output = AgentOutput(
-        logits=rng.normal(size=(T + 1, B, ACTIONS)).astype(np.float32),
+        logits=(spread * rng.normal(size=(T + 1, B, ACTIONS))).astype(np.float32),
         value=rng.normal(size=(T + 1, B)).astype(np.float32),
     )
     trajectory = Trajectory(
@@ -58,7 +63,17 @@ CLIPPED = {
 }
 
 
-def by_hand(output, trajectory, reward_clipping="abs_one", rho_bar=1.0, c_bar=1.0, pg_rho_bar=1.0, lambda_=1.0):
+def by_hand(
+    output,
+    trajectory,
+    reward_clipping="abs_one",
+    correction="v_trace",
+    rho_bar=1.0,
+    c_bar=1.0,
+    pg_rho_bar=1.0,
+    lambda_=1.0,
+    q_estimate="v_trace",
+):
     """Computes loss terms, advantages and value errors [T, B] by loops over single transitions, in float64."""
     policy_loss = baseline_loss = entropy_loss = 0.0
     entropies, rhos = [], []
@@ -80,13 +95,17 @@ def by_hand(output, trajectory, reward_clipping="abs_one", rho_bar=1.0, c_bar=1.
                 discount = 0.0
             elif trajectory.truncated[entry, b]:
                 discount, reward = 0.0, value
-            delta = min(rho_bar, weight) * (reward + discount * v_of_observation - value)
-            advantages[s, b] = min(pg_rho_bar, weight) * (reward + discount * v_next - value)
-            carry = delta + discount * lambda_ * min(c_bar, weight) * carry
+            rho = min(rho_bar, weight) if correction == "v_trace" else 1.0
+            c = lambda_ * min(c_bar, weight) if correction == "v_trace" else 1.0
+            pg_rho = min(pg_rho_bar, weight) if correction in ("v_trace", "one_step") else 1.0
+            delta = rho * (reward + discount * v_of_observation - value)
+            q = reward + discount * (v_next if q_estimate == "v_trace" else v_of_observation)
+            advantages[s, b] = pg_rho * (q - value)
+            carry = delta + discount * c * carry
             v_next, v_of_observation = value + carry, value
             errors[s, b] = carry
             entropy = -sum(p * np.log(p) for p in pi)
-            policy_loss -= advantages[s, b] * np.log(pi[a])
+            policy_loss -= advantages[s, b] * np.log(pi[a] + (1e-6 if correction == "epsilon" else 0.0))
             baseline_loss += 0.5 * 0.5 * carry**2
             entropy_loss -= 0.01 * entropy
             entropies.append(entropy)
@@ -111,13 +130,15 @@ VARIANTS = [
     {"reward_clipping": "optimistic_asymmetric"},
     {"reward_clipping": "soft_asymmetric"},
     {"rho_bar": 1.7, "c_bar": 1.2, "pg_rho_bar": 1.4, "lambda_": 0.9},
+    *({"correction": correction, "q_estimate": estimate} for correction in CORRECTIONS for estimate in Q_ESTIMATES),
+    {"correction": "one_step", "pg_rho_bar": 1.4},
 ]
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("kwargs", VARIANTS)
 def test_equals_loss_by_hand(kwargs, jit_compile):
-    output, trajectory = batch(**ENDS)
+    output, trajectory = batch(**ENDS, spread=10.0 if kwargs.get("correction") == "epsilon" else 1.0)
     assert 0.2 < np.mean(np.abs(trajectory.reward) > 1) < 0.9
     loss, metrics = tf.function(
         lambda: impala_loss(output, trajectory, **SETTINGS, **kwargs), jit_compile=jit_compile
@@ -133,8 +154,11 @@ def test_equals_loss_by_hand(kwargs, jit_compile):
 
 @pytest.mark.parametrize("kwargs", VARIANTS)
 def test_gradients_by_hand(kwargs):
-    """d/dlogits: -A (onehot(a) - pi) + entropy_cost pi (log pi + H); d/dV: -baseline_cost (v - V); none for entry T."""
-    output, trajectory = batch(seed=1, **ENDS)
+    """d/dlogits: -A (onehot(a) - pi) + entropy_cost pi (log pi + H); d/dV: -baseline_cost (v - V); none for entry T.
+
+    With log(pi(a) + 1e-6) for log pi(a), A is multiplied by pi(a) / (pi(a) + 1e-6).
+    """
+    output, trajectory = batch(seed=1, **ENDS, spread=10.0 if kwargs.get("correction") == "epsilon" else 1.0)
     output = AgentOutput(*map(tf.constant, output))
     with tf.GradientTape() as tape:
         tape.watch(output)
@@ -143,7 +167,12 @@ def test_gradients_by_hand(kwargs):
     _, advantages, errors = by_hand(AgentOutput(*(x.numpy() for x in output)), trajectory, **kwargs)
     pi = softmax(output.logits[:-1])
     entropy = -(pi * np.log(pi)).sum(-1, keepdims=True)
-    logits = -advantages[..., None] * (np.eye(ACTIONS)[trajectory.action[1:]] - pi)
+    taken = np.eye(ACTIONS)[trajectory.action[1:]]
+    pi_of_taken = (taken * pi).sum(-1)
+    if kwargs.get("correction") == "epsilon":
+        assert 0.1 < np.mean(pi_of_taken < 1e-6) < 0.9
+        advantages *= pi_of_taken / (pi_of_taken + 1e-6)
+    logits = -advantages[..., None] * (taken - pi)
     logits += 0.01 * pi * (np.log(pi) + entropy)
     np.testing.assert_allclose(gradient.logits[:-1], logits, atol=2e-5)
     np.testing.assert_allclose(gradient.value[:-1], -0.5 * errors, atol=2e-5)
@@ -166,54 +195,81 @@ def test_only_transitions_of_the_unroll_count():
         assert impala_loss(output, changed, **SETTINGS)[0] != loss, field
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_gradients_are_finite_where_pi_is_0_in_float32(correction, jit_compile):
+    output, trajectory = batch(spread=1e4)
+
+    def gradient_of(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss, _ = impala_loss(output._replace(logits=logits), trajectory, **SETTINGS, correction=correction)
+        return loss, tape.gradient(loss, logits)
+
+    loss, gradient = tf.function(gradient_of, jit_compile=jit_compile)(tf.constant(output.logits))
+    assert np.isfinite(loss) and np.all(np.isfinite(gradient))
+    taken = np.take_along_axis(softmax(output.logits[:-1] / 1e4), trajectory.action[1:, ..., None], -1)[..., 0]
+    hardly = taken < softmax(output.logits[:-1] / 1e4).max(-1)  # The actions with pi = 0; pi is 1 for all others.
+    assert 0.2 < hardly.mean() < 0.9
+    # v_trace and one_step have w = 0 there, epsilon has pi / (pi + 1e-6) = 0. Without correction, nothing limits them.
+    assert np.all(np.any(gradient[:-1], axis=-1)[hardly] == (correction == "none"))
+
+
+@pytest.mark.parametrize("q_estimate", Q_ESTIMATES)
+@pytest.mark.parametrize("correction", CORRECTIONS)
 class TestTruncation:
     """A time limit at the transition into entry t: transition t - 1 has no target."""
 
     B_ENV, ENTRY = 2, 4
 
-    def gradients(self, output, trajectory, entropy_cost=0.0):
-        output = AgentOutput(*map(tf.constant, output))
-        with tf.GradientTape() as tape:
-            tape.watch(output)
-            loss, _ = impala_loss(output, trajectory, **{**SETTINGS, "entropy_cost": entropy_cost})
-        return tape.gradient(loss, output)
+    @pytest.fixture
+    def gradients(self, correction, q_estimate):
+        """Computes the gradients of the loss in the agent's output."""
 
-    def test_no_gradient_from_it_but_the_entropy(self):
+        def compute(output, trajectory, entropy_cost=0.0):
+            settings = {**SETTINGS, "entropy_cost": entropy_cost, "correction": correction, "q_estimate": q_estimate}
+            output = AgentOutput(*map(tf.constant, output))
+            with tf.GradientTape() as tape:
+                tape.watch(output)
+                loss, _ = impala_loss(output, trajectory, **settings)
+            return tape.gradient(loss, output)
+
+        return compute
+
+    def test_no_gradient_from_it_but_the_entropy(self, gradients):
         output, trajectory = batch(truncated=[(self.ENTRY, self.B_ENV)])
-        gradient = self.gradients(output, trajectory)
+        gradient = gradients(output, trajectory)
         s, b = self.ENTRY - 1, self.B_ENV
         assert not np.any(gradient.logits[s, b]) and gradient.value[s, b] == 0.0  # Exactly.
         assert np.all(np.any(gradient.logits[:-1], axis=-1) == (np.arange(T)[:, None] != s) | (np.arange(B) != b))
-        assert np.any(self.gradients(output, trajectory, entropy_cost=0.01).logits[s, b])
+        assert np.any(gradients(output, trajectory, entropy_cost=0.01).logits[s, b])
 
-    def test_earlier_transitions_bootstrap_from_its_value(self):
+    def test_earlier_transitions_bootstrap_from_its_value(self, gradients):
         """They get the gradients of an unroll that ends at its observation."""
         output, trajectory = batch(truncated=[(self.ENTRY, self.B_ENV)])
         s, b = self.ENTRY - 1, self.B_ENV
         short_output = AgentOutput(*(x[: s + 1] for x in output))
         arrays = {k: v[: s + 1] for k, v in trajectory._asdict().items() if k not in ("core_state", "task_id")}
-        whole, short = (
-            self.gradients(o, t) for o, t in ((output, trajectory), (short_output, trajectory._replace(**arrays)))
-        )
+        whole, short = gradients(output, trajectory), gradients(short_output, trajectory._replace(**arrays))
         np.testing.assert_allclose(whole.logits[:s, b], short.logits[:s, b], atol=1e-6)
         np.testing.assert_allclose(whole.value[:s, b], short.value[:s, b], atol=1e-6)
         assert np.any(whole.value[:s, b])
 
-    def test_what_came_with_it_and_after_it_does_not_matter(self):
+    def test_what_came_with_it_and_after_it_does_not_matter(self, gradients):
         output, trajectory = batch(truncated=[(self.ENTRY, self.B_ENV)])
         reward, value = trajectory.reward.copy(), output.value.copy()
         reward[self.ENTRY :, self.B_ENV] += 0.7
         value[self.ENTRY :, self.B_ENV] -= 3.0
-        one = self.gradients(output, trajectory)
-        other = self.gradients(output._replace(value=value), trajectory._replace(reward=reward))
+        one = gradients(output, trajectory)
+        other = gradients(output._replace(value=value), trajectory._replace(reward=reward))
         for a, b in zip(one, other):
             np.testing.assert_array_equal(a[: self.ENTRY, self.B_ENV], b[: self.ENTRY, self.B_ENV])
             assert not np.allclose(a[self.ENTRY :, self.B_ENV], b[self.ENTRY :, self.B_ENV])
 
-    def test_terminated_wins(self):
+    def test_terminated_wins(self, correction, q_estimate):
         at = [(self.ENTRY, self.B_ENV)]
         both, terminated, truncated = (
-            impala_loss(*batch(**flags), **SETTINGS)[0]
+            impala_loss(*batch(**flags), **SETTINGS, correction=correction, q_estimate=q_estimate)[0]
             for flags in ({"terminated": at, "truncated": at}, {"terminated": at}, {"truncated": at})
         )
         assert both == terminated != truncated

@@ -9,10 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impala_tf.learning import vtrace
+from impala_tf.learning.vtrace import Q_ESTIMATES
 
 
 def reference(
-    log_rhos, discounts, rewards, values, bootstrap_value, rho_bar=1.0, c_bar=1.0, pg_rho_bar=1.0, lambda_=1.0
+    log_rhos,
+    discounts,
+    rewards,
+    values,
+    bootstrap_value,
+    rho_bar=1.0,
+    c_bar=1.0,
+    pg_rho_bar=1.0,
+    lambda_=1.0,
+    q_estimate="v_trace",
 ):
     """Equation 1 as the paper writes it: float64, a sum over t of explicit products, quadratic in T."""
     log_rhos, discounts, rewards, values = (np.asarray(x, np.float64) for x in (log_rhos, discounts, rewards, values))
@@ -27,16 +37,18 @@ def reference(
         for t in range(s, steps):
             delta = rho[t] * (rewards[t] + discounts[t] * extended[t + 1] - extended[t])
             vs[s] += np.prod(discounts[s:t], axis=0) * np.prod(c[s:t], axis=0) * delta
-    return vs[:-1], pg_rho * (rewards + discounts * vs[1:] - values)
+    later = vs[1:] if q_estimate == "v_trace" else extended[1:]
+    return vs[:-1], pg_rho * (rewards + discounts * later - values)
 
 
 def thresholds(rho_bar, c_bar, pg_rho_bar):
     return {"rho_bar": rho_bar, "c_bar": c_bar, "pg_rho_bar": pg_rho_bar}
 
 
-def v_trace(*arguments, rho_bar=1.0, c_bar=1.0, pg_rho_bar=1.0, lambda_=1.0):
+def v_trace(*arguments, rho_bar=1.0, c_bar=1.0, pg_rho_bar=1.0, lambda_=1.0, q_estimate="v_trace"):
     """With the paper's thresholds, unless others are given."""
-    return vtrace.v_trace(*arguments, **thresholds(rho_bar, c_bar, pg_rho_bar), lambda_=lambda_)
+    clips = thresholds(rho_bar, c_bar, pg_rho_bar)
+    return vtrace.v_trace(*arguments, **clips, lambda_=lambda_, q_estimate=q_estimate)
 
 
 def random_arguments(shape, seed=0):
@@ -74,9 +86,17 @@ ON_POLICY_VS = [2.875150, 2.083500, 2.315000, 0.350000]
             [1.566228, 2.102581, 3.928750, -0.412500],
         ),
         (W, 1, {}, [0.750000, 0.000000, 3.428750, 1.587500], [0.250000, -1.000000, 3.928750, -0.412500]),
+        # r + 0.9 V(x_{s+1}) - V(x_s) is 1.4, -1.45, 4.3, -1.65.
+        (
+            W,
+            None,
+            {"q_estimate": "value"},
+            [2.138644, 3.085875, 3.428750, 1.587500],
+            [0.700000, -1.450000, 4.300000, -0.412500],
+        ),
         ([1.0] * 4, None, {}, ON_POLICY_VS, [2.375150, 1.083500, 2.815000, -1.650000]),
     ],
-    ids=["clip 1", "clip 2", "lambda", "episode end", "on-policy"],
+    ids=["clip 1", "clip 2", "lambda", "episode end", "value", "on-policy"],
 )
 def test_worked_examples(weights, done, kwargs, vs, advantages):
     discounts = np.full(4, 0.9)
@@ -85,14 +105,6 @@ def test_worked_examples(weights, done, kwargs, vs, advantages):
     returns = v_trace(np.log(weights), discounts, REWARDS, VALUES, BOOTSTRAP_VALUE, **kwargs)
     np.testing.assert_allclose(returns.vs, vs, atol=2e-6)
     np.testing.assert_allclose(returns.pg_advantages, advantages, atol=2e-6)
-
-
-def test_one_step_importance_sampling():
-    """The variant of Table 2: targets as if on-policy, advantages times min(1, w)."""
-    returns = v_trace(np.zeros(4), np.full(4, 0.9), REWARDS, VALUES, BOOTSTRAP_VALUE)
-    np.testing.assert_allclose(returns.vs, ON_POLICY_VS, atol=2e-6)
-    advantages = np.minimum(W, 1.0) * returns.pg_advantages
-    np.testing.assert_allclose(advantages, [1.187575, 1.083500, 2.815000, -0.412500], atol=2e-6)
 
 
 @pytest.mark.parametrize("clips", [(1.0, 1.0, 1.0), (3.7, 2.2, 1.5), (None, None, None), (10.0, 1.0, None)])
@@ -125,15 +137,16 @@ def arguments_and_clips(draw):
     discounts = draw(st.lists(st.sampled_from([0.0, 0.5, 0.99]), min_size=steps, max_size=steps))
     arguments = (draw(column), discounts, draw(column), draw(column), draw(finite))
     c_bar = draw(st.floats(0.25, 4))
-    return arguments, (c_bar + draw(st.floats(0, 2)), c_bar, draw(st.floats(0.25, 4))), draw(st.floats(0, 1))
+    clips = thresholds(c_bar + draw(st.floats(0, 2)), c_bar, draw(st.floats(0.25, 4)))
+    return arguments, {**clips, "lambda_": draw(st.floats(0, 1)), "q_estimate": draw(st.sampled_from(Q_ESTIMATES))}
 
 
 @settings(max_examples=40, deadline=None)
 @given(arguments_and_clips())
 def test_equals_the_quadratic_sum_for_any_input(case):
-    arguments, clips, lambda_ = case
-    returns = v_trace(*arguments, **thresholds(*clips), lambda_=lambda_)
-    vs, advantages = reference(*arguments, *clips, lambda_=lambda_)
+    arguments, kwargs = case
+    returns = v_trace(*arguments, **kwargs)
+    vs, advantages = reference(*arguments, **kwargs)
     scale = 1 + np.abs(vs).max() + np.abs(advantages).max()
     np.testing.assert_allclose(returns.vs, vs, rtol=1e-4, atol=1e-5 * scale)
     np.testing.assert_allclose(returns.pg_advantages, advantages, rtol=1e-4, atol=1e-5 * scale)
@@ -142,11 +155,10 @@ def test_equals_the_quadratic_sum_for_any_input(case):
 @settings(max_examples=30, deadline=None)
 @given(arguments_and_clips(), st.integers(0, 5))
 def test_nothing_flows_back_across_an_episode_end(case, end):
-    (log_rhos, discounts, rewards, values, bootstrap_value), clips, lambda_ = case
+    (log_rhos, discounts, rewards, values, bootstrap_value), kwargs = case
     end = min(end, len(rewards) - 1)
     discounts = [0.0 if t == end else d for t, d in enumerate(discounts)]
     later = [7.0 if t > end else r for t, r in enumerate(rewards)]
-    kwargs = {**thresholds(*clips), "lambda_": lambda_}
     one = v_trace(log_rhos, discounts, rewards, values, bootstrap_value, **kwargs)
     other = v_trace(log_rhos, discounts, later, values, 9.0, **kwargs)
     for a, b in zip(one, other):
@@ -227,7 +239,9 @@ def test_wrong_shapes(wrong):
         v_trace(*arguments)
 
 
-def test_scalar_and_wrong_actions():
+def test_scalar_and_wrong_actions_and_unknown_estimate():
+    with pytest.raises(ValueError, match="Unknown q_estimate 'q'; choose one of v_trace, value"):
+        v_trace(*random_arguments((4, 3)), q_estimate="q")
     with pytest.raises(ValueError, match="time first"):
         v_trace(0.0, 0.0, 0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="actions must have shape"):

@@ -168,6 +168,7 @@ def test_advice_for_who_trains_something_else_with_atari_s_settings(values, setu
         ("log_dir", "logdir"),
         ("learnin_rate", "learning_rate"),
         ("actor", "actor_id"),
+        ("vtrace", "correction"),
     ],
 )
 def test_near_matches(given, meant):

@@ -93,7 +93,8 @@ def test_every_learning_setting_is_written_down(name):
     written = {line[2:].partition("=")[0] for line in lines(name) if line.startswith("--")}
     fixed_by_the_paper = {
         *("torso", "core", "unroll_length", "batch_size", "discount", "baseline_cost", "reward_clipping"),
-        *("rmsprop_momentum", "rmsprop_decay", "max_gradient_norm", "rho_bar", "c_bar", "pg_rho_bar"),
+        *("rmsprop_momentum", "rmsprop_decay", "max_gradient_norm"),
+        *("correction", "q_estimate", "rho_bar", "c_bar", "pg_rho_bar"),
         *("total_frames", "annealing_frames", *SWEPT),
     }
     assert fixed_by_the_paper <= written
