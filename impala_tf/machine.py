@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import platform
@@ -10,6 +11,40 @@ import platform
 def cores() -> int:
     """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def available_memory(root: str = "/") -> int:
+    """Returns the bytes of memory that processes may still take: this machine's, or less in a limited container.
+
+    Args:
+      root: where proc and sys are mounted.
+    """
+    proc, cgroups = pathlib.Path(root, "proc"), pathlib.Path(root, "sys/fs/cgroup")
+    left = [1024 * _numbers(proc / "meminfo", "MemAvailable:")[0]]
+    groups = proc / "self/cgroup"
+    for line in groups.read_text().splitlines() if groups.exists() else []:
+        _, controllers, own = line.split(":", 2)
+        if controllers == "":
+            mount, limit, usage = cgroups, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            mount, limit, usage = cgroups / controllers, "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        # Every group above has a limit of its own. A container may see its group as the root of them all.
+        group = mount / own.lstrip("/")
+        for folder in (group, *group.parents):
+            with contextlib.suppress(OSError, ValueError):  # No such group here, or no limit: "max".
+                free = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                left.append(max(free + sum(_numbers(folder / "memory.stat", "inactive_file")), 0))  # Files can go.
+            if folder == mount:
+                break
+    return min(left)
+
+
+def _numbers(path: pathlib.Path, name: str) -> list[int]:
+    """Returns the number in each line of a file that begins with `name`."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return [int(words[1]) for words in lines if words and words[0] == name]
 
 
 def description() -> str:

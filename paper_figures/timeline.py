@@ -65,7 +65,7 @@ def record(scheme: str, config: Config, updates: int) -> list[Row]:
     """
     tasks = task_set.resolve(config.environment)
     resolved = topology.resolve(config.launch, len(tasks.names), f"localhost:{ports.free_port()}")
-    frames = updates * config.data.batch_size * config.data.unroll_length * tasks.spec.frames_per_step
+    frames = updates * config.data.fresh_batch_size * config.data.unroll_length * tasks.spec.frames_per_step
     with tempfile.TemporaryDirectory() as folder:
         spans = pathlib.Path(folder, "spans")
         spans.mkdir()

@@ -51,7 +51,7 @@ def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
     resolved = topology.resolve(
         launch, len(tasks.names), f"localhost:{port}", env_threads=config.environment.env_threads
     )
-    tables.read(config.data.reverb_config)
+    tables.read(config.data.tables)
     ports.check_free(port)
     logdir = LogDir(config.run.logdir)
     logdir.check(config)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from absl import flags as absl_flags
@@ -78,6 +79,12 @@ def test_values_survive_json():
         ({"correction": "epsilon", "rho_bar": 2.0}, "--correction=epsilon does not use --rho_bar=2.0: remove it"),
         ({"correction": "one_step", "c_bar": 0.5}, "--correction=one_step does not use --c_bar=0.5: remove it"),
         ({"correction": "one_step", "vtrace_lambda": 0.9}, "--correction=one_step does not use --vtrace_lambda=0.9"),
+        ({"replay_fraction": 1.5}, "--replay_fraction=1.5: must be at least 0 and at most 1"),
+        ({"replay_fraction": 0.3}, r"that is 9.6 replayed unrolls; .* Give 0.28125 \(9 of 32\) or 0.3125 \(10 of 32\)"),
+        ({"replay_fraction": 1.0}, r"at least one be fresh. Give 0.96875 \(31 of 32\)\."),
+        ({"replay_fraction": 1e-9}, r"Give 0.03125 \(1 of 32\) or 0.0625 \(2 of 32\)"),
+        ({"replay_fraction": 0.5, "batch_size": 1}, "--replay_fraction needs a --batch_size of at least 2"),
+        ({"replay_fraction": 0.25, "batch_size": 2}, r"Give 0.5 \(1 of 2\)\."),
         ({"inference": "central", "role": "learner"}, "--inference=central"),
         ({"inference": "central", "role": "actor"}, "--inference=central"),
         ({"inference": "central", "num_actors": 0}, "--inference=central"),
@@ -98,6 +105,23 @@ def test_a_correction_takes_its_own_settings_and_the_defaults_of_the_others():
         loss = config_lib.from_values(values).loss
         assert loss.correction == correction
         assert [getattr(loss, name) for name in names] == [0.75 if name in own else 1.0 for name in names]
+
+
+@pytest.mark.parametrize(("size", "fraction", "fresh"), [(32, 0.5, 16), (6, 0.333333, 4), (2, 0.5, 1), (7, 0.0, 7)])
+def test_a_batch_has_whole_unrolls(size, fraction, fresh):
+    data = config_lib.from_values({"batch_size": size, "replay_fraction": fraction}).data
+    assert data.fresh_batch_size == fresh
+
+
+def test_the_fractions_that_a_refusal_names_work():
+    for size in (2, 3, 7, 32, 1000, 4096):
+        for fraction in (1e-6, 0.123456, 0.4567, 0.77777, 1.0):
+            values = {"batch_size": size, "replay_fraction": fraction}
+            with pytest.raises(UserError) as error:
+                config_lib.from_values(values)
+            for named in re.findall(r"([\d.]+) \((\d+) of", str(error.value)):
+                data = config_lib.from_values({**values, "replay_fraction": float(named[0])}).data
+                assert size - data.fresh_batch_size == int(named[1])
 
 
 def test_what_shapes_learning_must_stay_and_the_rest_may_change():

@@ -63,10 +63,13 @@ def sync_trajectory(config: Config, tasks: TaskSet, topology: Topology, spans: p
 
 def _check_batch(config: Config, topology: Topology) -> None:
     environments = topology.num_actors * topology.envs_per_actor
-    if config.data.batch_size != environments:
+    data = config.data
+    if data.fresh_batch_size != environments:
+        needed = round(environments / (1 - data.replay_fraction))
+        replayed = f", of which {needed - environments} replayed" if data.replay_fraction else ""
         raise UserError(
-            f"--batch_size={config.data.batch_size}: batched A2C learns from one unroll of each environment; set it to "
-            f"{environments} ({topology.num_actors} actors with {topology.envs_per_actor} environments each)."
+            f"--batch_size={data.batch_size}: batched A2C learns from one unroll of each environment; set it to "
+            f"{needed}{replayed} ({topology.num_actors} actors with {topology.envs_per_actor} environments each)."
         )
 
 

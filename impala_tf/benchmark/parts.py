@@ -21,6 +21,7 @@ from impala_tf.environments.base import empty_output
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.structures import Batch, Trajectory, agent_input
+from impala_tf.transport import REPLAY
 from impala_tf.transport.connection import wait_for_server
 from impala_tf.transport.learner_end import LearnerEnd
 from impala_tf.transport.signatures import trajectory_signature, unroll_signature
@@ -67,13 +68,14 @@ def inference(setup: Setup, threads: int) -> Step:
 def learner(setup: Setup, threads: int) -> Step:
     """Updates on the same batch every time."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    agent, batch_size = make_agent(setup.tasks.spec, setup.config), setup.config.data.batch_size
+    agent, data = make_agent(setup.tasks.spec, setup.config), setup.config.data
     updated = Learner(agent, setup.config, setup.tasks.spec.frames_per_step)
-    batch = Batch(_random_unrolls(setup, agent, batch_size), tf.ones([batch_size], tf.bool))
+    fresh = tf.range(data.batch_size) < data.fresh_batch_size
+    batch = Batch(_random_unrolls(setup, agent, data.batch_size), fresh)
 
     def step() -> int:
         float(updated.step(batch)["total_loss"])
-        return batch_size * setup.frames_per_unroll
+        return data.fresh_batch_size * setup.frames_per_unroll
 
     step()  # Traces the update.
     return step
@@ -82,8 +84,8 @@ def learner(setup: Setup, threads: int) -> Step:
 def transport(setup: Setup, address: str) -> Step:
     """Writes recorded unrolls as fast as the server accepts them; needs a `learner_host` without updates to run."""
     unrolls, _ = recorded(setup)
-    wait_for_server(address, 60)
-    writer = UnrollWriter(address, setup.tasks.spec.frame_stack)
+    tables = wait_for_server(address, 60)
+    writer = UnrollWriter(address, setup.tasks.spec.frame_stack, replay=REPLAY in tables)
     num_envs = setup.topology.envs_per_actor
     written = iter(range(10**9))
 
@@ -118,7 +120,7 @@ def learner_host(setup: Setup, port: int, updates: bool) -> Step:
         if updates:
             learner.step(batch)
             end.publish(int(learner.step_count))
-        return data.batch_size * setup.frames_per_unroll
+        return data.fresh_batch_size * setup.frames_per_unroll
 
     return step
 

@@ -20,7 +20,7 @@ from impala_tf.benchmark.measure import Bench, once, together
 from impala_tf.benchmark.parts import Step
 from impala_tf.benchmark.setup import Setup
 from impala_tf.benchmark.whole import WholeSystem
-from impala_tf.transport import ports, server
+from impala_tf.transport import REPLAY, ports, server
 from impala_tf.transport.connection import wait_for_server
 from impala_tf.transport.signatures import unroll_signature
 from impala_tf.transport.variables import VariableClient
@@ -111,9 +111,9 @@ def queue_memory(setup: Setup, queue_size: int) -> dict[str, Any]:
 def simulated_actors(setup: Setup, address: str, num_actors: int, rate: float) -> Step:
     """Simulates actors in one process, which together send `rate` recorded unrolls per second."""
     unrolls, agent = parts.recorded(setup)
-    wait_for_server(address, _START_SECONDS)
+    tables = wait_for_server(address, _START_SECONDS)
     variables = VariableClient(address, agent.trainable_variables, _START_SECONDS)
-    writers = [UnrollWriter(address, setup.tasks.spec.frame_stack) for _ in range(num_actors)]
+    writers = [UnrollWriter(address, setup.tasks.spec.frame_stack, replay=REPLAY in tables) for _ in range(num_actors)]
     num_envs = setup.topology.envs_per_actor
     turns = iter(range(10**9))
     due = time.monotonic()

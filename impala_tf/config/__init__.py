@@ -125,12 +125,32 @@ def from_values(values: dict[str, Any]) -> Config:
                 f"--correction={config.loss.correction} does not use --{name}={value}: remove it, or choose "
                 "--correction=v_trace."
             )
+    _check_replay(config.data)
     if config.loss.rho_bar < config.loss.c_bar:
         raise UserError(
             f"--rho_bar={config.loss.rho_bar} is below --c_bar={config.loss.c_bar}; V-trace needs rho_bar >= c_bar "
             "(section 4.1)."
         )
     return config
+
+
+def _check_replay(data: DataConfig) -> None:
+    """Raises UserError if a batch does not consist of whole unrolls, of which at least one is fresh."""
+    share, size = data.replay_fraction, data.batch_size
+    if not share:
+        return
+    if size == 1:
+        raise UserError(
+            "--replay_fraction needs a --batch_size of at least 2: each batch has fresh and replayed unrolls."
+        )
+    if abs(size * share - round(size * share)) > 0.01 or not 1 <= data.fresh_batch_size < size:
+        below = min(max(math.floor(size * share), 1), size - 1)
+        near = dict.fromkeys((below, min(below + 1, size - 1)))
+        works = " or ".join(f"{replayed / size:.6g} ({replayed} of {size})" for replayed in near)
+        raise UserError(
+            f"--replay_fraction={share}: with --batch_size={size}, that is {size * share:.4g} replayed unrolls; whole "
+            f"unrolls must be replayed, and at least one be fresh. Give {works}."
+        )
 
 
 def to_values(config: Config) -> dict[str, Any]:

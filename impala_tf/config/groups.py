@@ -206,15 +206,39 @@ class DataConfig:
 
     unroll_length: int = _setting(20, "Unroll length T, in agent steps.", at_least=1, fixed=True)
     batch_size: int = _setting(32, "Batch size B: unrolls per learner step.", at_least=1, fixed=True)
+    replay_fraction: float = _setting(
+        0.0,
+        "Share of each batch that is replayed: drawn uniformly from the newest replay_size unrolls (the paper's with "
+        "replay: 0.5). Frames, returns and speed count the rest, the fresh unrolls. 0: no replay.",
+        at_least=0,
+        at_most=1,
+        fixed=True,
+    )
+    replay_size: int = _setting(
+        10_000, "Unrolls that the replay holds, in the learner's memory; the oldest is removed.", at_least=1, fixed=True
+    )
     reverb_config: str = _setting(
-        "on_policy",
-        "Reverb's tables: the name of a file in reverb_configs/, or the path of a .textproto (ReverbServerConfig).",
+        "auto",
+        "Reverb's tables: the name of a file in reverb_configs/, or the path of a .textproto (ReverbServerConfig). "
+        "auto: on_policy, or replay if there is replay.",
         path=True,
     )
     queue_size: int = _setting(
         0, "Unrolls that the queue holds; all of them are policy lag. 0: as reverb_config says.", at_least=0
     )
     prefetch: int = _setting(1, "Batches prepared ahead of the learner; they are policy lag, too.", at_least=1)
+
+    @property
+    def fresh_batch_size(self) -> int:
+        """Fresh unrolls in each batch; the others are replayed."""
+        return round(self.batch_size * (1 - self.replay_fraction))
+
+    @property
+    def tables(self) -> str:
+        """Name or path of the textproto with Reverb's tables."""
+        if self.reverb_config != "auto":
+            return self.reverb_config
+        return "replay" if self.replay_fraction else "on_policy"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,29 @@ _WINDOW_SECONDS = 10
 
 
 @dataclasses.dataclass
+class _Lags:
+    """Sums over the policy lags of transitions; mean and maximum are NaN if there were none."""
+
+    count: int = 0
+    total: int = 0
+    largest: int = 0
+
+    def add(self, lags: np.ndarray) -> None:
+        if lags.size:
+            self.count += lags.size
+            self.total += int(lags.sum())
+            self.largest = max(self.largest, int(lags.max()))
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else float("nan")
+
+    @property
+    def maximum(self) -> float:
+        return self.largest if self.count else float("nan")
+
+
+@dataclasses.dataclass
 class _Interval:
     """Sums over the updates since the last report, since keeping every update's numbers would take memory by speed.
 
@@ -34,28 +57,24 @@ class _Interval:
       steps: learner steps.
       metrics: sums of the updates' metrics.
       waiting: seconds that the learner waited for batches.
-      lags: number of fresh transitions.
-      lag_sum, lag_max: sum and maximum of their policy lags.
+      lags, replay_lags: policy lags of the fresh transitions and of the replayed ones.
     """
 
     start: float
     steps: int = 0
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     waiting: float = 0.0
-    lags: int = 0
-    lag_sum: int = 0
-    lag_max: int = 0
+    lags: _Lags = dataclasses.field(default_factory=_Lags)
+    replay_lags: _Lags = dataclasses.field(default_factory=_Lags)
 
-    def add(self, lags: np.ndarray, metrics: dict[str, tf.Tensor], waited: float) -> None:
-        """Adds an update: the lags of its fresh transitions, its metrics, and the seconds waited for its batch."""
+    def add(self, lags: np.ndarray, fresh: np.ndarray, metrics: dict[str, tf.Tensor], waited: float) -> None:
+        """Adds an update: its transitions' lags [T, B], which unrolls are fresh [B], metrics, seconds waited."""
         self.steps += 1
         self.waiting += waited
         for name, value in metrics.items():
             self.metrics[name] = self.metrics.get(name, 0.0) + float(value)
-        if lags.size:
-            self.lags += lags.size
-            self.lag_sum += int(lags.sum())
-            self.lag_max = max(self.lag_max, int(lags.max()))
+        self.lags.add(lags[:, fresh])
+        self.replay_lags.add(lags[:, ~fresh])
 
 
 class Progress:
@@ -63,7 +82,7 @@ class Progress:
 
     Frames are environment frames and lengths are agent steps. Policy lag is the number of learner steps between the
     parameters that acted and the parameters being updated. Episodes, returns, lengths and policy lag are those of fresh
-    unrolls; replayed ones have been counted before.
+    unrolls; replayed ones have been counted before, and their lag is reported apart.
     """
 
     def __init__(
@@ -154,7 +173,7 @@ class Progress:
         self._lengths.extend(int(n) for n in lengths[ended])
         if self._task_log:
             self._task_log.add(batch)
-        self._interval.add(learner_step - unrolls.learner_step[1:].numpy()[:, fresh], metrics, waited)
+        self._interval.add(learner_step - unrolls.learner_step[1:].numpy(), fresh, metrics, waited)
         self._frames = frames
         self._steps_here += 1
         now = time.monotonic()
@@ -192,17 +211,19 @@ class Progress:
             "fps_10s": fps,
             "fps_run": (self._frames - self._frames_before) / max(seconds, 1e-9),
             "learner_steps_per_second": (self._steps_here - steps_then) / span,
-            # NaN if nothing was fresh since the last report.
-            "policy_lag_mean": interval.lag_sum / interval.lags if interval.lags else float("nan"),
-            "policy_lag_max": interval.lag_max if interval.lags else float("nan"),
+            "policy_lag_mean": interval.lags.mean,
+            "policy_lag_max": interval.lags.maximum,
             "learner_waiting": interval.waiting / max(now - interval.start, 1e-9),
             "refused_updates": refused,
             **self._scores(tasks),
         }
         row |= {name: total / interval.steps for name, total in interval.metrics.items()}
+        if interval.replay_lags.count:
+            row |= {"replay_lag_mean": interval.replay_lags.mean, "replay_lag_max": interval.replay_lags.maximum}
         self._interval = _Interval(now)
         left = (self._total_frames - self._frames) / max(row["fps_10s"], 1e-9)
-        lag = f"lag {row['policy_lag_mean']:.1f}, max {row['policy_lag_max']}" if interval.lags else "no fresh unrolls"
+        lags = interval.lags
+        lag = f"lag {lags.mean:.1f}, max {lags.maximum}" if lags.count else "no fresh unrolls"
         _LOGGER.info(
             f"{self._frames:>11,} frames ({self._frames / self._total_frames:4.0%})  {fps:>7,.0f} frames/s  "
             f"{self._describe_return()}  {lag}  {duration(left)} left"

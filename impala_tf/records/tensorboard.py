@@ -13,6 +13,7 @@ from impala_tf import config as config_lib
 from impala_tf.records.logdir import LogDir
 
 _LOSS = "Summed over time and batch, mean over the learner steps of the interval. "
+_REPLAY_LAG = "Replayed unrolls: updates between the parameters that acted and those being updated, "
 _SCORE = "Human-normalized score: 0 for a random policy, 1 for a human. "
 
 _SCALARS = {
@@ -26,6 +27,8 @@ _SCALARS = {
     "learner_waiting": ("speed", "Share of time for which the learner waited for a batch."),
     "policy_lag_mean": ("policy_lag", "Updates between the acting parameters and those being updated, mean."),
     "policy_lag_max": ("policy_lag", "Updates between the acting parameters and those being updated, maximum."),
+    "replay_lag_mean": ("policy_lag", _REPLAY_LAG + "mean."),
+    "replay_lag_max": ("policy_lag", _REPLAY_LAG + "maximum."),
     "human_normalised": ("score", _SCORE),
     "human_normalised_median": ("score", _SCORE + "Median over the tasks."),
     "human_normalised_mean": ("score", _SCORE + "Mean over the tasks."),

@@ -58,7 +58,9 @@ def run(
 
     with (
         Training(config, tasks, topology, make_publisher=make_publisher, spans=spans[0]) as training,
-        contextlib.closing(UnrollWriter(training.end.address, tasks.spec.frame_stack)) as writer,
+        contextlib.closing(
+            UnrollWriter(training.end.address, tasks.spec.frame_stack, replay=config.data.replay_fraction > 0)
+        ) as writer,
     ):
         inference = DynamicBatching(
             mailbox,

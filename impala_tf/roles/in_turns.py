@@ -17,9 +17,9 @@ _LOOK_SECONDS = 0.25
 def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: threading.Event) -> None:
     """Trains until the run is finished or `stop` is set, through a real Reverb server.
 
-    The policy lag is 0 if the actor has as many environments as a batch has unrolls. If it has more, some unrolls wait
-    for a later update. The same happens after an environment has failed: its unroll is dropped, and the actor plays
-    another round to fill the batch.
+    The policy lag is 0 if the actor has as many environments as a batch has fresh unrolls. If it has more, some unrolls
+    wait for a later update. The same happens after an environment has failed: its unroll is dropped, and the actor
+    plays another round to fill the batch.
 
     Args:
       config: settings of the run.
@@ -36,7 +36,7 @@ def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: t
     training.trace()
     collected = 0
     while not (training.finished or stop.is_set()):
-        if collected < config.data.batch_size:
+        if collected < config.data.fresh_batch_size:
             try:
                 collected += actor.run_unroll()
             except EnvironmentFailed as error:
@@ -53,5 +53,5 @@ def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: t
                 )
         training.update(batch, time.monotonic() - start)
         training.wait_until_published()
-        collected -= config.data.batch_size
+        collected -= config.data.fresh_batch_size
     training.finish(stop)

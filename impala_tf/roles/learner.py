@@ -102,6 +102,8 @@ class Training:
             if state is not None:
                 at = f"{self.frames:,} frames, learner step {self.step_count:,}"
                 _LOGGER.info("resuming %s at %s", config.run.logdir, at)
+                if config.data.replay_fraction:
+                    _LOGGER.info("the replay is empty and fills again: checkpoints do not hold it")
             self.end.publish(self.step_count)  # What the actors wait for.
             self._timings = Timings(ACTIVITIES, spans, on_lap=parent.beat)
             self._open = stack.pop_all()

@@ -6,8 +6,9 @@ Every wait is bounded (`connection`).
 """
 
 TRAJECTORIES = "trajectories"
+REPLAY = "replay"
 VARIABLES = "variables"
 RUN = "run"
 FINISHED = "finished"
-"""Names of Reverb's tables: unrolls, parameters, what the learner tells actors about the run, and that the run has
-finished, if there is an item."""
+"""Names of Reverb's tables: unrolls that wait for the learner; the newest unrolls, if there is replay; parameters; what
+the learner tells actors about the run; and that the run has finished, if there is an item."""

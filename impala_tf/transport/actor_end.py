@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from impala_tf.structures import EnvironmentSpec
-from impala_tf.transport import TRAJECTORIES, VARIABLES
+from impala_tf.transport import REPLAY, TRAJECTORIES, VARIABLES
 from impala_tf.transport.connection import ServerWatch, read_told, wait_for_server
 from impala_tf.transport.signatures import check_same, unroll_signature, variables_signature
 from impala_tf.transport.variables import VariableClient
@@ -67,7 +67,7 @@ class ActorEnd:
             check_same("parameters", tables[VARIABLES].signature, variables_signature(variables))
             self._variables = VariableClient(address, variables, timeout)
             self.learner_step = self._variables.refresh()
-            self.writer = UnrollWriter(address, spec.frame_stack)
+            self.writer = UnrollWriter(address, spec.frame_stack, replay=REPLAY in tables)
             stack.callback(self.writer.close)
             self._open = stack.pop_all()
 

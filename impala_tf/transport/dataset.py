@@ -11,35 +11,46 @@ import tensorflow as tf
 from tensorflow.python.eager import cancellation
 
 from impala_tf.structures import Batch, Trajectory
-from impala_tf.transport import TRAJECTORIES, frame_stacks
+from impala_tf.transport import REPLAY, TRAJECTORIES, frame_stacks
 
 
-def make_dataset(address: str, signature: Trajectory, batch_size: int) -> tf.data.Dataset:
+def make_dataset(address: str, signature: Trajectory, fresh: int, replayed: int = 0) -> tf.data.Dataset:
     """Returns a dataset of `Batch`es: unrolls time-major [T + 1, B, ...], their `core_state` and `task_id` [B, ...].
 
-    Every unroll is fresh, since the FIFO table gives each one out once. Unrolls sampled ahead of the learner add policy
-    lag: one batch is in flight in addition to those the caller holds.
+    The first unrolls of a batch are fresh, since the FIFO table gives each one out once; the others are replayed, drawn
+    uniformly and with replacement. Unrolls sampled ahead of the learner add policy lag: one batch is in flight in
+    addition to those the caller holds. The replay is drawn from as soon as it holds an unroll, so the first batches
+    replay few unrolls, many times each.
 
     Args:
       address: the server's "host:port"; sampling from a server in the same process skips gRPC.
-      signature: signature of one unroll in the table, from `unroll_signature`. Packed frame stacks are unpacked.
-      batch_size: B.
+      signature: signature of one unroll in the tables, from `unroll_signature`. Packed frame stacks are unpacked.
+      fresh: number of fresh unrolls in a batch.
+      replayed: number of replayed unrolls in a batch.
     """
+    unrolls = _unrolls(address, TRAJECTORIES, signature, fresh)
+    if replayed:
+        both = tf.data.Dataset.zip((unrolls, _unrolls(address, REPLAY, signature, replayed)))
+        unrolls = both.map(lambda *parts: tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), *parts))
+    is_fresh = [True] * fresh + [False] * replayed
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    return unrolls.map(lambda batch: Batch(_time_major(batch), fresh=tf.constant(is_fresh))).with_options(options)
+
+
+def _unrolls(address: str, table: str, signature: Trajectory, batch_size: int) -> tf.data.Dataset:
+    """Returns a dataset of unrolls from a table, batch-major [B, T + 1, ...]."""
     samples = reverb.TrajectoryDataset(
         server_address=address,
-        table=TRAJECTORIES,
+        table=table,
         dtypes=tf.nest.map_structure(lambda spec: spec.dtype, signature),
         shapes=tf.nest.map_structure(lambda spec: spec.shape, signature),
-        # With more than one worker, batches would not keep the order of the FIFO table.
+        # With more than one worker, batches would not keep the order of a FIFO table.
         num_workers_per_iterator=1,
         max_in_flight_samples_per_worker=batch_size,
         rate_limiter_timeout_ms=-1,
     )
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = 1
-    unrolls = samples.map(lambda sample: sample.data).batch(batch_size, drop_remainder=True)
-    batches = unrolls.map(lambda batch: Batch(_time_major(batch), fresh=tf.ones([batch_size], tf.bool)))
-    return batches.with_options(options)
+    return samples.map(lambda sample: sample.data).batch(batch_size, drop_remainder=True)
 
 
 def _time_major(batch: Trajectory) -> Trajectory:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from impala_tf.config import DataConfig
 from impala_tf.structures import Batch, Trajectory
-from impala_tf.transport import server
+from impala_tf.transport import replay, server
 from impala_tf.transport.connection import TELL_SECONDS
 from impala_tf.transport.dataset import BatchQueue, make_dataset
 from impala_tf.transport.variables import VariablePublisher
@@ -52,7 +52,7 @@ class LearnerEnd:
         """Starts the server and begins to sample. If that fails, nothing is left running.
 
         Args:
-          data: tables, queue size, batch size and prefetch.
+          data: tables and their sizes, batch size, share of replayed unrolls, and prefetch.
           unroll: signature of one unroll on the wire, from `unroll_signature`.
           variables: the parameters that `publish` publishes.
           port: port of the server; 0: a free one.
@@ -60,15 +60,19 @@ class LearnerEnd:
           make_publisher: called with the server's address and the variables.
 
         Raises:
-          UserError: as for `server.load_config` and `server.Server`.
+          UserError: as for `server.load_config`, `replay.check_memory` and `server.Server`.
         """
         config = server.load_config(data)
+        if data.replay_fraction:
+            replay.check_memory(unroll, data.replay_size)
         with contextlib.ExitStack() as stack:
             running = stack.enter_context(server.Server(config, unroll, variables, port, told))
             self.address, self._server = running.address, running
             self._publisher = make_publisher(self.address, variables)
             stack.callback(self._publisher.stop)
-            self._batches = BatchQueue(make_dataset(self.address, unroll, data.batch_size), data.prefetch)
+            fresh = data.fresh_batch_size
+            batches = make_dataset(self.address, unroll, fresh, data.batch_size - fresh)
+            self._batches = BatchQueue(batches, data.prefetch)
             stack.callback(self._batches.stop)
             self._open = stack.pop_all()
 

@@ -18,18 +18,20 @@ from reverb.server_executable import reverb_config_pb2, server_from_proto
 from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
 from impala_tf.structures import Trajectory
-from impala_tf.transport import FINISHED, RUN, TRAJECTORIES, VARIABLES, ports, tables
+from impala_tf.transport import FINISHED, REPLAY, RUN, TRAJECTORIES, VARIABLES, ports, tables
 from impala_tf.transport.signatures import variables_signature
 
 
 def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
-    """Reads the tables that `--reverb_config` names and sets the queue's size.
+    """Reads the tables that `--reverb_config` names and sets the sizes of queue and replay.
+
+    Without replay, a table for it is left out: nobody would sample it, but actors would fill it.
 
     Raises:
-      UserError: the file cannot be read, is not a ReverbServerConfig, or lacks one of the two tables; or the queue is
-        not larger than a batch.
+      UserError: the file cannot be read, is not a ReverbServerConfig, or lacks a table; or the queue is not larger than
+        the fresh part of a batch.
     """
-    name = data.reverb_config
+    name = data.tables
     try:
         config = text_format.Parse(tables.read(name), reverb_config_pb2.ReverbServerConfig())
     except text_format.ParseError as error:
@@ -43,14 +45,25 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
             raise UserError(
                 f"--reverb_config={name}: the table name {taken!r} is taken by impala_tf; rename the table."
             )
+    if data.replay_fraction:
+        if REPLAY not in by_name:
+            raise UserError(
+                f"--reverb_config={name}: has no table {REPLAY!r}, which --replay_fraction needs: "
+                "copy it from reverb_configs/replay.textproto, or leave out --reverb_config."
+            )
+        by_name[REPLAY].max_size = data.replay_size
+    elif REPLAY in by_name:
+        config.tables.remove(by_name[REPLAY])
     queue = by_name[TRAJECTORIES]
     if data.queue_size:
         queue.max_size = data.queue_size
         queue.rate_limiter.max_diff = data.queue_size
-    if queue.max_size <= data.batch_size:
+    fresh = data.fresh_batch_size
+    if queue.max_size <= fresh:
+        taken = f"the {fresh} fresh ones of a batch" if data.replay_fraction else f"--batch_size={fresh}"
         raise UserError(
-            f"The queue holds {queue.max_size} unrolls, which must be more than --batch_size={data.batch_size}: set "
-            f"--queue_size (twice the batch, {2 * data.batch_size}, is usual)."
+            f"The queue holds {queue.max_size} unrolls, which must be more than {taken}: set --queue_size (twice that, "
+            f"{2 * fresh}, is usual)."
         )
     return config
 

@@ -6,7 +6,7 @@ import reverb
 import tree
 
 from impala_tf.structures import Trajectory
-from impala_tf.transport import TRAJECTORIES, frame_stacks
+from impala_tf.transport import REPLAY, TRAJECTORIES, frame_stacks
 
 
 class UnrollWriter:
@@ -14,15 +14,21 @@ class UnrollWriter:
 
     An unroll is one append of [T + 1, ...] arrays and one item, so a process that dies while it writes leaves no
     partial unroll. Writing step by step would compress and send the same bytes in more pieces.
+
+    With replay, an unroll is an item of two tables that share its bytes. The queue's item is sent first: if the process
+    dies in between, the unroll is in the queue alone. The replay always has room, so an unroll that waits for room in
+    the queue may be in the replay already.
     """
 
-    def __init__(self, address: str, frame_stack: bool = False):
+    def __init__(self, address: str, frame_stack: bool = False, replay: bool = False):
         """Opens the writer.
 
         Args:
           address: address of the server, host:port.
           frame_stack: `EnvironmentSpec.frame_stack`; if true, stacks are packed.
+          replay: whether the server has a table for replay.
         """
+        self._tables = (TRAJECTORIES, REPLAY) if replay else (TRAJECTORIES,)
         self._frame_stack = frame_stack
         self._writer = reverb.Client(address).trajectory_writer(num_keep_alive_refs=1)
 
@@ -30,7 +36,8 @@ class UnrollWriter:
         """Copies and compresses one unroll ([T + 1, ...] numpy arrays) and sends it in the background."""
         self._writer.append(frame_stacks.pack(unroll) if self._frame_stack else unroll)
         newest = tree.map_structure(lambda column: column[-1], self._writer.history)
-        self._writer.create_item(TRAJECTORIES, priority=1.0, trajectory=newest)
+        for table in self._tables:
+            self._writer.create_item(table, priority=1.0, trajectory=newest)
 
     def flush(self, timeout: float, unconfirmed: int = 0) -> bool:
         """Waits until the server has taken all but `unconfirmed` of the unrolls written.
@@ -45,7 +52,8 @@ class UnrollWriter:
           False if `timeout` passed first; nothing is lost, and the insertion continues in the background.
         """
         try:
-            self._writer.flush(block_until_num_items=unconfirmed, timeout_ms=int(timeout * 1000))
+            items = unconfirmed * len(self._tables)
+            self._writer.flush(block_until_num_items=items, timeout_ms=int(timeout * 1000))
         except reverb.errors.DeadlineExceededError:
             return False
         return True

@@ -81,6 +81,12 @@ def test_batched_a2c_takes_one_unroll_of_each_environment(architecture, batch_si
         _build(architecture, batch_size=batch_size)
 
 
+def test_batched_a2c_counts_fresh_unrolls():
+    _build(batched_a2c.sync_step, batch_size=12, replay_fraction=0.5)
+    with pytest.raises(UserError, match=r"--batch_size=6: .* set it to 12, of which 6 replayed \(3 actors"):
+        _build(batched_a2c.sync_step, batch_size=6, replay_fraction=0.5)
+
+
 def test_seeds_of_environment_processes_go_with_the_frames_of_the_run(tmp_path):
     """A run that is resumed does not play the same games again."""
 

@@ -39,6 +39,32 @@ def test_it_trains_on_unrolls_of_the_newest_parameters(tmp_path, envs_per_actor,
     assert (tmp_path / "run" / "checkpoints" / f"{frames:012d}").is_dir()
 
 
+def test_it_learns_with_replay(tmp_path):
+    """Catch, from -0.6 to at least 0.9, half of each batch replayed; counted are the fresh unrolls, without lag."""
+    values = {"envs_per_actor": 16, "batch_size": 32, "unroll_length": 20, "replay_fraction": 0.5}
+    rates = {"learning_rate": 0.003, "entropy_cost": 0.003, "rmsprop_epsilon": 0.001, "annealing_frames": 1_000_000}
+    assert _run(tmp_path / "run", **values, **rates, total_frames=80_000, log=tmp_path / "log") == ([], [])
+    rows = pd.read_csv(tmp_path / "run" / "progress.csv")
+    assert rows["mean_return_100"].iloc[0] < 0.5 and rows["mean_return_100"].iloc[-5:].max() >= 0.9
+    assert rows["frames"].iloc[-1] == 80_000 and (rows["frames"] % (16 * 20) == 0).all()
+    assert rows["policy_lag_max"].max() == 0
+    # A replayed unroll is as old as the run at most, and half of that on average, as nothing has been removed yet.
+    updates = 80_000 // (16 * 20)
+    assert updates / 2 < rows["replay_lag_max"].max() < updates
+    assert rows["replay_lag_mean"].iloc[-5:].mean() == pytest.approx(updates / 2, rel=0.2)
+
+
+def test_it_replays_frame_stacks_core_states_and_tasks(tmp_path):
+    frames = 20 * 6 * real_runs.UNROLL_LENGTH * 4
+    values = {"env": "atari/pong,atari/breakout", "torso": "shallow", "core": "lstm", "envs_per_actor": 6}
+    values |= {"batch_size": 12, "replay_fraction": 0.5, "replay_size": 24, "total_frames": frames}
+    assert _run(tmp_path / "run", **values, log=tmp_path / "log") == ([], [])
+    tasks = pd.read_csv(tmp_path / "run" / "tasks.csv")
+    assert list(tasks["task_frames"].iloc[-2:]) == [frames / 2, frames / 2]
+    # The replay keeps 24 unrolls, those of the last 4 updates; batches are drawn ahead.
+    assert 3 <= pd.read_csv(tmp_path / "run" / "progress.csv")["replay_lag_max"].max() <= 7
+
+
 def test_it_can_be_stopped_before_its_first_update_and_started_again(tmp_path):
     """There is nothing to save then, so the next start may have other settings."""
     frames = 6 * real_runs.UNROLL_LENGTH

@@ -59,6 +59,7 @@ def test_rows_and_lines_hold_what_happened(tmp_path, caplog):
     progress.report(refused=1)
     progress.close()
     row = pd.read_csv(logdir.progress).iloc[0]
+    assert not [name for name in row.index if "replay" in name]
     assert row["frames"] == 200
     assert row["episodes"] == 3
     assert row["mean_return_100"] == pytest.approx(3.0)
@@ -178,6 +179,9 @@ def test_only_fresh_unrolls_are_counted(tmp_path, caplog):
     assert row["mean_length_100"] == pytest.approx((10 + 13 + 12 + 15 + 12 + 15) / 6)
     assert row["policy_lag_mean"] == pytest.approx((10 + 2 + 2) / 3)
     assert row["policy_lag_max"] == 10
+    # Replayed: column 2 in the first batch, columns 1 and 2 in the second.
+    assert row["replay_lag_mean"] == pytest.approx((9 + 10 + 9) / 3)
+    assert row["replay_lag_max"] == 10
     rows = pd.read_csv(logdir.tasks).set_index("task")
     assert list(rows["task_frames"]) == [T * 4, 0, 2 * T * 4]
     assert list(rows["episodes"]) == [2, 0, 4]
@@ -188,6 +192,7 @@ def test_only_fresh_unrolls_are_counted(tmp_path, caplog):
     progress.close()
     row = pd.read_csv(logdir.progress).iloc[1]
     assert row["episodes"] == 6 and np.isnan(row["policy_lag_mean"]) and np.isnan(row["policy_lag_max"])
+    assert (row["replay_lag_mean"], row["replay_lag_max"]) == (pytest.approx((11 + 10 + 3) / 3), 11)
     assert "no fresh unrolls" in caplog.text
 
 

@@ -17,8 +17,9 @@ def test_it_requires_one_machine(start, error_of, tmp_path):
 
 
 def test_an_environment_process_is_killed_and_the_run_interrupted_and_resumed(start, tmp_path, resumed_at):
-    """The run continues without the killed process, restarts it, ends on Ctrl-C, and is resumed."""
-    run = start(*CENTRAL, "--num_actors=2", "--log_interval=0.1", f"--logdir={tmp_path}", "--total_frames=1000000000")
+    """The run continues without the killed process, restarts it, ends on Ctrl-C, and is resumed; with replay."""
+    central = (*CENTRAL, "--replay_fraction=0.5", "--replay_size=100")
+    run = start(*central, "--num_actors=2", "--log_interval=0.1", f"--logdir={tmp_path}", "--total_frames=1000000000")
     log = tmp_path / "logs" / "actor_0.log"
     run.wait_until(lambda: log.exists() and "inference " in log.read_text(), timeout=90)
     (pid,) = run.children("actor 0")
@@ -32,12 +33,16 @@ def test_an_environment_process_is_killed_and_the_run_interrupted_and_resumed(st
     assert run.finish(15) == 130, run.describe()
     assert run.err == "", run.describe()
     run.wait_until_gone()
-    frames = pd.read_csv(tmp_path / "progress.csv")["frames"].iloc[-1]
+    rows = pd.read_csv(tmp_path / "progress.csv")
+    frames = rows["frames"].iloc[-1]
+    assert frames % (4 * 10) == 0 and rows["replay_lag_max"].max() > 0
+    assert "the replay holds 100 unrolls" in run.out and "the replay is empty" not in run.out
     assert " environments a batch: " in (tmp_path / "logs" / "learner.log").read_text()
 
-    again = start(*CENTRAL, "--num_actors=3", f"--logdir={tmp_path}", f"--total_frames={frames + 4000}")
+    again = start(*central, "--num_actors=3", f"--logdir={tmp_path}", f"--total_frames={frames + 4000}")
     assert again.finish(90) == 0, again.describe()
     assert resumed_at(again)[0] == frames
+    assert "the replay is empty and fills again" in again.out
     again.wait_until_gone()
 
 

@@ -15,6 +15,7 @@ from impala_tf.transport import ports
 
 UNROLL_LENGTH = 5
 ENVIRONMENTS = 3
+DATA = {"batch_size": 16, "replay_fraction": 0.5, "replay_size": 50}
 
 
 class CountingLearner:
@@ -29,7 +30,7 @@ class CountingLearner:
         from impala_tf.transport import signatures
         from impala_tf.transport.learner_end import LearnerEnd
 
-        config = config_lib.from_values({"env": "counting", "unroll_length": UNROLL_LENGTH, "batch_size": 8})
+        config = config_lib.from_values({"env": "counting", "unroll_length": UNROLL_LENGTH, **DATA})
         tasks = task_set.resolve(config.environment)
         agent = make_agent(tasks.spec, config)
         port = ports.free_port()
@@ -39,6 +40,7 @@ class CountingLearner:
         self.address = self._end.address
         self._end.publish(0)
         self._last = {}
+        self._seen, self._replayed = {}, []
         self.unrolls, self.batches = 0, 0
 
     @property
@@ -51,13 +53,34 @@ class CountingLearner:
         batch = self._end.next_batch(timeout)
         if batch is None:
             return False
-        assert batch.fresh.numpy().all()
         self.batches += 1
         self._end.publish(self.batches)
         steps = tree.map_structure(lambda x: x.numpy(), batch.unrolls._replace(core_state=(), task_id=()))
-        for i in range(steps.reward.shape[1]):
-            self._check(tree.map_structure(lambda x, i=i: x[:, i], steps))
+        for i, fresh in enumerate(batch.fresh.numpy()):
+            unroll = tree.map_structure(lambda x, i=i: x[:, i], steps)
+            self._seen_or_replayed(unroll, fresh)
+            if fresh:
+                self._check(unroll)
         return True
+
+    def _seen_or_replayed(self, unroll, fresh):
+        key = tuple(unroll.observation[0, :2])  # Instance and step.
+        if fresh:
+            assert key not in self._seen
+            self._seen[key] = unroll
+        else:
+            self._replayed.append((key, unroll))
+
+    def check_replayed(self):
+        """Checks that what was replayed is, bit for bit, what was fresh once, before or after; returns its number."""
+        left = set()
+        for key, unroll in self._replayed:
+            if key in self._seen:
+                tree.map_structure(np.testing.assert_array_equal, unroll, self._seen[key])
+            else:
+                left.add(key)
+        assert len(left) < 8, left  # Too few for another batch.
+        return len(self._replayed)
 
     def _check(self, unroll):
         check_unroll(unroll.observation, unroll.action, unroll.reward, unroll.terminated, unroll.truncated)
@@ -110,5 +133,7 @@ def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
                     actors.append(start_actor())
     while learner.take(timeout=2):
         pass
+    # Each unroll is in the queue and in the replay, or, if the actor was killed in between, in the queue alone.
+    assert learner.check_replayed() == learner.unrolls
     assert learner.instances == 10 * ENVIRONMENTS
     assert learner.unrolls > 5 * learner.instances  # Most unrolls started in the middle of a game.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import pathlib
 import socket
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
-from impala_tf.transport import RUN, TRAJECTORIES, VARIABLES, ports, server
+from impala_tf.transport import REPLAY, RUN, TRAJECTORIES, VARIABLES, ports, server
 from impala_tf.transport.connection import read_told, wait_for_server
 from impala_tf.transport.writer import UnrollWriter
 
@@ -34,7 +35,8 @@ def folders() -> list[pathlib.Path]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_that_is_shipped_can_be_served(name):
-    config = server.load_config(DataConfig(reverb_config=name.removesuffix(".textproto")))
+    fraction = 0.5 if name == "replay.textproto" else 0.0
+    config = server.load_config(DataConfig(reverb_config=name.removesuffix(".textproto"), replay_fraction=fraction))
     with server.Server(config, UNROLL, [], port=0) as running:
         tables = reverb.Client(running.address).server_info(timeout=5)
     assert {TRAJECTORIES, VARIABLES, RUN} <= tables.keys()
@@ -45,6 +47,34 @@ def test_every_config_that_is_shipped_can_be_served(name):
     # The newest parameters replace the ones before, and a pull never waits for another push.
     assert tables[VARIABLES].max_size == 1
     assert tables[VARIABLES].max_times_sampled == 0
+    assert (REPLAY in tables) == (fraction > 0)
+    if fraction:  # As in section 5.2.2; an insert never waits, and nothing that is sampled is removed.
+        replay = tables[REPLAY]
+        assert replay.sampler_options.uniform and replay.remover_options.fifo and replay.max_size == 10_000
+        assert replay.max_times_sampled == 0 and replay.rate_limiter_info.max_diff > 1e300
+
+
+@pytest.mark.parametrize(("fraction", "tables"), [(0.0, "on_policy"), (0.5, "replay")])
+def test_the_tables_follow_from_the_replay(fraction, tables):
+    data = DataConfig(replay_fraction=fraction)
+    named = dataclasses.replace(data, reverb_config=tables)
+    assert data.tables == tables and server.load_config(data) == server.load_config(named)
+
+
+def test_replay_needs_its_table(tmp_path):
+    """A file of one's own: the replay's size is a setting, and without replay its table is left out."""
+    copy = tmp_path / "mine.textproto"
+    for name in ("on_policy", "replay"):
+        copy.write_text((FOLDER / f"{name}.textproto").read_text())
+        data = DataConfig(reverb_config=str(copy), replay_fraction=0.5, replay_size=77)
+        if name == "on_policy":
+            with pytest.raises(UserError, match="has no table 'replay', which --replay_fraction needs: copy it from"):
+                server.load_config(data)
+            continue
+        sizes = {table.table_name: table.max_size for table in server.load_config(data).tables}
+        assert sizes == {TRAJECTORIES: 32, REPLAY: 77, VARIABLES: 1}
+        without = server.load_config(DataConfig(reverb_config=str(copy), batch_size=31))
+        assert [table.table_name for table in without.tables] == [TRAJECTORIES, VARIABLES]
 
 
 def test_a_path_may_be_given(tmp_path):
@@ -85,6 +115,9 @@ def test_the_queue_must_hold_more_than_a_batch():
         server.load_config(DataConfig(queue_size=32, batch_size=32))
     with pytest.raises(UserError, match=r"holds 64 unrolls.*--batch_size=64"):  # What the textproto says.
         server.load_config(DataConfig(batch_size=64))
+    server.load_config(DataConfig(batch_size=32, replay_fraction=0.5, queue_size=17))
+    with pytest.raises(UserError, match=r"holds 16 unrolls.* than the 16 fresh ones of a batch.*--queue_size.*32"):
+        server.load_config(DataConfig(batch_size=32, replay_fraction=0.5, queue_size=16))
 
 
 def test_a_full_queue_makes_writers_wait_and_loses_nothing():

@@ -1,0 +1,55 @@
+"""The memory of the replay, which the learner's process holds: estimated before a run starts."""
+
+from __future__ import annotations
+
+import logging
+
+import tensorflow as tf
+
+from impala_tf import machine
+from impala_tf.errors import UserError
+from impala_tf.structures import Trajectory
+
+_LOGGER = logging.getLogger(__name__)
+_ARRAY_BYTES = 1200  # That Reverb takes for each array of an unroll, whatever its size; up to 1,110 were measured.
+
+
+def check_memory(unroll: Trajectory, size: int) -> None:
+    """Logs how much memory a full replay takes, and checks that this machine has it.
+
+    The estimate is an upper bound: Reverb compresses unrolls, images often to a fraction. What does not fit
+    uncompressed is refused all the same, since how well a run's unrolls compress shows only when memory is short.
+
+    Args:
+      unroll: signature of one unroll on the wire, from `unroll_signature`.
+      size: unrolls that the replay holds.
+
+    Raises:
+      UserError: the machine has less memory available.
+    """
+    each, available = unroll_bytes(unroll), machine.available_memory()
+    needed = size * each
+    if needed > available:
+        raise UserError(
+            f"--replay_size={size}: the replay may take {_text(needed)}, {_text(each)} an unroll before compression, "
+            f"but {_text(available)} of memory are available here. At most {available // each} would fit."
+        )
+    _LOGGER.info(
+        "the replay holds %s unrolls and takes at most %s of the %s of memory that are available",
+        f"{size:,}",
+        _text(needed),
+        _text(available),
+    )
+
+
+def unroll_bytes(unroll: Trajectory) -> int:
+    """Returns the bytes of one unroll of this signature in the replay, before compression."""
+    return sum(spec.shape.num_elements() * spec.dtype.size + _ARRAY_BYTES for spec in tf.nest.flatten(unroll))
+
+
+def _text(size: int) -> str:
+    """Formats a number of bytes."""
+    for unit, power in (("GiB", 30), ("MiB", 20)):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f} {unit}"
+    return f"{size / 1024:.1f} KiB"
