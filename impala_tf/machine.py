@@ -20,3 +20,11 @@ def description() -> str:
     processor = named[0] if named else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{processor}, {cores()} cores, {memory:.0f} GiB"
+
+
+def available_bytes() -> int:
+    """Returns the memory that new work can have without swapping, in bytes; all of it where the system does not say."""
+    meminfo = pathlib.Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    named = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(named[0]) if named else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -60,5 +60,7 @@ def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
         task_set.check(tasks)
     address = f"localhost:{ports.free_port()}"
     threads = config.environment.env_threads
-    resolved = topology.resolve(config.launch, len(tasks.names), address, env_threads=threads)
+    resolved = topology.resolve(
+        config.launch, len(tasks.names), address, env_threads=threads, together=config.unrolls_together
+    )
     return Setup(config, tasks, resolved)

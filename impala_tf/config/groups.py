@@ -192,6 +192,19 @@ class DataConfig:
         0, "Unrolls that the queue holds; all of them are policy lag. 0: as reverb_config says.", at_least=0
     )
     prefetch: int = _setting(1, "Batches prepared ahead of the learner; they are policy lag, too.", at_least=1)
+    policy_lag: int = _setting(
+        -1,
+        "Act with parameters exactly this many updates old (Figure E.1: 0, 1, 10, 100, 500); 0 is on-policy. Actors "
+        "then wait for every update, which takes one unroll of each environment. In the first updates of every start, "
+        "resumed or not, the lag is 0, 1, 2, ..., as there are no older parameters yet. -1: whatever results.",
+        at_least=-1,
+        fixed=True,
+    )
+
+    @property
+    def fresh_batch_size(self) -> int:
+        """Fresh unrolls per learner step."""
+        return self.batch_size
 
 
 @dataclass(frozen=True)
@@ -250,7 +263,7 @@ class LaunchConfig:
     envs_per_actor: int = _setting(
         0,
         "Environments per actor, stepped as a batch; 0: 12, or fewer with very many actors (an actor started by hand "
-        "asks its learner).",
+        "asks its learner); where an update takes one unroll of each, a batch's unrolls divided among the actors.",
         at_least=0,
     )
     inference: str = _setting(
@@ -299,6 +312,12 @@ class Config:
     data: DataConfig = DataConfig()
     run: RunConfig = RunConfig()
     launch: LaunchConfig = LaunchConfig()
+
+    @property
+    def unrolls_together(self) -> int:
+        """Fresh unrolls of an update, if it takes one of each environment and all wait for it; 0 if nobody waits."""
+        waits = self.launch.architecture.startswith("batched_a2c") or self.data.policy_lag >= 0
+        return self.data.fresh_batch_size if waits else 0
 
     @property
     def annealing_frames(self) -> int:
