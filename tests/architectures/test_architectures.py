@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 ALL = (impala.actor_inference, impala.central_inference, batched_a2c.sync_step, batched_a2c.sync_trajectory)
 
 
-def _build(architecture, spans=None, **values) -> Program:
+def _build(architecture, spans=None, /, **values) -> Program:
     flags = {"env": "catch", "num_actors": 3, "envs_per_actor": 2, "batch_size": 6, **values}
     config = config_lib.from_values(flags)
     tasks = task_set.resolve(config.environment)
@@ -105,7 +105,7 @@ def test_seeds_of_environment_processes_go_with_the_frames_of_the_run(tmp_path):
 
 @pytest.mark.parametrize("architecture", ALL)
 def test_every_process_gets_a_file_for_its_spans(architecture, tmp_path):
-    program = _build(architecture, spans=tmp_path)
+    program = _build(architecture, tmp_path)
     assert [actor.work.args[-1] for actor in program.actors] == [tmp_path / f"actor {i}.csv" for i in range(3)]
     own, both = tmp_path / "learner.csv", (tmp_path / "learner.csv", tmp_path / "policy.csv")
     assert program.learner.work.args[-1] in (own, both)
