@@ -91,7 +91,8 @@ def resolve(
         envs_per_actor=envs_per_actor,
         num_tasks=num_tasks,
         env_threads=env_threads or _env_threads(launch, num_actors, told),
-        learner_threads=launch.learner_threads or max(1, cores() // 2),
+        # Where actors wait for updates, the learner has the machine to itself meanwhile.
+        learner_threads=launch.learner_threads or (cores() if together else max(1, cores() // 2)),
     )
 
 

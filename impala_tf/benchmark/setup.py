@@ -32,6 +32,13 @@ class Setup:
         """The environment frames of an unroll's T steps."""
         return self.config.data.unroll_length * self.tasks.spec.frames_per_step
 
+    @property
+    def policy_batch(self) -> int:
+        """Environments for which the policy acts at once: one actor's, or at most all where it is in the learner."""
+        launch = self.config.launch
+        central = launch.inference == "central" or launch.architecture == "batched_a2c_sync_step"
+        return self.topology.envs_per_actor * (self.topology.num_actors if central else 1)
+
     def with_run(self, **values: Any) -> Setup:
         """Returns a copy with other settings in `config.run`."""
         run = dataclasses.replace(self.config.run, **values)

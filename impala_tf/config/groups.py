@@ -285,7 +285,11 @@ class LaunchConfig:
         0, "With --role=actor: the number of this actor, from 0; every actor needs its own.", at_least=0
     )
     xla: str = _setting("auto", "Compile the learner with XLA. auto: on a GPU.", choices=("auto", "on", "off"))
-    learner_threads: int = _setting(0, "Intra-op threads of the learner; 0: half of the cores.", at_least=0)
+    learner_threads: int = _setting(
+        0,
+        "Intra-op threads of the learner; 0: half of the cores, or all of them if actors wait for its updates.",
+        at_least=0,
+    )
     actor_threads: int = _setting(1, "Intra-op threads of each actor's inference.", at_least=1)
     connect_timeout: float = _setting(
         45.0, "Seconds after which an actor gives up on a learner that does not answer.", at_least=1, at_most=_LONGEST

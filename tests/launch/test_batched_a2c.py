@@ -28,7 +28,7 @@ ACTING = {"variables", "inference", "environment", "writer", "queue"}
 LEARNING = {"batch", "update", "publish", "records"}
 
 
-def _run(architecture, logdir, stop=None, **values):
+def _run(architecture, logdir, stop=None, /, **values):
     """Runs to the end; returns the rows of progress.csv and {process: its spans}."""
     resolved = real_runs.resolve(logdir, **values)
     folder = logdir / "spans"
@@ -46,15 +46,15 @@ def _check_frames(rows, frames):
 
 def _check_spans(spans, updates):
     """Activities of a process do not overlap, and the learner does as many of them as there are updates."""
-    for table in spans.values():
-        assert (table["start"] <= table["end"]).all()
-        assert (table["start"].to_numpy()[1:] >= table["end"].to_numpy()[:-1]).all()
+    for its in spans.values():
+        assert (its["start"] <= its["end"]).all()
+        assert (its["start"].to_numpy()[1:] >= its["end"].to_numpy()[:-1]).all()
     counts = spans["learner"]["activity"].value_counts()
     assert (counts["update"], counts["publish"], counts["records"]) == (updates, updates, updates)
 
 
 def _activities(spans):
-    return {name: set(table["activity"]) for name, table in spans.items()}
+    return {name: set(its["activity"]) for name, its in spans.items()}
 
 
 def test_sync_step_learns_from_unrolls_of_the_newest_parameters(tmp_path):
@@ -115,7 +115,7 @@ class _Started(threading.Thread):
 
     def run(self):
         try:
-            _run(*self._arguments, stop=self.stop, **self._values)
+            _run(*self._arguments, self.stop, **self._values)
         except Exception as error:
             self.error = error
 
@@ -168,7 +168,7 @@ WAITING = {
 
 @pytest.mark.parametrize("name", WAITING)
 def test_catch_is_learned_at_the_set_lag_although_an_actor_is_killed_twice(tmp_path, caplog, name):
-    """The others wait for the unrolls that it owes; nothing of different games is mixed. A run that is stopped saves."""
+    """The others wait for the unrolls that it owes; nothing of different games is mixed. In the end, the run saves."""
     lag, per_update = WAITING[name].get("policy_lag", 0), 32 * 20
 
     def frames():
