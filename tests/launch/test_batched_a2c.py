@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import threading
@@ -75,12 +76,11 @@ def test_sync_step_learns_from_unrolls_of_the_newest_parameters(tmp_path):
     assert spans["policy"]["activity"].value_counts()["environment"] == 150 * real_runs.UNROLL_LENGTH
 
 
-@pytest.mark.parametrize("env_processes", ["off", "on"])
-def test_sync_trajectory_learns_from_unrolls_of_the_newest_parameters(tmp_path, env_processes):
-    """Also where an actor's environments have processes of their own."""
-    updates = 150 if env_processes == "off" else 40
+def test_sync_trajectory_learns_from_unrolls_of_the_newest_parameters(tmp_path):
+    """Here the actors' environments have processes of their own; elsewhere below, they have not."""
+    updates = 40
     frames = updates * PER_UPDATE
-    rows, spans = _run(batched_a2c.sync_trajectory, tmp_path, total_frames=frames, env_processes=env_processes)
+    rows, spans = _run(batched_a2c.sync_trajectory, tmp_path, total_frames=frames, env_processes="on")
     _check_frames(rows, frames)
     assert rows["policy_lag_max"].max() == 0
     assert rows["episodes"].iloc[-1] == 6 * (updates * real_runs.UNROLL_LENGTH // 9)
@@ -201,3 +201,22 @@ def test_catch_is_learned_at_the_set_lag_although_an_actor_is_killed_twice(tmp_p
     assert rows["mean_length_100"].dropna().between(8.999, 9.001).all()
     assert "Traceback" not in (tmp_path / "logs" / "learner.log").read_text()
     assert _children("actor 0") == _children("learner") == []
+
+
+def test_a_run_whose_learner_is_killed_resumes_with_the_lag_of_a_start(tmp_path):
+    values = {"policy_lag": 100, "checkpoint_interval": 0.2}
+    with _started(table.program, tmp_path, **values) as run:
+        run.wait_until(lambda: LogDir(str(tmp_path)).frames > 110 * PER_UPDATE)
+        (pid,) = _children("learner")
+        os.kill(pid, signal.SIGKILL)
+        run.join(30)
+        assert "The learner was ended by SIGKILL" in str(run.error) and "resume" in str(run.error)
+    saved = LogDir(str(tmp_path)).frames
+    shutil.rmtree(tmp_path / "spans")
+    rows, _ = _run(table.program, tmp_path, total_frames=saved + 150 * PER_UPDATE, **values)
+    _check_frames(rows, saved + 150 * PER_UPDATE)
+    assert (rows["frames"].diff().iloc[1:] > 0).all()
+    updates = rows["frames"] // PER_UPDATE - saved // PER_UPDATE  # Of the second start.
+    later = updates > 0
+    assert (rows["policy_lag_max"][later] == (updates[later] - 1).clip(upper=100)).all()
+    assert rows["policy_lag_max"][~later].max() == 100

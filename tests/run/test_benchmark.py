@@ -44,35 +44,3 @@ def test_numbers_are_consistent(start, tmp_path):
     assert (
         "learner" in run.out and "learner ready" not in run.out and "importing" not in run.out
     )  # The run's own lines.
-
-
-@pytest.mark.slow
-def test_the_rows_of_table_1(start, tmp_path):
-    """Each runs, with the same actors; how fast is not tested."""
-    output = tmp_path / "table.json"
-    flags = ("--env=catch", "--table", "--num_actors=2", "--seconds=0.3", "--repeats=1", f"--output={output}")
-    run = start(*flags, command=BENCHMARK)
-    assert run.finish(300) == 0, run.describe()
-    assert run.err == "", run.describe()
-    run.wait_until_gone()
-    result = json.loads(output.read_text())
-    assert (result["num_actors"], result["envs_per_actor"]) == (2, 16)
-    rows = result["rows"]
-    assert {"Batched A2C (sync step)", "Batched A2C (sync traj.)", "Batched A2C (dyn. batch)", "IMPALA"} <= set(rows)
-    for name, row in rows.items():
-        (only,) = row["rounds"]
-        assert row["frames_per_second"]["mean"] == only["frames_per_second"] > 0
-        assert (only["policy_lag_max"] == 0) == name.startswith("Batched"), name
-        assert name in run.out
-    assert rows["IMPALA"]["ratio_to_impala"]["mean"] == 1.0
-
-
-def test_the_other_architectures_parts(start, tmp_path):
-    output = tmp_path / "benchmark.json"
-    flags = ("--env=catch", "--num_actors=1", "--batch_size=8", "--seconds=0.5", "--repeats=1", f"--output={output}")
-    run = start(*flags, "--architecture=batched_a2c_sync_step", command=BENCHMARK)
-    assert run.finish(150) == 0, run.describe()
-    result = json.loads(output.read_text())
-    assert (result["architecture"], result["envs_per_actor"]) == ("batched_a2c_sync_step", 8)
-    assert result["whole"]["policy_lag_max"]["max"] == 0
-    assert result["results"]["whole_frames_per_second"]["median"] > 0
