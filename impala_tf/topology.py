@@ -81,6 +81,11 @@ def resolve(
     if together:
         _check_together(together, num_actors, envs_per_actor, bool(launch.envs_per_actor))
     if launch.role == "all" and envs_per_actor % share:
+        if together:
+            raise UserError(
+                f"--batch_size={together}: {num_tasks} tasks cannot share its unrolls evenly, one of each environment; "
+                f"use a multiple of {num_tasks}."
+            )
         raise UserError(
             f"--envs_per_actor={envs_per_actor}: {num_tasks} tasks cannot share the environments of {num_actors} "
             f"actors evenly; use a multiple of {share}."

@@ -180,6 +180,7 @@ def test_where_an_update_takes_one_unroll_of_each_environment_their_number_follo
             "set --batch_size to 6 .*, or --envs_per_actor to 4, or --num_actors to 6\\.",
         ),
         ({"num_actors": 0, "envs_per_actor": 7}, r"set --batch_size to 7 \(1 .*\), or --envs_per_actor to 12\."),
+        ({"num_tasks": 5}, "--batch_size=12: 5 tasks cannot share .*; use a multiple of 5"),
         ({"num_actors": 13}, r"set --batch_size to 156 \(13 .* 12 .*\), or --num_actors to 4 or 6 or 12\."),
     ],
 )

@@ -168,7 +168,8 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['environment']}, {result['architecture']}, torso {result['torso']}, core {result['core']}, "
         f"{result['precision']}, {result['inference']} inference, "
-        f"T = {result['unroll_length']}, B = {result['batch_size']}, {result['num_actors']} x {result['envs_per_actor']} environments, "
+        f"T = {result['unroll_length']}, B = {result['batch_size']}, "
+        f"{result['num_actors']} x {result['envs_per_actor']} environments, "
         f"{result['cores']} cores, learner on {result['device']}",
         "",
         f"{'':<44}{'median':>12}   range",
