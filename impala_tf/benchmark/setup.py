@@ -45,10 +45,12 @@ class Setup:
         return dataclasses.replace(self, config=dataclasses.replace(self.config, run=run))
 
     def with_actors(self, num_actors: int) -> Setup:
-        """Returns a copy with another number of actors, each with as many environments as before."""
-        launch = dataclasses.replace(
-            self.config.launch, num_actors=num_actors, envs_per_actor=self.topology.envs_per_actor
-        )
+        """Returns a copy with another number of actors, each with as many environments as before.
+
+        Where a batch says how many environments there are in all, they are divided among the actors.
+        """
+        each = 0 if self.config.unrolls_together else self.topology.envs_per_actor
+        launch = dataclasses.replace(self.config.launch, num_actors=num_actors, envs_per_actor=each)
         return resolve(dataclasses.replace(self.config, launch=launch), self.tasks)
 
 

@@ -270,7 +270,7 @@ class LaunchConfig:
         "actor",
         "Where the policy runs. actor: in every actor process, for its own environments. central: in the learner's "
         "process, in batches, for the environments of all actor processes of this machine, which then only step "
-        "environments.",
+        "environments. With batched_a2c_sync_step it is there anyway.",
         choices=("actor", "central"),
     )
     address: str = _setting("", "With --role=actor: the learner's host:port.")
