@@ -55,3 +55,11 @@ def description() -> str:
     processor = named[0] if named else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{processor}, {cores()} cores, {memory:.0f} GiB"
+
+
+def size_text(size: int) -> str:
+    """Formats a number of bytes: "1.5 GiB", "20.0 MiB" or "0.3 KiB"."""
+    for unit, power in (("GiB", 30), ("MiB", 20)):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f} {unit}"
+    return f"{size / 1024:.1f} KiB"

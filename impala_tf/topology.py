@@ -48,7 +48,13 @@ class Topology:
 
 
 def resolve(
-    launch: LaunchConfig, num_tasks: int, address: str, *, env_threads: int = 0, told: dict[str, Any] | None = None
+    launch: LaunchConfig,
+    num_tasks: int,
+    address: str,
+    *,
+    env_threads: int = 0,
+    together: int = 0,
+    told: dict[str, Any] | None = None,
 ) -> Topology:
     """Fills in what the flags leave open: from what the learner told, or else from this machine's cores.
 
@@ -57,18 +63,29 @@ def resolve(
       num_tasks: number of tasks of the run.
       address: address of the learner's server, host:port.
       env_threads: the flag; 0: an actor's share of the cores, or 1 if the number of actors is the learner's.
+      together: `Config.unrolls_together`: the number of all environments, as an update takes one unroll of each; 0: it
+        is free.
       told: the learner's `Topology.told`, for an actor that was started by hand, since its own machine's cores say
         nothing about the run. None on the machine that starts the run.
 
     Raises:
-      UserError: the whole run is started here, and the tasks cannot share the environments evenly.
+      UserError: the whole run is started here, and the tasks cannot share the environments evenly; or the number of
+        environments is not `together`.
     """
     told = told or {}
-    num_actors = launch.num_actors if launch.num_actors >= 0 else told.get("num_actors", cores())
+    num_actors = launch.num_actors if launch.num_actors >= 0 else told.get("num_actors", _num_actors(together))
     # All tasks have the same number of environments if each actor has a multiple of `share` of them.
     share = num_tasks // math.gcd(num_tasks, max(num_actors, 1))
-    envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or _envs_per_actor(num_actors, share)
+    envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or together // max(num_actors, 1)
+    envs_per_actor = envs_per_actor or _envs_per_actor(num_actors, share)
+    if together:
+        _check_together(together, num_actors, envs_per_actor, bool(launch.envs_per_actor))
     if launch.role == "all" and envs_per_actor % share:
+        if together:
+            raise UserError(
+                f"--batch_size={together}: {num_tasks} tasks cannot share its unrolls evenly, one of each environment; "
+                f"use a multiple of {num_tasks}."
+            )
         raise UserError(
             f"--envs_per_actor={envs_per_actor}: {num_tasks} tasks cannot share the environments of {num_actors} "
             f"actors evenly; use a multiple of {share}."
@@ -79,8 +96,31 @@ def resolve(
         envs_per_actor=envs_per_actor,
         num_tasks=num_tasks,
         env_threads=env_threads or _env_threads(launch, num_actors, told),
-        learner_threads=launch.learner_threads or max(1, cores() // 2),
+        # Where actors wait for updates, the learner has the machine to itself meanwhile.
+        learner_threads=launch.learner_threads or (cores() if together else max(1, cores() // 2)),
     )
+
+
+def _num_actors(together: int) -> int:
+    """Returns one actor per core, or the most below that which can share `together` environments evenly."""
+    return max(n for n in range(1, cores() + 1) if together % n == 0)
+
+
+def _check_together(together: int, num_actors: int, envs_per_actor: int, chosen: bool) -> None:
+    """Raises UserError, with numbers that work, if the actors do not have `together` environments."""
+    actors = max(num_actors, 1)
+    if actors * envs_per_actor == together:
+        return
+    ways = [f"--batch_size to {actors * envs_per_actor} ({actors} actors with {envs_per_actor} environments each)"]
+    if chosen and together % actors == 0:
+        ways.append(f"--envs_per_actor to {together // actors}")
+    if num_actors:
+        fits = [
+            n for n in range(1, together + 1) if together % n == 0 and (not chosen or n * envs_per_actor == together)
+        ]
+        nearest = sorted(sorted(fits, key=lambda n: abs(n - actors))[:3])
+        ways += [f"--num_actors to {' or '.join(map(str, nearest))}"] * bool(nearest)
+    raise UserError(f"{together} unrolls a batch, one of each environment, do not fit: set {', or '.join(ways)}.")
 
 
 def _env_threads(launch: LaunchConfig, num_actors: int, told: dict[str, Any]) -> int:

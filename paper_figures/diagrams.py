@@ -116,8 +116,8 @@ def _between(start: Any, start_half: Any, end: Any, end_half: Any, shift: float)
 # Figure 2: timelines
 
 SCHEMES = {
-    "sync_step": "(a) Batched A2C (sync step.)",
-    "sync_trajectory": "(b) Batched A2C (sync traj.)",
+    "batched_a2c_sync_step": "(a) Batched A2C (sync step.)",
+    "batched_a2c_sync_trajectory": "(b) Batched A2C (sync traj.)",
     "impala": "(c) IMPALA",
 }
 BARS = {"environment step": ORANGE, "forward pass": BLUE, "transport": "#b9b9b9", "backward pass": RED}

@@ -2,10 +2,10 @@
 
 Eight actors with one environment each and a learner run three architectures:
 
-* `sync_step`: batched A2C, synchronized every step. The environments step in processes of their own; when the last has
-  answered, the learner's process acts for all of them in one forward pass.
-* `sync_trajectory`: batched A2C, synchronized every trajectory. Actors act by themselves, and wait after each unroll
-  until the learner has published the parameters that it learned from it.
+* `batched_a2c_sync_step`: batched A2C, synchronized every step. The environments step in processes of their own; when
+  the last has answered, the learner's process acts for all of them in one forward pass.
+* `batched_a2c_sync_trajectory`: batched A2C, synchronized every trajectory. Actors act by themselves, and wait after
+  each unroll until the learner has published the parameters that it learned from it.
 * `impala`: actors and learner wait for each other only where the queue between them is full or empty.
 
 Transport is what it takes to write an unroll and to pull the newest parameters.
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from impala_tf import quiet, topology
-from impala_tf.architectures import batched_a2c, impala
+from impala_tf.architectures import table as architectures
 from impala_tf.config import Config, from_values, to_values
 from impala_tf.environments import task_set
 from impala_tf.errors import UserError
@@ -38,11 +38,9 @@ COLUMNS = ("scheme", "who", "what", "start", "end")
 ENVIRONMENT_STEP, FORWARD, BACKWARD, TRANSPORT = "environment step", "forward pass", "backward pass", "transport"
 LEARNER = "learner"
 NUM_ACTORS = 8
-SCHEMES = {
-    "sync_step": batched_a2c.sync_step,
-    "sync_trajectory": batched_a2c.sync_trajectory,
-    "impala": impala.actor_inference,
-}
+SYNC_STEP, SYNC_TRAJECTORY = "batched_a2c_sync_step", "batched_a2c_sync_trajectory"
+SCHEMES = (SYNC_STEP, SYNC_TRAJECTORY, "impala")
+"""Names of `architectures.table`."""
 
 _KEPT_UPDATES = 6
 _SHORTEST_TRANSPORT = 50e-6  # Seconds. An actor also "writes" each step into its unroll, which takes next to no time.
@@ -58,13 +56,14 @@ Row = tuple[str, str, float, float]
 
 
 def record(scheme: str, config: Config, updates: int) -> list[Row]:
-    """Runs a scheme until it has made `updates` learner steps; returns what its processes did when.
+    """Runs a scheme (of `SCHEMES`) until it has made `updates` learner steps; returns what its processes did when.
 
     Raises:
       UserError: as `local.run`.
     """
-    tasks = task_set.resolve(config.environment)
-    resolved = topology.resolve(config.launch, len(tasks.names), f"localhost:{ports.free_port()}")
+    config = from_values(to_values(config) | {"architecture": scheme})
+    tasks, address = task_set.resolve(config.environment), f"localhost:{ports.free_port()}"
+    resolved = topology.resolve(config.launch, len(tasks.names), address, together=config.unrolls_together)
     frames = updates * config.data.fresh_batch_size * config.data.unroll_length * tasks.spec.frames_per_step
     with tempfile.TemporaryDirectory() as folder:
         spans = pathlib.Path(folder, "spans")
@@ -72,8 +71,8 @@ def record(scheme: str, config: Config, updates: int) -> list[Row]:
         config = from_values(to_values(config) | {"logdir": folder, "total_frames": frames})
         logdir = LogDir(folder)
         logdir.check(config)
-        local.run(SCHEMES[scheme](config, tasks, resolved, spans), logdir, threading.Event())
-        return read(spans, central_policy=scheme == "sync_step")
+        local.run(architectures.program(config, tasks, resolved, spans), logdir, threading.Event())
+        return read(spans, central_policy=scheme == SYNC_STEP)
 
 
 def read(spans: pathlib.Path, central_policy: bool) -> list[Row]:

@@ -49,7 +49,11 @@ def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
     task_set.check(tasks)
     launch = config.launch
     resolved = topology.resolve(
-        launch, len(tasks.names), f"localhost:{port}", env_threads=config.environment.env_threads
+        launch,
+        len(tasks.names),
+        f"localhost:{port}",
+        env_threads=config.environment.env_threads,
+        together=config.unrolls_together,
     )
     tables.read(config.data.tables)
     ports.check_free(port)

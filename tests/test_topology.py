@@ -23,7 +23,10 @@ CORES = machine.cores()
 
 def _resolve(num_tasks=1, *, env_threads=0, told=None, **launch) -> Topology:
     config = config_lib.from_values(launch)
-    return topology.resolve(config.launch, num_tasks, "localhost:1", env_threads=env_threads, told=told)
+    together = config.unrolls_together
+    return topology.resolve(
+        config.launch, num_tasks, "localhost:1", env_threads=env_threads, together=together, told=told
+    )
 
 
 def test_flags_come_first():
@@ -151,3 +154,36 @@ def test_a_misspelt_game_among_many_is_told():
     with pytest.raises(UserError, match="did you mean atari/breakout"):
         config = config_lib.from_values({"env": "atari/pong,atari/brekout", "num_actors": 1})
         task_set.check(task_set.resolve(config.environment))
+
+
+LAGGED = {"policy_lag": 0, "batch_size": 12}
+
+
+def test_where_an_update_takes_one_unroll_of_each_environment_their_number_follows(monkeypatch):
+    assert _resolve(**LAGGED, num_actors=3).envs_per_actor == 4
+    assert _resolve(**LAGGED, num_actors=0).envs_per_actor == 12
+    assert _resolve(architecture="batched_a2c_sync_step", batch_size=9, num_actors=3).envs_per_actor == 3
+    monkeypatch.setattr(topology, "cores", lambda: 5)
+    assert (_resolve(**LAGGED).num_actors, _resolve(**LAGGED).envs_per_actor) == (4, 3)
+    assert _resolve(batch_size=12).num_actors == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"num_actors": 5},
+            r"^12 unrolls .* set --batch_size to 10 \(5 .* 2 .* each\), or --num_actors to 3 or 4 or 6\.",
+        ),
+        (
+            {"num_actors": 3, "envs_per_actor": 2},
+            "set --batch_size to 6 .*, or --envs_per_actor to 4, or --num_actors to 6\\.",
+        ),
+        ({"num_actors": 0, "envs_per_actor": 7}, r"set --batch_size to 7 \(1 .*\), or --envs_per_actor to 12\."),
+        ({"num_tasks": 5}, "--batch_size=12: 5 tasks cannot share .*; use a multiple of 5"),
+        ({"num_actors": 13}, r"set --batch_size to 156 \(13 .* 12 .*\), or --num_actors to 4 or 6 or 12\."),
+    ],
+)
+def test_numbers_of_environments_that_do_not_fit_are_told_with_some_that_do(values, message):
+    with pytest.raises(UserError, match=message):
+        _resolve(**LAGGED, **values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -60,11 +61,19 @@ class Actor:
         self._unrolls.begin(output, self._core_state)
         self._inputs = agent_input(output, np.zeros(num_envs, np.int32))
 
-    def run_unroll(self) -> int:
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.environment.num_envs
+
+    def run_unroll(self, at_most: float = math.inf) -> int:
         """Refreshes the parameters, takes T steps in every environment and writes the finished unrolls.
 
+        Args:
+          at_most: number of unrolls to write; the others are dropped.
+
         Returns:
-          The number of unrolls written: B, less those in which an environment failed.
+          The number of unrolls written: B, less those in which an environment failed, and `at_most`.
 
         Raises:
           UserError: the policy's logits are not finite, so no action can be drawn.
@@ -84,7 +93,8 @@ class Actor:
             lap("writer")
         written = 0
         for unroll in self._unrolls.take(self._core_state):
-            self._write(unroll)
-            written += 1
+            if written < at_most:
+                self._write(unroll)
+                written += 1
         lap("writer")
         return written

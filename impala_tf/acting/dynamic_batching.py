@@ -6,18 +6,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tree
 
 from impala_tf.acting.policy import Policy
 from impala_tf.acting.unrolls import Unrolls
+from impala_tf.acting.worker_unrolls import PendingAction, WorkerUnrolls, concatenate, last_actions
 from impala_tf.environments.remote.mailbox import Mailbox
 from impala_tf.networks.agent import Agent
 from impala_tf.processes.parent import Spent
 from impala_tf.processes.timings import Timings, shares
-from impala_tf.structures import EnvironmentOutput, Trajectory, agent_input
+from impala_tf.structures import Trajectory, agent_input
 
 ACTIVITIES = ("environment", "variables", "inference", "writer", "queue")
 
@@ -35,34 +36,6 @@ class Writer(Protocol):
 
     def flush(self, timeout: float, unconfirmed: int = 0) -> bool:
         """Waits until all but `unconfirmed` unrolls have been taken; False after `timeout` seconds."""
-
-
-class _PendingAction(NamedTuple):
-    """A worker's pending actions, recorded together with their outcome."""
-
-    action: np.ndarray
-    logits: np.ndarray
-    learner_step: int
-
-
-class _WorkerUnrolls:
-    """One worker's unrolls, core state and pending action."""
-
-    def __init__(self, unrolls: Unrolls, initial_state: Any):
-        self.unrolls, self._initial_state = unrolls, initial_state
-        self.start, self.core_state = 0, initial_state
-        self.pending: _PendingAction | None = None
-
-    def restart(self, start: int) -> None:
-        """Drops what was collected, because a new process has taken over."""
-        self.start, self.core_state, self.pending = start, self._initial_state, None
-
-    def record(self, output: EnvironmentOutput) -> None:
-        """Adds the environments' output, with the action that led to it."""
-        if self.pending is None:
-            self.unrolls.begin(output, self.core_state)
-        else:
-            self.unrolls.append(output, *self.pending)
 
 
 class DynamicBatching:
@@ -110,7 +83,7 @@ class DynamicBatching:
         initial = tree.map_structure(np.asarray, agent.initial_state(self._num_envs))
         spec, core_state = mailbox.environment, agent.core_state_spec
         self._workers = [
-            _WorkerUnrolls(Unrolls(spec, core_state, self._num_envs, unroll_length, tasks), initial)
+            WorkerUnrolls(Unrolls(spec, core_state, self._num_envs, unroll_length, tasks), initial)
             for tasks in task_ids
         ]
         self._policy_steps = self._worker_steps = 0
@@ -181,13 +154,9 @@ class DynamicBatching:
             if start != self._workers[number].start:
                 self._workers[number].restart(start)
         workers, outputs = [self._workers[number] for number, _, _ in waiting], [output for _, _, output in waiting]
-        zeros = np.zeros(self._num_envs, np.int32)
-        last_actions = np.concatenate(
-            [zeros if worker.pending is None else worker.pending.action for worker in workers]
-        )
         before = [worker.core_state for worker in workers]
-        inputs = agent_input(_concatenate(outputs), last_actions)
-        action, logits, state = self._policy(inputs, _concatenate(before))
+        inputs = agent_input(concatenate(outputs), last_actions(workers, self._num_envs))
+        action, logits, state = self._policy(inputs, concatenate(before))
         state = tree.map_structure(np.asarray, state)
         rows = [slice(i * self._num_envs, (i + 1) * self._num_envs) for i in range(len(workers))]
         for (number, start, _), its in zip(waiting, rows):
@@ -199,7 +168,7 @@ class DynamicBatching:
         wrote = False
         for worker, output, core_state, its in zip(workers, outputs, before, rows):
             worker.record(output)
-            worker.pending = _PendingAction(action[its], logits[its], learner_step)
+            worker.pending = PendingAction(action[its], logits[its], learner_step)
             worker.core_state = tree.map_structure(lambda x: x[its], state)  # noqa: B023
             if worker.unrolls.finished:
                 for unroll in worker.unrolls.take(core_state):
@@ -211,8 +180,3 @@ class DynamicBatching:
             self._report_if_due()
         lap("queue")
         return wrote
-
-
-def _concatenate(nests: Sequence[Any]) -> Any:
-    """Concatenates nests of arrays [B, ...] along B."""
-    return nests[0] if len(nests) == 1 else tree.map_structure(lambda *arrays: np.concatenate(arrays), *nests)

@@ -1,20 +1,18 @@
-"""IMPALA (section 3): a learner, and actors that never wait for each other."""
+"""IMPALA (section 3): a learner, and actors that never wait for each other unless a policy lag is set."""
 
 from __future__ import annotations
 
-import functools
 import pathlib
 
-from impala_tf.architectures import nodes
-from impala_tf.architectures.program import Node, Program
+from impala_tf.architectures import gated, nodes
+from impala_tf.architectures.program import Program
 from impala_tf.config import Config
-from impala_tf.environments.remote.mailbox import PolicyMailbox
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.topology import Topology
 
 
 def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
-    """Returns the program of a run, as `config.launch.inference` says.
+    """Returns the program of a run, as `config.launch.inference` and `config.data.policy_lag` say.
 
     Args:
       config: settings of the run.
@@ -22,6 +20,8 @@ def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.P
       topology: topology of the run.
       spans: existing folder in which each process records the spans of its activities; None: none does.
     """
+    if config.data.policy_lag >= 0:
+        return gated.program(config, tasks, topology, spans)
     chosen = central_inference if config.launch.inference == "central" else actor_inference
     return chosen(config, tasks, topology, spans)
 
@@ -33,17 +33,12 @@ def actor_inference(config: Config, tasks: TaskSet, topology: Topology, spans: p
 
 def central_inference(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
     """Returns a program in which the learner's process runs the policy for all environments, in dynamic batches."""
-    mailbox = PolicyMailbox(tasks.spec, topology.num_actors, topology.envs_per_actor)
-    work = functools.partial(_learn_and_infer, config, tasks, topology, mailbox, spans)
-    return Program(
-        Node(nodes.LEARNER, work, restarts=False), nodes.environments(config, tasks, topology, mailbox, spans)
-    )
+    return nodes.policy_and_environments(_learn_and_infer, config, tasks, topology, spans)
 
 
 def _learn_and_infer(config, tasks, topology, mailbox, spans, _starts: int) -> bool:
     stop = nodes.saving_stop()
     from impala_tf.roles import central_learner
 
-    files = nodes.spans_file(spans, nodes.LEARNER), nodes.spans_file(spans, nodes.POLICY)
-    central_learner.run(config, tasks, topology, stop, mailbox, files)
+    central_learner.run(config, tasks, topology, stop, mailbox, spans)
     return stop.is_set()

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from impala_tf.architectures.program import Node
+from impala_tf.architectures.program import Node, Program
 from impala_tf.config import Config
 from impala_tf.environments.remote.mailbox import PolicyMailbox, WorkerMailbox
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.processes import parent
+from impala_tf.processes.gate import ActorGate, Gate
 from impala_tf.processes.signals import stop_on_signal
 from impala_tf.records.logdir import LogDir
 from impala_tf.topology import Topology
@@ -43,13 +44,9 @@ def actors(
     tasks: TaskSet,
     topology: Topology,
     spans: pathlib.Path | None = None,
-    wait_for_update: Callable[[int], None] | None = None,
+    gate: Gate | None = None,
 ) -> tuple[Node, ...]:
-    """Actors that run the policy themselves.
-
-    With `wait_for_update`, which takes an actor's number and is pickled, each waits for the update on its unrolls, and
-    the failure of one ends the run.
-    """
+    """Actors that run the policy themselves and, with a `gate`, wait there for each update."""
     return tuple(
         Node(
             name := f"actor {number}",
@@ -59,10 +56,9 @@ def actors(
                 tasks,
                 topology,
                 number,
-                functools.partial(wait_for_update, number) if wait_for_update else None,
+                gate.actor(number) if gate else None,
                 spans_file(spans, name),
             ),
-            restarts=wait_for_update is None,
         )
         for number in range(topology.num_actors)
     )
@@ -84,6 +80,26 @@ def environments(
         )
         for number in range(topology.num_actors)
     )
+
+
+def policy_and_environments(
+    work: Callable[..., bool],
+    config: Config,
+    tasks: TaskSet,
+    topology: Topology,
+    spans: pathlib.Path | None = None,
+) -> Program:
+    """Returns the program of a learner that runs the policy for environments in other processes.
+
+    Args:
+      work: the learner's; called with the first three of the following, the `PolicyMailbox`, the files for the spans of
+        learning and of acting, and the number of its starts.
+      config, tasks, topology, spans: as for an `Architecture`.
+    """
+    mailbox = PolicyMailbox(tasks.spec, topology.num_actors, topology.envs_per_actor)
+    files = spans_file(spans, LEARNER), spans_file(spans, POLICY)
+    learns = functools.partial(work, config, tasks, topology, mailbox, files)
+    return Program(Node(LEARNER, learns, restarts=False), environments(config, tasks, topology, mailbox, spans))
 
 
 def spans_file(folder: pathlib.Path | None, name: str) -> pathlib.Path | None:
@@ -116,7 +132,9 @@ def _learn(config, tasks, topology, on_update, spans, _starts: int) -> bool:
     return stop.is_set()
 
 
-def _act(config, tasks, topology, number, wait_for_update, spans, _starts: int) -> None:
+def _act(config, tasks, topology, number, gate: ActorGate | None, spans, starts: int) -> None:
+    if gate and starts:
+        gate.restart()
     from impala_tf.roles import actor as role
 
     role.run(
@@ -126,7 +144,7 @@ def _act(config, tasks, topology, number, wait_for_update, spans, _starts: int) 
         number,
         address=topology.address,
         ready=_ready,
-        wait_for_update=wait_for_update,
+        gate=gate,
         spans=spans,
     )
 

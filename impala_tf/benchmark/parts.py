@@ -46,13 +46,11 @@ def environment(setup: Setup, seed: int) -> Step:
 
 
 def inference(setup: Setup, threads: int) -> Step:
-    """Runs the policy on the same observations: one actor's, or those of all actors if inference is central."""
+    """Runs the policy on the same observations: one actor's, or those of all actors if it is in the learner."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     spec, agent = setup.tasks.spec, make_agent(setup.tasks.spec, setup.config)
-    num_envs = setup.topology.envs_per_actor
-    if setup.config.launch.inference == "central":
-        num_envs *= setup.topology.num_actors
+    num_envs = setup.policy_batch
     entries = tree.map_structure(lambda x: x.numpy(), _random_unrolls(setup, agent, num_envs))
     first = tree.map_structure(lambda x: x[0], entries.observation)
     output = empty_output(spec, num_envs)._replace(observation=first)

@@ -53,6 +53,7 @@ def measure(setup: Setup, seconds: float, repeats: int) -> dict[str, Any]:
         "torso": config.network.torso,
         "core": config.network.core,
         "precision": config.network.precision,
+        "architecture": config.launch.architecture,
         "inference": config.launch.inference,
         "unroll_length": config.data.unroll_length,
         "batch_size": config.data.batch_size,
@@ -165,8 +166,9 @@ def table(result: dict[str, Any]) -> str:
         return f"{name:<44}{middle:>12}   {low} to {high}"
 
     lines = [
-        f"{result['environment']}, torso {result['torso']}, core {result['core']}, {result['precision']}, "
-        f"{result['inference']} inference, T = {result['unroll_length']}, B = {result['batch_size']}, "
+        f"{result['environment']}, {result['architecture']}, torso {result['torso']}, core {result['core']}, "
+        f"{result['precision']}, {result['inference']} inference, "
+        f"T = {result['unroll_length']}, B = {result['batch_size']}, "
         f"{result['num_actors']} x {result['envs_per_actor']} environments, "
         f"{result['cores']} cores, learner on {result['device']}",
         "",

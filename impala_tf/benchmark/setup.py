@@ -32,16 +32,25 @@ class Setup:
         """The environment frames of an unroll's T steps."""
         return self.config.data.unroll_length * self.tasks.spec.frames_per_step
 
+    @property
+    def policy_batch(self) -> int:
+        """Environments for which the policy acts at once: one actor's, or at most all where it is in the learner."""
+        launch = self.config.launch
+        central = launch.inference == "central" or launch.architecture == "batched_a2c_sync_step"
+        return self.topology.envs_per_actor * (self.topology.num_actors if central else 1)
+
     def with_run(self, **values: Any) -> Setup:
         """Returns a copy with other settings in `config.run`."""
         run = dataclasses.replace(self.config.run, **values)
         return dataclasses.replace(self, config=dataclasses.replace(self.config, run=run))
 
     def with_actors(self, num_actors: int) -> Setup:
-        """Returns a copy with another number of actors, each with as many environments as before."""
-        launch = dataclasses.replace(
-            self.config.launch, num_actors=num_actors, envs_per_actor=self.topology.envs_per_actor
-        )
+        """Returns a copy with another number of actors, each with as many environments as before.
+
+        Where a batch says how many environments there are in all, they are divided among the actors.
+        """
+        each = 0 if self.config.unrolls_together else self.topology.envs_per_actor
+        launch = dataclasses.replace(self.config.launch, num_actors=num_actors, envs_per_actor=each)
         return resolve(dataclasses.replace(self.config, launch=launch), self.tasks)
 
 
@@ -60,5 +69,7 @@ def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
         task_set.check(tasks)
     address = f"localhost:{ports.free_port()}"
     threads = config.environment.env_threads
-    resolved = topology.resolve(config.launch, len(tasks.names), address, env_threads=threads)
+    resolved = topology.resolve(
+        config.launch, len(tasks.names), address, env_threads=threads, together=config.unrolls_together
+    )
     return Setup(config, tasks, resolved)

@@ -126,6 +126,7 @@ def from_values(values: dict[str, Any]) -> Config:
                 "--correction=v_trace."
             )
     _check_replay(config.data)
+    _check_waiting(config)
     if config.loss.rho_bar < config.loss.c_bar:
         raise UserError(
             f"--rho_bar={config.loss.rho_bar} is below --c_bar={config.loss.c_bar}; V-trace needs rho_bar >= c_bar "
@@ -150,6 +151,35 @@ def _check_replay(data: DataConfig) -> None:
         raise UserError(
             f"--replay_fraction={share}: with --batch_size={size}, that is {size * share:.4g} replayed unrolls; whole "
             f"unrolls must be replayed, and at least one be fresh. Give {works}."
+        )
+
+
+def _check_waiting(config: Config) -> None:
+    """Checks what actors that wait for updates cannot be combined with.
+
+    Raises:
+      UserError: names the flag to remove.
+    """
+    launch, lag = config.launch, config.data.policy_lag
+    if not config.unrolls_together:
+        return
+    if lag >= 0 and launch.architecture != "impala":
+        raise UserError(
+            f"--policy_lag={lag} is a setting of --architecture=impala; --architecture={launch.architecture} has its "
+            "own lag: remove one of them."
+        )
+    if lag >= 0 and launch.inference == "central":
+        raise UserError(
+            f"--policy_lag={lag} needs the policy in the actors, which then wait for updates: remove "
+            "--inference=central."
+        )
+    flag = f"--policy_lag={lag}" if lag >= 0 else f"--architecture={launch.architecture}"
+    if launch.role != "all":
+        raise UserError(f"{flag}: learner and actors wait for each other on one machine; remove --role={launch.role}.")
+    if lag < 0 and launch.num_actors == 0:
+        raise UserError(
+            f"{flag} is made of several processes: remove --num_actors=0, or use --policy_lag=0, which computes the "
+            "same in one."
         )
 
 

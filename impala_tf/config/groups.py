@@ -227,6 +227,14 @@ class DataConfig:
         0, "Unrolls that the queue holds; all of them are policy lag. 0: as reverb_config says.", at_least=0
     )
     prefetch: int = _setting(1, "Batches prepared ahead of the learner; they are policy lag, too.", at_least=1)
+    policy_lag: int = _setting(
+        -1,
+        "Act with parameters exactly this many updates old (Figure E.1: 0, 1, 10, 100, 500); 0 is on-policy. Actors "
+        "then wait for every update, which takes one unroll of each environment. In the first updates of every start, "
+        "resumed or not, the lag is 0, 1, 2, ..., as there are no older parameters yet. -1: whatever results.",
+        at_least=-1,
+        fixed=True,
+    )
 
     @property
     def fresh_batch_size(self) -> int:
@@ -297,14 +305,14 @@ class LaunchConfig:
     envs_per_actor: int = _setting(
         0,
         "Environments per actor, stepped as a batch; 0: 12, or fewer with very many actors (an actor started by hand "
-        "asks its learner).",
+        "asks its learner); where an update takes one unroll of each, a batch's unrolls divided among the actors.",
         at_least=0,
     )
     inference: str = _setting(
         "actor",
         "Where the policy runs. actor: in every actor process, for its own environments. central: in the learner's "
         "process, in batches, for the environments of all actor processes of this machine, which then only step "
-        "environments.",
+        "environments. With batched_a2c_sync_step it is there anyway.",
         choices=("actor", "central"),
     )
     address: str = _setting("", "With --role=actor: the learner's host:port.")
@@ -319,7 +327,11 @@ class LaunchConfig:
         0, "With --role=actor: the number of this actor, from 0; every actor needs its own.", at_least=0
     )
     xla: str = _setting("auto", "Compile the learner with XLA. auto: on a GPU.", choices=("auto", "on", "off"))
-    learner_threads: int = _setting(0, "Intra-op threads of the learner; 0: half of the cores.", at_least=0)
+    learner_threads: int = _setting(
+        0,
+        "Intra-op threads of the learner; 0: half of the cores, or all of them if actors wait for its updates.",
+        at_least=0,
+    )
     actor_threads: int = _setting(1, "Intra-op threads of each actor's inference.", at_least=1)
     connect_timeout: float = _setting(
         45.0, "Seconds after which an actor gives up on a learner that does not answer.", at_least=1, at_most=_LONGEST
@@ -346,6 +358,12 @@ class Config:
     data: DataConfig = DataConfig()
     run: RunConfig = RunConfig()
     launch: LaunchConfig = LaunchConfig()
+
+    @property
+    def unrolls_together(self) -> int:
+        """Fresh unrolls of an update, if it takes one of each environment and all wait for it; 0 if nobody waits."""
+        waits = self.launch.architecture.startswith("batched_a2c") or self.data.policy_lag >= 0
+        return self.data.fresh_batch_size if waits else 0
 
     @property
     def annealing_frames(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import pathlib
 import sys
@@ -22,8 +23,10 @@ from impala_tf.acting.dynamic_batching import DynamicBatching
 from impala_tf.config import Config
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
+from impala_tf.errors import UserError
 from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.processes import parent
+from impala_tf.processes.gate import ActorGate, Late
 from impala_tf.processes.timings import Timings, shares
 from impala_tf.roles import agreement
 from impala_tf.topology import Topology
@@ -82,7 +85,7 @@ def run(
     *,
     address: str,
     ready: Callable[[], None],
-    wait_for_update: Callable[[], None] | None = None,
+    gate: ActorGate | None = None,
     spans: pathlib.Path | None = None,
 ) -> None:
     """Acts until a signal ends the process; an actor has nothing to save.
@@ -94,11 +97,11 @@ def run(
       number: number of this actor.
       address: address of the learner's server, host:port.
       ready: called when the learner has taken the first unrolls.
-      wait_for_update: waits for the update on the actor's unrolls, one of each environment; None: it never waits.
+      gate: says how many unrolls the next update takes, after a wait for the last one; None: it never waits.
       spans: CSV file for the spans of its activities; None: no file.
 
     Raises:
-      UserError: as for `connect` and `wait_for_update`; or the environments cannot be made.
+      UserError: as for `connect`; the environments cannot be made; or there was no update for `stall_timeout`.
     """
     threads = config.launch.actor_threads
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -107,11 +110,10 @@ def run(
     agent, end = connect(config, tasks, address, _leave)
     with end:
         resolved = topology if isinstance(topology, Topology) else topology(end.told["topology"])
-        if tasks.own_processes and wait_for_update is None:
+        if tasks.own_processes and gate is None:
             _act_in_batches(config, tasks, resolved, number, agent, end, ready, spans)
         else:
-            wait = wait_for_update or (lambda: None)
-            _act_in_step(config, tasks, resolved, number, agent, end, ready, wait, spans)
+            _act_in_step(config, tasks, resolved, number, agent, end, ready, gate, spans)
 
 
 def _leave(message: str, finished: bool) -> None:
@@ -165,23 +167,21 @@ def make_actor(
         raise
 
 
-def _act_in_step(config, tasks, topology, number, agent, end, ready, wait_for_update, spans) -> None:
+def _act_in_step(config, tasks, topology, number, agent, end, ready, gate: ActorGate | None, spans) -> None:
     """Acts in environments that are stepped together."""
     actor = make_actor(config, tasks, topology, number, agent, end, spans)
     reported = time.monotonic()
-    unrolls = updates = 0
+    unrolls = 0
     try:
         while True:
-            unrolls += actor.run_unroll()
+            written = actor.run_unroll(_due(gate, end, config) if gate else math.inf)
+            unrolls += written
             while not end.writer.flush(timeout=1.0):
                 # Back-pressure: the queue is full. `_leave` ends the process if the server is gone.
                 actor.timings.lap("queue")
             actor.timings.lap("queue")
-            # An update takes one unroll of each environment. After a failed environment's unroll was dropped, the
-            # actor needs another round for it.
-            while unrolls >= (updates + 1) * actor.environment.num_envs:
-                wait_for_update()
-                updates += 1
+            if gate:
+                gate.sent(written)
             if ready is not None and unrolls:
                 ready()
                 ready = None
@@ -192,6 +192,18 @@ def _act_in_step(config, tasks, topology, number, agent, end, ready, wait_for_up
                 _LOGGER.info("%d unrolls in %.0f s: %s", unrolls, spent.elapsed, shares(spent))
     finally:
         actor.environment.close()
+
+
+def _due(gate: ActorGate, end: ActorEnd, config: Config) -> int:
+    """Waits for the last update; returns the number of unrolls that the next one takes of this actor."""
+    seconds = config.launch.stall_timeout
+    try:
+        return gate.due(seconds, parent.beat, end.unrolls_arrived)
+    except Late:
+        raise UserError(
+            f"There was no update within {seconds:g} s (--stall_timeout): the learner or another actor is too slow or "
+            "has failed. Their own output is in the run's logs."
+        ) from None
 
 
 def _act_in_batches(config, tasks, topology, number, agent, end, ready, spans) -> None:

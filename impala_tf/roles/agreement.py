@@ -44,7 +44,7 @@ def check(learner: dict[str, Any], config: Config, tasks: TaskSet, address: str)
 
 
 def _shared_settings(config: Config) -> dict[str, Any]:
-    """Returns the settings that change what an actor plays, its network's shape, or the shape of an unroll.
+    """Returns the settings that change what an actor plays, its network's shape, an unroll's shape, or who waits.
 
     Options of other environments are among them: they make no difference, but are easily set alike.
     """
@@ -54,4 +54,11 @@ def _shared_settings(config: Config) -> dict[str, Any]:
         if name != "env" and name in config_lib.FIXED
     }
     network, data = config.network, config.data
-    return {**environment, "torso": network.torso, "core": network.core, "unroll_length": data.unroll_length}
+    return {
+        **environment,
+        "torso": network.torso,
+        "core": network.core,
+        "unroll_length": data.unroll_length,
+        "policy_lag": data.policy_lag,
+        "architecture": config.launch.architecture,
+    }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from typing import Protocol
 
-from impala_tf.acting.actor import Actor
 from impala_tf.config import Config
 from impala_tf.environments.base import EnvironmentFailed
 from impala_tf.roles.learner import Training
@@ -14,12 +15,26 @@ from impala_tf.transport.actor_end import ActorEnd
 _LOOK_SECONDS = 0.25
 
 
-def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: threading.Event) -> None:
+class Acts(Protocol):
+    """Acts in environments for an unroll at a time; implemented by `Actor` and `TrajectoryRounds`.
+
+    Attributes:
+      num_envs: number of environments.
+    """
+
+    @property
+    def num_envs(self) -> int: ...
+
+    def run_unroll(self, at_most: float = math.inf) -> int:
+        """Acts with the newest parameters; writes at most `at_most` finished unrolls and returns their number."""
+
+
+def run(config: Config, training: Training, actor: Acts, end: ActorEnd, stop: threading.Event) -> None:
     """Trains until the run is finished or `stop` is set, through a real Reverb server.
 
-    The policy lag is 0 if the actor has as many environments as a batch has fresh unrolls. If it has more, some unrolls
-    wait for a later update. The same happens after an environment has failed: its unroll is dropped, and the actor
-    plays another round to fill the batch.
+    After an environment has failed, its unroll is dropped, and the actor plays another round to fill the batch. If the
+    actor has as many environments as a batch has fresh unrolls, those that the round has too many are dropped, and the
+    policy lag is always 0, or --policy_lag. Otherwise some unrolls wait for a later update.
 
     Args:
       config: settings of the run.
@@ -34,11 +49,11 @@ def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: t
     """
     stall_timeout = config.launch.stall_timeout
     training.trace()
-    collected = 0
+    collected, needed = 0, config.data.fresh_batch_size
     while not (training.finished or stop.is_set()):
-        if collected < config.data.fresh_batch_size:
+        if collected < needed:
             try:
-                collected += actor.run_unroll()
+                collected += actor.run_unroll(needed - collected if actor.num_envs == needed else math.inf)
             except EnvironmentFailed as error:
                 raise training.stalled(str(error)) from error
             continue
@@ -53,5 +68,5 @@ def run(config: Config, training: Training, actor: Actor, end: ActorEnd, stop: t
                 )
         training.update(batch, time.monotonic() - start)
         training.wait_until_published()
-        collected -= config.data.fresh_batch_size
+        collected -= needed
     training.finish(stop)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from impala_tf.structures import EnvironmentSpec
 from impala_tf.transport import REPLAY, TRAJECTORIES, VARIABLES
-from impala_tf.transport.connection import ServerWatch, read_told, wait_for_server
+from impala_tf.transport.connection import ServerWatch, ask, read_told, wait_for_server
 from impala_tf.transport.signatures import check_same, unroll_signature, variables_signature
 from impala_tf.transport.variables import VariableClient
 from impala_tf.transport.writer import UnrollWriter
@@ -65,6 +65,7 @@ class ActorEnd:
                 "unrolls", tables[TRAJECTORIES].signature, unroll_signature(spec, core_state_spec, unroll_length)
             )
             check_same("parameters", tables[VARIABLES].signature, variables_signature(variables))
+            self._address = address
             self._variables = VariableClient(address, variables, timeout)
             self.learner_step = self._variables.refresh()
             self.writer = UnrollWriter(address, spec.frame_stack, replay=REPLAY in tables)
@@ -74,6 +75,11 @@ class ActorEnd:
     def refresh(self) -> int:
         """Pulls the newest parameters and returns the learner step that made them."""
         return self._variables.refresh()
+
+    def unrolls_arrived(self) -> int | None:
+        """Returns how many unrolls of all actors the server has taken so far; None if it does not answer within 5 s."""
+        tables = ask(self._address)
+        return tables[TRAJECTORIES].rate_limiter_info.insert_stats.completed if tables else None
 
     def stop(self) -> None:
         """Closes the writer, which drops unrolls that the server has not taken yet, and stops watching the server.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -14,13 +15,14 @@ from impala_tf.structures import Batch, Trajectory
 from impala_tf.transport import replay, server
 from impala_tf.transport.connection import TELL_SECONDS
 from impala_tf.transport.dataset import BatchQueue, make_dataset
+from impala_tf.transport.delay import DelayedPublisher
 from impala_tf.transport.variables import VariablePublisher
 
 _STOP_SECONDS = 5.0
 
 
 class Publisher(Protocol):
-    """Publishes the learner's parameters; implemented by `VariablePublisher` and `LocalVariables`."""
+    """Publishes the learner's parameters: `VariablePublisher`, `LocalVariables`, `DelayedPublisher`."""
 
     def publish(self, learner_step: int) -> None:
         """Publishes the variables' current values as those of `learner_step`."""
@@ -52,7 +54,7 @@ class LearnerEnd:
         """Starts the server and begins to sample. If that fails, nothing is left running.
 
         Args:
-          data: tables and their sizes, batch size, share of replayed unrolls, and prefetch.
+          data: tables and their sizes, batch size, share of replayed unrolls, prefetch and policy lag.
           unroll: signature of one unroll on the wire, from `unroll_signature`.
           variables: the parameters that `publish` publishes.
           port: port of the server; 0: a free one.
@@ -60,7 +62,7 @@ class LearnerEnd:
           make_publisher: called with the server's address and the variables.
 
         Raises:
-          UserError: as for `server.load_config`, `replay.check_memory` and `server.Server`.
+          UserError: as for `server.load_config`, `replay.check_memory`, `server.Server` and `DelayedPublisher`.
         """
         config = server.load_config(data)
         if data.replay_fraction:
@@ -68,6 +70,8 @@ class LearnerEnd:
         with contextlib.ExitStack() as stack:
             running = stack.enter_context(server.Server(config, unroll, variables, port, told))
             self.address, self._server = running.address, running
+            if data.policy_lag > 0:
+                make_publisher = functools.partial(DelayedPublisher, make_publisher, updates=data.policy_lag)
             self._publisher = make_publisher(self.address, variables)
             stack.callback(self._publisher.stop)
             fresh = data.fresh_batch_size

@@ -31,25 +31,17 @@ def check_memory(unroll: Trajectory, size: int) -> None:
     needed = size * each
     if needed > available:
         raise UserError(
-            f"--replay_size={size}: the replay may take {_text(needed)}, {_text(each)} an unroll before compression, "
-            f"but {_text(available)} of memory are available here. At most {available // each} would fit."
+            f"--replay_size={size}: the replay may take {machine.size_text(needed)}, {machine.size_text(each)} an unroll before compression, "
+            f"but {machine.size_text(available)} of memory are available here. At most {available // each} would fit."
         )
     _LOGGER.info(
         "the replay holds %s unrolls and takes at most %s of the %s of memory that are available",
         f"{size:,}",
-        _text(needed),
-        _text(available),
+        machine.size_text(needed),
+        machine.size_text(available),
     )
 
 
 def unroll_bytes(unroll: Trajectory) -> int:
     """Returns the bytes of one unroll of this signature in the replay, before compression."""
     return sum(spec.shape.num_elements() * spec.dtype.size + _ARRAY_BYTES for spec in tf.nest.flatten(unroll))
-
-
-def _text(size: int) -> str:
-    """Formats a number of bytes."""
-    for unit, power in (("GiB", 30), ("MiB", 20)):
-        if size >= 1 << power:
-            return f"{size / (1 << power):.1f} {unit}"
-    return f"{size / 1024:.1f} KiB"

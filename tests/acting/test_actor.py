@@ -102,3 +102,12 @@ def test_an_unroll_in_which_an_environment_failed_is_dropped():
     assert [actor.run_unroll() for _ in range(3)] == [2, 3, 3]
     assert [int(u.task_id) for u in written] == [4, 6, 4, 5, 6, 4, 5, 6]
     assert all((u.episode_length[1:] >= 0).all() for u in written)
+
+
+def test_no_more_unrolls_are_written_than_are_asked_for():
+    environment, written = _Failing(3, seed=1), []
+    actor = Actor(
+        environment, Agent(environment.spec), lambda u: written.append(int(u.task_id)), lambda: 0, 5, 1, [4, 5, 6]
+    )
+    assert [actor.run_unroll(at_most) for at_most in (3, 1, 2)] == [2, 1, 2]
+    assert written == [4, 6, 4, 4, 5]

@@ -11,16 +11,15 @@ import pytest
 
 from impala_tf import config as config_lib
 from impala_tf import topology
-from impala_tf.architectures import batched_a2c, impala
+from impala_tf.architectures import batched_a2c, gated, impala, table
 from impala_tf.architectures.program import Node, Program
 from impala_tf.environments import task_set
-from impala_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 ALL = (impala.actor_inference, impala.central_inference, batched_a2c.sync_step, batched_a2c.sync_trajectory)
 
 
-def _build(architecture, spans=None, **values) -> Program:
+def _build(architecture, spans=None, /, **values) -> Program:
     flags = {"env": "catch", "num_actors": 3, "envs_per_actor": 2, "batch_size": 6, **values}
     config = config_lib.from_values(flags)
     tasks = task_set.resolve(config.environment)
@@ -35,9 +34,7 @@ def test_there_is_a_learner_and_as_many_actors_as_the_topology_says(architecture
     program = _build(architecture, **values)
     assert program.learner.name == "learner" and not program.learner.restarts
     assert [actor.name for actor in program.actors] == [f"actor {i}" for i in range(num_actors)]
-    # Where all wait for each other, one that is restarted would be too late.
-    expected = architecture is not batched_a2c.sync_trajectory
-    assert all(actor.restarts == expected for actor in program.actors)
+    assert all(actor.restarts for actor in program.actors)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -52,6 +49,27 @@ def test_the_settings_choose_where_the_policy_runs(inference, architecture):
 
 def test_the_two_differ():
     assert _build(impala.actor_inference).learner.work.func is not _build(impala.central_inference).learner.work.func
+
+
+@pytest.mark.parametrize(
+    ("values", "architecture"),
+    [
+        ({"policy_lag": 3}, gated.program),
+        ({"architecture": "batched_a2c_sync_trajectory"}, gated.program),
+        ({"architecture": "batched_a2c_sync_step"}, batched_a2c.sync_step),
+    ],
+)
+def test_the_settings_choose_who_waits_for_whom(values, architecture):
+    chosen, expected = _build(table.program, **values), _build(architecture)
+    assert chosen.learner.work.func is expected.learner.work.func
+    assert len(chosen.learner.work.args) == len(expected.learner.work.args)
+    assert [bool(actor.work.args[4]) for actor in chosen.actors] == [bool(a.work.args[4]) for a in expected.actors]
+
+
+def test_with_dynamic_batches_a2cs_environments_have_no_policy():
+    chosen = _build(table.program, architecture="batched_a2c_sync_trajectory", inference="central")
+    assert [a.work.func for a in chosen.actors] == [a.work.func for a in _build(batched_a2c.sync_step).actors]
+    assert chosen.learner.work.func is not _build(batched_a2c.sync_step).learner.work.func
 
 
 def test_programs_can_be_pickled():
@@ -73,20 +91,6 @@ def test_nodes_are_values():
     assert node == Node("a", len, restarts=True) != Node("a", len, restarts=False)
 
 
-@pytest.mark.parametrize("architecture", [batched_a2c.sync_step, batched_a2c.sync_trajectory])
-@pytest.mark.parametrize("batch_size", [5, 7, 12])
-def test_batched_a2c_takes_one_unroll_of_each_environment(architecture, batch_size):
-    message = rf"--batch_size={batch_size}: .* set it to 6 \(3 actors with 2 environments each\)"
-    with pytest.raises(UserError, match=message):
-        _build(architecture, batch_size=batch_size)
-
-
-def test_batched_a2c_counts_fresh_unrolls():
-    _build(batched_a2c.sync_step, batch_size=12, replay_fraction=0.5)
-    with pytest.raises(UserError, match=r"--batch_size=6: .* set it to 12, of which 6 replayed \(3 actors"):
-        _build(batched_a2c.sync_step, batch_size=6, replay_fraction=0.5)
-
-
 def test_seeds_of_environment_processes_go_with_the_frames_of_the_run(tmp_path):
     """A run that is resumed does not play the same games again."""
 
@@ -101,9 +105,10 @@ def test_seeds_of_environment_processes_go_with_the_frames_of_the_run(tmp_path):
 
 @pytest.mark.parametrize("architecture", ALL)
 def test_every_process_gets_a_file_for_its_spans(architecture, tmp_path):
-    program = _build(architecture, spans=tmp_path)
+    program = _build(architecture, tmp_path)
     assert [actor.work.args[-1] for actor in program.actors] == [tmp_path / f"actor {i}.csv" for i in range(3)]
-    assert program.learner.work.args[-1] in (tmp_path, tmp_path / "learner.csv")
+    own, both = tmp_path / "learner.csv", (tmp_path / "learner.csv", tmp_path / "policy.csv")
+    assert program.learner.work.args[-1] in (own, both)
     assert all(actor.work.args[-1] is None for actor in _build(architecture).actors)
 
 

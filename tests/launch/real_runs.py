@@ -37,7 +37,7 @@ def resolve(logdir: pathlib.Path, **values: Any) -> tuple[Config, TaskSet, Topol
     tasks = task_set.resolve(config.environment)
     LogDir(config.run.logdir).check(config)
     address = f"localhost:{ports.free_port()}"
-    return config, tasks, topology.resolve(config.launch, len(tasks.names), address)
+    return config, tasks, topology.resolve(config.launch, len(tasks.names), address, together=config.unrolls_together)
 
 
 def in_turns(logdir: pathlib.Path, stopped: bool, values: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -83,3 +83,74 @@ def in_turns_again(logdir: pathlib.Path) -> tuple[str, tuple[list[str], list[str
     except UserError as error:
         return str(error), in_turns(logdir, False, values)
     raise AssertionError("a queue of 3 is not enough")
+
+
+LEARNS = {
+    "batch_size": 32,
+    "envs_per_actor": 0,
+    "unroll_length": 20,
+    "learning_rate": 0.003,
+    "entropy_cost": 0.003,
+    "rmsprop_epsilon": 0.001,
+    "annealing_frames": 1_000_000,
+}
+"""With these, catch is learned within about 100,000 frames."""
+
+
+def lags(logdir: pathlib.Path, values: dict[str, Any]) -> list[tuple[int, int]]:
+    """Runs in turns; returns the smallest and the largest policy lag in each update."""
+    from impala_tf.launch import in_turns
+    from impala_tf.roles.learner import Training
+
+    found, update = [], Training.update
+
+    def observe(training, batch, waited):
+        lag = training.step_count - batch.unrolls.learner_step[1:].numpy()
+        found.append((int(lag.min()), int(lag.max())))
+        update(training, batch, waited)
+
+    Training.update = observe
+    try:
+        in_turns.run(*resolve(logdir, num_actors=0, **values), threading.Event())
+    finally:
+        Training.update = update
+    return found
+
+
+def lags_of_all(folder: pathlib.Path, runs: list[dict[str, Any]]) -> list[list[tuple[int, int]]]:
+    """Returns `lags` of several runs; each has a folder of its own, named after its policy lag."""
+    return [lags(folder / str(values["policy_lag"]), values) for values in runs]
+
+
+def same_three_ways(folder: pathlib.Path) -> list[list[Any]]:
+    """Returns the parameters after 20 updates of IMPALA with lag 0, and of batched A2C, step by step and with dynamic
+    batches, in environments with the same seeds."""
+    import numpy as np
+
+    from impala_tf.environments import task_set
+    from impala_tf.environments.remote import worker
+    from impala_tf.environments.remote.mailbox import PolicyMailbox
+    from impala_tf.launch import in_turns
+    from impala_tf.processes.timings import Timings
+    from impala_tf.roles import actor, lockstep_learner
+    from impala_tf.roles.learner import Training
+
+    found, finish = [], Training.finish
+
+    def keep(training, stop):
+        found.append([np.array(v) for v in training.agent.trainable_variables])
+        finish(training, stop)
+
+    Training.finish = keep
+    values = {"envs_per_actor": 6, "total_frames": 20 * 6 * UNROLL_LENGTH}
+    in_turns.run(*resolve(folder / "impala", num_actors=0, policy_lag=0, **values), threading.Event())
+    for dynamic in (False, True):
+        values |= {"architecture": f"batched_a2c_sync_{'trajectory' if dynamic else 'step'}", "num_actors": 1}
+        config, tasks, resolved = resolve(folder / values["architecture"], **values)
+        mailbox = PolicyMailbox(tasks.spec, 1, 6)
+        seed, _ = actor.seeds(config, 0, 0)
+        environment = task_set.make_batch(tasks, resolved.task_ids(0), seed, 1)
+        arguments = (environment, mailbox.worker(0), Timings(worker.ACTIVITIES))
+        threading.Thread(target=worker.run, args=arguments, daemon=True).start()
+        lockstep_learner.run(config, tasks, resolved, threading.Event(), mailbox, dynamic_batches=dynamic)
+    return found

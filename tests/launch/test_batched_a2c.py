@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import threading
@@ -17,8 +18,7 @@ sys.path.append(str(pathlib.Path(__file__).parent))  # Children get it from here
 
 import real_runs
 
-from impala_tf.architectures import batched_a2c, impala
-from impala_tf.errors import UserError
+from impala_tf.architectures import batched_a2c, impala, table
 from impala_tf.launch import local
 from impala_tf.records.logdir import LogDir
 
@@ -29,7 +29,7 @@ ACTING = {"variables", "inference", "environment", "writer", "queue"}
 LEARNING = {"batch", "update", "publish", "records"}
 
 
-def _run(architecture, logdir, stop=None, **values):
+def _run(architecture, logdir, stop=None, /, **values):
     """Runs to the end; returns the rows of progress.csv and {process: its spans}."""
     resolved = real_runs.resolve(logdir, **values)
     folder = logdir / "spans"
@@ -47,15 +47,15 @@ def _check_frames(rows, frames):
 
 def _check_spans(spans, updates):
     """Activities of a process do not overlap, and the learner does as many of them as there are updates."""
-    for table in spans.values():
-        assert (table["start"] <= table["end"]).all()
-        assert (table["start"].to_numpy()[1:] >= table["end"].to_numpy()[:-1]).all()
+    for its in spans.values():
+        assert (its["start"] <= its["end"]).all()
+        assert (its["start"].to_numpy()[1:] >= its["end"].to_numpy()[:-1]).all()
     counts = spans["learner"]["activity"].value_counts()
     assert (counts["update"], counts["publish"], counts["records"]) == (updates, updates, updates)
 
 
 def _activities(spans):
-    return {name: set(table["activity"]) for name, table in spans.items()}
+    return {name: set(its["activity"]) for name, its in spans.items()}
 
 
 def test_sync_step_learns_from_unrolls_of_the_newest_parameters(tmp_path):
@@ -76,12 +76,11 @@ def test_sync_step_learns_from_unrolls_of_the_newest_parameters(tmp_path):
     assert spans["policy"]["activity"].value_counts()["environment"] == 150 * real_runs.UNROLL_LENGTH
 
 
-@pytest.mark.parametrize("env_processes", ["off", "on"])
-def test_sync_trajectory_learns_from_unrolls_of_the_newest_parameters(tmp_path, env_processes):
-    """Also where an actor's environments have processes of their own."""
-    updates = 150 if env_processes == "off" else 40
+def test_sync_trajectory_learns_from_unrolls_of_the_newest_parameters(tmp_path):
+    """Here the actors' environments have processes of their own; elsewhere below, they have not."""
+    updates = 40
     frames = updates * PER_UPDATE
-    rows, spans = _run(batched_a2c.sync_trajectory, tmp_path, total_frames=frames, env_processes=env_processes)
+    rows, spans = _run(batched_a2c.sync_trajectory, tmp_path, total_frames=frames, env_processes="on")
     _check_frames(rows, frames)
     assert rows["policy_lag_max"].max() == 0
     assert rows["episodes"].iloc[-1] == 6 * (updates * real_runs.UNROLL_LENGTH // 9)
@@ -116,7 +115,7 @@ class _Started(threading.Thread):
 
     def run(self):
         try:
-            _run(*self._arguments, stop=self.stop, **self._values)
+            _run(*self._arguments, self.stop, **self._values)
         except Exception as error:
             self.error = error
 
@@ -154,44 +153,70 @@ def _children(name):
     return found
 
 
-def _frames(logdir):
+def _rows(logdir):
     path = logdir / "progress.csv"
-    text = path.read_text() if path.exists() else ""
-    return int(pd.read_csv(path)["frames"].iloc[-1]) if text.count("\n") > 1 else 0
+    return pd.read_csv(path) if path.exists() and path.read_text().count("\n") > 1 else None
 
 
-def test_sync_step_goes_on_when_an_environment_process_is_killed(tmp_path, caplog):
-    """The entries that do not answer the policy are dropped; the frames of the others count."""
-    with caplog.at_level("INFO", "impala_tf"), _started(batched_a2c.sync_step, tmp_path) as run:
-        run.wait_until(lambda: _frames(tmp_path) > 0)
-        (pid,) = _children("actor 1")
-        os.kill(pid, signal.SIGKILL)
-        restarted = f"actor 1 was ended by signal 9 (see {tmp_path / 'logs' / 'actor_1.log'}); restart 1 in 0.5 s"
-        run.wait_until(lambda: restarted in caplog.messages)
-        run.wait_until(lambda: _children("actor 1") not in ([], [pid]))
-        before = _frames(tmp_path)
-        run.wait_until(lambda: _frames(tmp_path) > before + 20 * PER_UPDATE)
+WAITING = {
+    "sync_step": {"architecture": "batched_a2c_sync_step"},
+    "sync_trajectory": {"architecture": "batched_a2c_sync_trajectory"},
+    "dynamic_batches": {"architecture": "batched_a2c_sync_trajectory", "inference": "central"},
+    "policy_lag": {"policy_lag": 3},
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_catch_is_learned_at_the_set_lag_although_an_actor_is_killed_twice(tmp_path, caplog, name):
+    """The others wait for the unrolls that it owes; nothing of different games is mixed. In the end, the run saves."""
+    lag, per_update = WAITING[name].get("policy_lag", 0), 32 * 20
+
+    def frames():
+        return 0 if _rows(tmp_path) is None else int(_rows(tmp_path)["frames"].iloc[-1])
+
+    def goes_on():
+        before = frames()
+        run.wait_until(lambda: frames() > before + 5 * per_update)
+
+    with (
+        caplog.at_level("INFO", "impala_tf"),
+        _started(table.program, tmp_path, **real_runs.LEARNS, **WAITING[name]) as run,
+    ):
+        run.wait_until(lambda: frames() > 0)
+        for kill in (1, 2):
+            (pid,) = _children("actor 1")
+            os.kill(pid, signal.SIGKILL)
+            run.wait_until(
+                lambda kill=kill: f"signal 9 (see {tmp_path / 'logs' / 'actor_1.log'}); restart {kill}" in caplog.text
+            )
+            run.wait_until(lambda pid=pid: _children("actor 1") not in ([], [pid]))
+            goes_on()
+        run.wait_until(lambda: _rows(tmp_path)["mean_return_100"].max() >= 0.9)
     assert run.error is None
-    rows = pd.read_csv(tmp_path / "progress.csv")
-    assert (rows["frames"] % PER_UPDATE == 0).all()
-    assert rows["mean_length_100"].dropna().between(8.999, 9.001).all()  # Nothing of different games was mixed.
+    rows = _rows(tmp_path)
+    assert (rows["frames"] % per_update == 0).all()
+    assert LogDir(str(tmp_path)).frames == rows["frames"].iloc[-1]
+    full = rows[rows["frames"].shift(fill_value=0) >= lag * per_update]
+    assert len(full) > 10 and (full["policy_lag_max"] == lag).all() and (full["policy_lag_mean"] == lag).all()
+    assert rows["mean_length_100"].dropna().between(8.999, 9.001).all()
     assert "Traceback" not in (tmp_path / "logs" / "learner.log").read_text()
-
-
-def test_an_actor_that_is_killed_ends_sync_trajectory(tmp_path):
-    with _started(batched_a2c.sync_trajectory, tmp_path) as run:
-        run.wait_until(lambda: _frames(tmp_path) > 0)
-        (pid,) = _children("actor 1")
-        os.kill(pid, signal.SIGKILL)
-        run.join(30)
-        assert isinstance(run.error, UserError)
-        assert str(run.error).startswith("Actor 1 failed: it was ended by signal 9")
     assert _children("actor 0") == _children("learner") == []
 
 
-def test_a_run_that_is_stopped_saves(tmp_path):
-    with _started(batched_a2c.sync_trajectory, tmp_path) as run:
-        run.wait_until(lambda: _frames(tmp_path) > 0)
-    assert run.error is None
-    frames = LogDir(str(tmp_path)).frames
-    assert frames == _frames(tmp_path) > 0 and frames % PER_UPDATE == 0
+def test_a_run_whose_learner_is_killed_resumes_with_the_lag_of_a_start(tmp_path):
+    values = {"policy_lag": 100, "checkpoint_interval": 0.2}
+    with _started(table.program, tmp_path, **values) as run:
+        run.wait_until(lambda: LogDir(str(tmp_path)).frames > 110 * PER_UPDATE)
+        (pid,) = _children("learner")
+        os.kill(pid, signal.SIGKILL)
+        run.join(30)
+        assert "The learner was ended by SIGKILL" in str(run.error) and "resume" in str(run.error)
+    saved = LogDir(str(tmp_path)).frames
+    shutil.rmtree(tmp_path / "spans")
+    rows, _ = _run(table.program, tmp_path, total_frames=saved + 150 * PER_UPDATE, **values)
+    _check_frames(rows, saved + 150 * PER_UPDATE)
+    assert (rows["frames"].diff().iloc[1:] > 0).all()
+    updates = rows["frames"] // PER_UPDATE - saved // PER_UPDATE  # Of the second start.
+    later = updates > 0
+    assert (rows["policy_lag_max"][later] == (updates[later] - 1).clip(upper=100)).all()
+    assert rows["policy_lag_max"][~later].max() == 100

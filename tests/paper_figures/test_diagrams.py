@@ -109,8 +109,14 @@ def test_texts_do_not_overlap_and_stay_inside(draw):
 
 
 def test_figure_2_draws_a_bar_per_row():
-    rows = [("sync_step", "actor 0", "environment step", 1.0, 3.0), ("sync_step", "actor 1", "forward pass", 2.0, 2.5)]
-    rows += [("sync_step", "learner", "backward pass", 4.0, 9.0), ("sync_step", "actor 0", "environment step", 90, 91)]
+    rows = [
+        ("batched_a2c_sync_step", "actor 0", "environment step", 1.0, 3.0),
+        ("batched_a2c_sync_step", "actor 1", "forward pass", 2.0, 2.5),
+    ]
+    rows += [
+        ("batched_a2c_sync_step", "learner", "backward pass", 4.0, 9.0),
+        ("batched_a2c_sync_step", "actor 0", "environment step", 90, 91),
+    ]
     rows += [(s, "learner", "backward pass", 4.0, 9.0) for s in ("sync_trajectory", "impala")]
     figure = diagrams.timelines(pd.DataFrame(rows, columns=["scheme", "who", "what", "start", "end"]), 10.0)
     extents = [bars.get_datalim(figure.axes[0].transData) for bars in figure.axes[0].collections]

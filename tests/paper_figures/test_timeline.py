@@ -42,13 +42,13 @@ def test_who_waits_for_whom(scheme, monkeypatch):
     assert len(updates) == UPDATES
     assert sum(map(len, steps)) >= UPDATES * UNROLL_LENGTH * ACTORS  # IMPALA's actors need not take as many each.
 
-    if scheme == "sync_step":
+    if scheme == timeline.SYNC_STEP:
         forward = times[timeline.LEARNER, timeline.FORWARD]
         assert len(forward) == UPDATES * UNROLL_LENGTH == len(steps[0]) == len(steps[1])
         for t, (before, after) in enumerate(itertools.pairwise(forward)):
             for its in steps:
                 assert before[1] <= its[t][0] and its[t][1] <= after[0]
-    elif scheme == "sync_trajectory":
+    elif scheme == timeline.SYNC_TRAJECTORY:
         for k, update in enumerate(updates):
             for its in steps:
                 assert its[UNROLL_LENGTH * (k + 1) - 1][1] <= update[0]

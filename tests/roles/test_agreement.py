@@ -44,6 +44,8 @@ def test_what_is_told():
         "torso": "mlp",
         "core": "lstm",
         "unroll_length": 7,
+        "policy_lag": -1,
+        "architecture": "impala",
     }
 
 

@@ -10,6 +10,8 @@ this must hold; otherwise the command prints what does not and ends with status 
 - progress.csv can be read by pandas, and its frames and seconds increase from row to row;
 - nothing is left in the temporary folder or between the checkpoints once the next start has cleaned up.
 
+Flags of `impala-train` may be added: `--architecture=batched_a2c_sync_trajectory --envs_per_actor=4`.
+
 Finally the run is left alone until it has consumed some frames more, and its last row must say so. The CSV file has a
 row per kill.
 """
@@ -95,11 +97,13 @@ def kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def one_kill(number: int, folder: pathlib.Path, logdir: pathlib.Path, rng: random.Random) -> dict[str, object]:
+def one_kill(
+    number: int, folder: pathlib.Path, logdir: pathlib.Path, rng: random.Random, flags: list[str]
+) -> dict[str, object]:
     """Starts or resumes the run, kills it, checks what is left, and returns a row for the CSV file."""
     before, target, seconds = newest(logdir), rng.choice(TARGETS), rng.uniform(0.5, LONGEST)
     run = Started(
-        folder, (*FLAGS, FOR_EVER, f"--logdir={logdir}"), {"TMPDIR": str(folder / "tmp")}, ["-m", "run.train"]
+        folder, (*FLAGS, *flags, FOR_EVER, f"--logdir={logdir}"), {"TMPDIR": str(folder / "tmp")}, ["-m", "run.train"]
     )
     time.sleep(seconds)
     check(run.process.poll() is None, f"the run ended by itself\n{run.describe()}")
@@ -130,10 +134,10 @@ def one_kill(number: int, folder: pathlib.Path, logdir: pathlib.Path, rng: rando
     }
 
 
-def finish(folder: pathlib.Path, logdir: pathlib.Path) -> None:
+def finish(folder: pathlib.Path, logdir: pathlib.Path, more: list[str]) -> None:
     """Lets the run come to its end and checks that it leaves nothing that should not stay."""
     frames = newest(logdir) + MORE_FRAMES
-    flags = (*FLAGS, f"--total_frames={frames}", f"--logdir={logdir}")
+    flags = (*FLAGS, *more, f"--total_frames={frames}", f"--logdir={logdir}")
     run = Started(folder, flags, {"TMPDIR": str(folder / "tmp")}, ["-m", "run.train"])
     check(run.finish(180) == 0, f"the last start failed\n{run.describe()}")
     run.wait_until_gone(10)
@@ -149,21 +153,21 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=50, help="number of kills")
     parser.add_argument("--seed", type=int, default=1, help="seed of the moments and the targets")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("kills.csv"), help="CSV file to write")
-    options = parser.parse_args()
+    options, flags = parser.parse_known_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="kill_loop_") as name, open(options.output, "w", newline="") as file:
         folder, logdir = pathlib.Path(name), pathlib.Path(name) / "run"
         (folder / "tmp").mkdir()
         writer = None
         for number in range(1, options.times + 1):
-            row = one_kill(number, folder, logdir, rng)
+            row = one_kill(number, folder, logdir, rng, flags)
             writer = writer or csv.DictWriter(file, row)
             if number == 1:
                 writer.writeheader()
             writer.writerow(row)
             file.flush()
             print(*(f"{key} {value}" for key, value in row.items()), sep=", ", flush=True)
-        finish(folder, logdir)
+        finish(folder, logdir, flags)
     print(f"{options.times} kills: nothing was lost, nothing is left", flush=True)
 
 

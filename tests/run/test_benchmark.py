@@ -13,6 +13,7 @@ def test_errors(start, error_of, tmp_path):
     cases = [
         (["--env=cach"], "did you mean catch"),
         (["--env=catch", "--repeats=0"], "--repeats"),
+        (["--env=catch", "--table", "--inference=central"], "remove --inference=central"),
         (["--env=catch", f"--output={tmp_path}/missing/benchmark.json"], "--output="),
     ]
     for started, message in [(start(*flags, command=BENCHMARK), message) for flags, message in cases]:
