@@ -61,9 +61,10 @@ def _check_memory(variables: Sequence[tf.Variable], updates: int) -> None:
     """Logs what the copies of the parameters take; raises UserError if there is not as much memory."""
     needed = (updates + 1) * sum(variable.dtype.size * variable.shape.num_elements() for variable in variables)
     available = machine.available_memory()
-    _LOGGER.info("policy lag %d: copies of the parameters take %s", updates, machine.size_text(needed))
+    taken, left = machine.size_text(needed), machine.size_text(available)
+    _LOGGER.info("policy lag %d: copies of the parameters take %s", updates, taken)
     if needed > available:
         raise UserError(
-            f"--policy_lag={updates}: its copies of the parameters take {machine.size_text(needed)}, but this machine has "
-            f"{machine.size_text(available)} of memory left; use a smaller lag or network."
+            f"--policy_lag={updates}: its copies of the parameters take {taken}, but this machine has {left} of memory "
+            "left; use a smaller lag or network."
         )

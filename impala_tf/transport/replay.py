@@ -28,17 +28,17 @@ def check_memory(unroll: Trajectory, size: int) -> None:
       UserError: the machine has less memory available.
     """
     each, available = unroll_bytes(unroll), machine.available_memory()
-    needed = size * each
-    if needed > available:
+    needed, there = machine.size_text(size * each), machine.size_text(available)
+    if size * each > available:
         raise UserError(
-            f"--replay_size={size}: the replay may take {machine.size_text(needed)}, {machine.size_text(each)} an unroll before compression, "
-            f"but {machine.size_text(available)} of memory are available here. At most {available // each} would fit."
+            f"--replay_size={size}: the replay may take {needed}, {machine.size_text(each)} an unroll before "
+            f"compression, but {there} of memory are available here. At most {available // each} would fit."
         )
     _LOGGER.info(
         "the replay holds %s unrolls and takes at most %s of the %s of memory that are available",
         f"{size:,}",
-        machine.size_text(needed),
-        machine.size_text(available),
+        needed,
+        there,
     )
 
 
