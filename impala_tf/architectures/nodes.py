@@ -100,7 +100,8 @@ def saving_stop() -> threading.Event:
     return stop
 
 
-def _ready() -> None:
+def say_ready() -> None:
+    """Tells the launcher that this process works."""
     parent.send(parent.Ready())
 
 
@@ -125,7 +126,7 @@ def _act(config, tasks, topology, number, wait_for_update, spans, _starts: int) 
         topology,
         number,
         address=topology.address,
-        ready=_ready,
+        ready=say_ready,
         wait_for_update=wait_for_update,
         spans=spans,
     )
@@ -136,4 +137,4 @@ def _step(tasks, topology, number, mailbox: WorkerMailbox, seed, interval, spans
 
     run_seed, frames = seed
     numbers = [run_seed, number, starts, frames]
-    role.run(tasks, topology, number, mailbox, numbers, ready=_ready, log_interval=interval, spans=spans)
+    role.run(tasks, topology, number, mailbox, numbers, ready=say_ready, log_interval=interval, spans=spans)

@@ -121,7 +121,22 @@ def from_values(values: dict[str, Any]) -> Config:
             f"--rho_bar={config.loss.rho_bar} is below --c_bar={config.loss.c_bar}; V-trace needs rho_bar >= c_bar "
             "(section 4.1)."
         )
+    if config.launch.architecture == "a3c":
+        _check_a3c(config)
     return config
+
+
+def _check_a3c(config: Config) -> None:
+    """Raises UserError for settings that have no meaning in A3C."""
+    data, launch = config.data, config.launch
+    refused = (
+        (launch.inference == "central", "--inference=central", "its actors run the policy themselves"),
+        (launch.num_actors == 0, "--num_actors=0", "it needs actor processes"),
+        (data.batch_size != DataConfig.batch_size, f"--batch_size={data.batch_size}", "see --envs_per_actor"),
+    )
+    for wrong, flag, reason in refused:
+        if wrong:
+            raise UserError(f"--architecture=a3c does not go with {flag}: {reason}.")
 
 
 def to_values(config: Config) -> dict[str, Any]:

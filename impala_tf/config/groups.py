@@ -182,7 +182,13 @@ class DataConfig:
     """Unrolls, batches and the queue between actors and learner."""
 
     unroll_length: int = _setting(20, "Unroll length T, in agent steps.", at_least=1, fixed=True)
-    batch_size: int = _setting(32, "Batch size B: unrolls per learner step.", at_least=1, fixed=True)
+    batch_size: int = _setting(
+        32,
+        "Batch size B: unrolls per learner step. Not in a3c, where a step takes one unroll of each environment of an "
+        "actor.",
+        at_least=1,
+        fixed=True,
+    )
     reverb_config: str = _setting(
         "on_policy",
         "Reverb's tables: the name of a file in reverb_configs/, or the path of a .textproto (ReverbServerConfig).",
@@ -231,8 +237,9 @@ class LaunchConfig:
         "impala",
         "How acting and learning are distributed (Table 1). impala: actors and the learner do not wait for each other. "
         "batched_a2c_sync_step: one policy acts for all environments once the last has answered. "
-        "batched_a2c_sync_trajectory: actors wait after each unroll for the update on it.",
-        choices=("impala", "batched_a2c_sync_step", "batched_a2c_sync_trajectory"),
+        "batched_a2c_sync_trajectory: actors wait after each unroll for the update on it. "
+        "a3c: actors compute gradients, which the learner applies one at a time.",
+        choices=("impala", "batched_a2c_sync_step", "batched_a2c_sync_trajectory", "a3c"),
         fixed=True,
     )
     role: str = _setting(
@@ -249,8 +256,8 @@ class LaunchConfig:
     )
     envs_per_actor: int = _setting(
         0,
-        "Environments per actor, stepped as a batch; 0: 12, or fewer with very many actors (an actor started by hand "
-        "asks its learner).",
+        "Environments per actor, stepped as a batch; 0: 12, or fewer with very many actors, but 1 in a3c, where a "
+        "gradient is that of one unroll of each (an actor started by hand asks its learner).",
         at_least=0,
     )
     inference: str = _setting(

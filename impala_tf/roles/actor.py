@@ -100,11 +100,8 @@ def run(
     Raises:
       UserError: as for `connect` and `wait_for_update`; or the environments cannot be made.
     """
-    threads = config.launch.actor_threads
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.set_visible_devices([], "GPU")
-    agent, end = connect(config, tasks, address, _leave)
+    limit_tensorflow(config)
+    agent, end = connect(config, tasks, address, leave)
     with end:
         resolved = topology if isinstance(topology, Topology) else topology(end.told["topology"])
         if tasks.own_processes and wait_for_update is None:
@@ -114,7 +111,14 @@ def run(
             _act_in_step(config, tasks, resolved, number, agent, end, ready, wait, spans)
 
 
-def _leave(message: str, finished: bool) -> None:
+def limit_tensorflow(config: Config) -> None:
+    """Leaves the GPU to the learner, and the cores to as many actors as possible. Call it before TensorFlow is used."""
+    tf.config.threading.set_intra_op_parallelism_threads(config.launch.actor_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.set_visible_devices([], "GPU")
+
+
+def leave(message: str, finished: bool) -> None:
     """Ends the process because the learner has finished or is gone."""
     stream, prefix = (sys.stdout, "") if finished else (sys.stderr, "ERROR: ")
     with contextlib.suppress(OSError):  # Its reader is gone, too.
@@ -174,7 +178,7 @@ def _act_in_step(config, tasks, topology, number, agent, end, ready, wait_for_up
         while True:
             unrolls += actor.run_unroll()
             while not end.writer.flush(timeout=1.0):
-                # Back-pressure: the queue is full. `_leave` ends the process if the server is gone.
+                # Back-pressure: the queue is full. `leave` ends the process if the server is gone.
                 actor.timings.lap("queue")
             actor.timings.lap("queue")
             # An update takes one unroll of each environment. After a failed environment's unroll was dropped, the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import tensorflow as tf
 
@@ -17,6 +17,8 @@ from impala_tf.transport.dataset import BatchQueue, make_dataset
 from impala_tf.transport.variables import VariablePublisher
 
 _STOP_SECONDS = 5.0
+
+_End = TypeVar("_End", bound="ServingEnd")
 
 
 class Publisher(Protocol):
@@ -32,8 +34,8 @@ class Publisher(Protocol):
         """Ends what the publisher started; may be called again."""
 
 
-class LearnerEnd:
-    """Everything between the actors and a learner, made and stopped as one. Use it in a `with` statement.
+class ServingEnd:
+    """The learner's end, whatever the learner samples. Made and stopped as one; use it in a `with` statement.
 
     Attributes:
       address: address of the server, localhost:port.
@@ -41,8 +43,10 @@ class LearnerEnd:
 
     def __init__(
         self,
-        data: DataConfig,
-        unroll: Trajectory,
+        tables: server.reverb_config_pb2.ReverbServerConfig,
+        signature: Any,
+        make_dataset: Callable[[str], tf.data.Dataset],
+        prefetch: int,
         variables: Sequence[tf.Variable],
         *,
         port: int = 0,
@@ -52,24 +56,25 @@ class LearnerEnd:
         """Starts the server and begins to sample. If that fails, nothing is left running.
 
         Args:
-          data: tables, queue size, batch size and prefetch.
-          unroll: signature of one unroll on the wire, from `unroll_signature`.
+          tables: the server's tables.
+          signature: signature of one item of the sampled table.
+          make_dataset: called with the server's address; returns what is sampled.
+          prefetch: elements of the dataset that may wait ready, in addition to the one being drawn.
           variables: the parameters that `publish` publishes.
           port: port of the server; 0: a free one.
           told: facts about the run that actors can read (`ActorEnd.told`); must be serializable as JSON.
           make_publisher: called with the server's address and the variables.
 
         Raises:
-          UserError: as for `server.load_config` and `server.Server`.
+          UserError: as for `server.Server`.
         """
-        config = server.load_config(data)
         with contextlib.ExitStack() as stack:
-            running = stack.enter_context(server.Server(config, unroll, variables, port, told))
+            running = stack.enter_context(server.Server(tables, signature, variables, port, told))
             self.address, self._server = running.address, running
             self._publisher = make_publisher(self.address, variables)
             stack.callback(self._publisher.stop)
-            self._batches = BatchQueue(make_dataset(self.address, unroll, data.batch_size), data.prefetch)
-            stack.callback(self._batches.stop)
+            self._queue = BatchQueue(make_dataset(self.address), prefetch)
+            stack.callback(self._queue.stop)
             self._open = stack.pop_all()
 
     def publish(self, learner_step: int) -> None:
@@ -88,10 +93,6 @@ class LearnerEnd:
         """
         return self._publisher.wait_until_pushed(timeout)
 
-    def next_batch(self, timeout: float) -> Batch | None:
-        """Returns the next time-major batch, or None if there is none within `timeout` seconds."""
-        return self._batches.get(timeout)
-
     def tell_finished(self) -> None:
         """Tells actors that the run has finished, and waits until those that can be reached know it."""
         self._server.tell_finished()
@@ -100,10 +101,36 @@ class LearnerEnd:
     def stop(self) -> None:
         """Stops sampling, publishing and serving, in that order; calling it again does nothing."""
         self._open.close()
-        self._batches.join(_STOP_SECONDS)
+        self._queue.join(_STOP_SECONDS)
 
-    def __enter__(self) -> LearnerEnd:
+    def __enter__(self: _End) -> _End:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class LearnerEnd(ServingEnd):
+    """Everything between the actors and a learner that samples batches of unrolls."""
+
+    def __init__(self, data: DataConfig, unroll: Trajectory, variables: Sequence[tf.Variable], **options: Any):
+        """Starts the server and begins to sample. If that fails, nothing is left running.
+
+        Args:
+          data: tables, queue size, batch size and prefetch.
+          unroll: signature of one unroll on the wire, from `unroll_signature`.
+          variables: the parameters that `publish` publishes.
+          **options: `port`, `told` and `make_publisher`, as for `ServingEnd`.
+
+        Raises:
+          UserError: as for `server.load_config` and `server.Server`.
+        """
+
+        def draw(address: str) -> tf.data.Dataset:
+            return make_dataset(address, unroll, data.batch_size)
+
+        super().__init__(server.load_config(data), unroll, draw, data.prefetch, variables, **options)
+
+    def next_batch(self, timeout: float) -> Batch | None:
+        """Returns the next time-major batch, or None if there is none within `timeout` seconds."""
+        return self._queue.get(timeout)

@@ -29,13 +29,37 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
       UserError: the file cannot be read, is not a ReverbServerConfig, or lacks one of the two tables; or the queue is
         not larger than a batch.
     """
-    name = data.reverb_config
+    config, queue = read_config(data.reverb_config, data.queue_size, TRAJECTORIES)
+    if queue.max_size <= data.batch_size:
+        raise UserError(
+            f"The queue holds {queue.max_size} unrolls, which must be more than --batch_size={data.batch_size}: set "
+            f"--queue_size (twice the batch, {2 * data.batch_size}, is usual)."
+        )
+    return config
+
+
+def read_config(
+    name: str, queue_size: int, queue: str
+) -> tuple[reverb_config_pb2.ReverbServerConfig, reverb_config_pb2.Table]:
+    """Reads tables and sets the queue's size.
+
+    Args:
+      name: as for `tables.read`.
+      queue_size: items that the queue holds; 0: as the file says.
+      queue: name of the table that is the queue.
+
+    Returns:
+      The tables, and the queue among them.
+
+    Raises:
+      UserError: the file cannot be read, is not a ReverbServerConfig, or lacks the queue or the variables.
+    """
     try:
         config = text_format.Parse(tables.read(name), reverb_config_pb2.ReverbServerConfig())
     except text_format.ParseError as error:
         raise UserError(f"--reverb_config={name}: not a ReverbServerConfig textproto: {error}.") from None
     by_name = {table.table_name: table for table in config.tables}
-    for needed in (TRAJECTORIES, VARIABLES):
+    for needed in (queue, VARIABLES):
         if needed not in by_name:
             raise UserError(f"--reverb_config={name}: has no table {needed!r} (its tables: {list(by_name)}).")
     for taken in (RUN, FINISHED):
@@ -43,16 +67,10 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
             raise UserError(
                 f"--reverb_config={name}: the table name {taken!r} is taken by impala_tf; rename the table."
             )
-    queue = by_name[TRAJECTORIES]
-    if data.queue_size:
-        queue.max_size = data.queue_size
-        queue.rate_limiter.max_diff = data.queue_size
-    if queue.max_size <= data.batch_size:
-        raise UserError(
-            f"The queue holds {queue.max_size} unrolls, which must be more than --batch_size={data.batch_size}: set "
-            f"--queue_size (twice the batch, {2 * data.batch_size}, is usual)."
-        )
-    return config
+    if queue_size:
+        by_name[queue].max_size = queue_size
+        by_name[queue].rate_limiter.max_diff = queue_size
+    return config, by_name[queue]
 
 
 class Server:
@@ -74,7 +92,7 @@ class Server:
 
         Args:
           config: the tables, from `load_config`.
-          unroll: signature of one unroll on the wire, from `unroll_signature`.
+          unroll: signature of one unroll on the wire, from `unroll_signature`; or of what else the learner samples.
           variables: the parameters that will be published.
           port: port to listen on, on every interface and without encryption, since Reverb offers nothing else; 0: a
             free port.
