@@ -166,12 +166,14 @@ class Contribution(NamedTuple):
       ticket: int64 [], positive; no other contribution to the run has the same.
       gradients: `impala_tf.learning.gradients.Gradients` of the unrolls.
       unrolls: time-major [T + 1, B, ...]; only what the logs need, see `logged`.
+      played: bool [B], whether the unroll is there. If an environment failed, its unroll was dropped.
     """
 
     worker: Any
     ticket: Any
     gradients: Any
     unrolls: Trajectory
+    played: Any
 
 
 def logged(unrolls: Trajectory) -> Trajectory:

@@ -33,7 +33,7 @@ def trace(config: Config, tasks: TaskSet, topology: Topology, agent: Agent) -> t
     unroll = trajectory_signature(tasks.spec, agent.core_state_spec, config.data.unroll_length)
     loss_gradients = LossGradients(agent, config.loss, xla=False)
     gradients = loss_gradients.trace(unroll, topology.envs_per_actor)
-    return loss_gradients, contribution_signature(gradients, unroll)
+    return loss_gradients, contribution_signature(gradients, unroll, topology.envs_per_actor)
 
 
 class GradientIntake:
@@ -45,7 +45,8 @@ class GradientIntake:
         self, config: Config, tasks: TaskSet, topology: Topology, learner: Learner, *, make_publisher: Callable
     ):
         """Starts the server. Arguments and errors are those of `UnrollIntake`."""
-        self._learner, self._frames_per_step = learner, tasks.spec.frames_per_step
+        self._learner = learner
+        self._unroll_length, self._frames_per_step = config.data.unroll_length, tasks.spec.frames_per_step
         _, self._contribution = trace(config, tasks, topology, learner.agent)
         self._applied = Applied(topology.num_actors)
         variables = [*learner.agent.trainable_variables, self._applied.variable]
@@ -62,10 +63,10 @@ class GradientIntake:
 
     def learn(self, taken: Contribution) -> tuple[Batch, dict[str, tf.Tensor]]:
         """Applies a contribution and notes it, to be published with the parameters that it makes."""
-        steps, unrolls = taken.unrolls.episode_length[1:].shape
+        steps, unrolls = self._unroll_length, np.count_nonzero(taken.played)
         metrics = self._learner.apply(taken.gradients, np.int64(steps * unrolls * self._frames_per_step))
         self._applied.add(int(taken.worker), int(taken.ticket))
-        return Batch(taken.unrolls, fresh=tf.ones([np.int64(unrolls)], tf.bool)), metrics
+        return Batch(taken.unrolls, fresh=taken.played), metrics
 
 
 run = functools.partial(role.run, make_intake=GradientIntake)

@@ -26,17 +26,18 @@ _DEFAULT_TABLES, _A3C_TABLES = DataConfig().reverb_config, "a3c"
 _POLL_SECONDS = 0.001
 
 
-def contribution_signature(gradients: Any, unroll: Trajectory) -> Contribution:
-    """Returns the signature of a contribution; its number of unrolls is open, as some may have been dropped.
+def contribution_signature(gradients: Any, unroll: Trajectory, num_envs: int) -> Contribution:
+    """Returns the signature of a contribution.
 
     Args:
       gradients: `tf.TensorSpec`s of `impala_tf.learning.gradients.Gradients`.
       unroll: signature of one unroll, from `trajectory_signature`.
+      num_envs: B, number of environments of a worker.
     """
     kept = logged(unroll)
-    unrolls = tf.nest.map_structure(lambda x: tf.TensorSpec([*x.shape, None], x.dtype), kept)
-    scalar = tf.TensorSpec((), tf.int64)
-    return Contribution(tf.TensorSpec((), tf.int32), scalar, gradients, unrolls)
+    unrolls = tf.nest.map_structure(lambda x: tf.TensorSpec([*x.shape, num_envs], x.dtype), kept)
+    worker, ticket = tf.TensorSpec((), tf.int32), tf.TensorSpec((), tf.int64)
+    return Contribution(worker, ticket, gradients, unrolls, tf.TensorSpec([num_envs], tf.bool))
 
 
 class Applied:
@@ -126,7 +127,7 @@ class GradientWorkerEnd(LearnerLink):
         Raises:
           UserError: nothing answers in time, or the learner expects something else.
         """
-        self._address, self._number = address, number
+        self._address, self._number, self._num_envs = address, number, contribution.played.shape[0]
         self._applied = tf.Variable(np.zeros(num_workers, np.int64), trainable=False)
         super().__init__(address, ("gradients", GRADIENTS, contribution), [*variables, self._applied], **options)
         self._pushes = 0
@@ -141,13 +142,26 @@ class GradientWorkerEnd(LearnerLink):
 
         Args:
           gradients: `Gradients` of the unrolls.
-          unrolls: time-major [T + 1, B, ...].
+          unrolls: time-major [T + 1, N, ...], of the N environments that did not fail.
         """
         self._before, self._ticket = self._last, self._next_ticket
         self._next_ticket += 1
-        numbers = np.int32(self._number), np.int64(self._ticket)
-        contribution = Contribution(*numbers, tree.map_structure(np.asarray, gradients), logged(unrolls))
-        self._writer.append(contribution)
+        played = np.arange(self._num_envs) < unrolls.task_id.shape[0]
+
+        def padded(array: np.ndarray) -> np.ndarray:  # Reverb's columns have one shape.
+            whole = np.zeros((*array.shape[:-1], self._num_envs), array.dtype)
+            whole[..., played] = array
+            return whole
+
+        self._writer.append(
+            Contribution(
+                np.int32(self._number),
+                np.int64(self._ticket),
+                tree.map_structure(np.asarray, gradients),
+                tree.map_structure(padded, logged(unrolls)),
+                played,
+            )
+        )
         newest = tree.map_structure(lambda column: column[-1], self._writer.history)
         self._writer.create_item(GRADIENTS, priority=1.0, trajectory=newest)
 
