@@ -198,7 +198,7 @@ def test_a_learner_that_is_started_again_is_not_waited_for(learner, applied_befo
 
 def test_a_worker_with_other_gradients_is_refused(learner):
     other = SIGNATURE._replace(gradients=SIGNATURE.gradients._replace(metrics={}))
-    with pytest.raises(UserError, match="gradients do not match .*entropy: float32"):
+    with pytest.raises(UserError, match=r"gradients do not match .*entropy: float32"):
         GradientWorkerEnd(learner.end.address, 0, other, [tf.Variable(0.0)], WORKERS, timeout=10)
 
 
