@@ -36,9 +36,7 @@ def progress(run):
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_catch_is_learned_though_a_worker_and_the_learner_are_killed(
-    start, tmp_path, frames_saved, resumed_at, error_of
-):
+def test_it_learns_though_a_worker_and_the_learner_are_killed(start, tmp_path, frames_saved, resumed_at, error_of):
     """Perfect play returns 1 and is reached after about 50,000 frames. Each gradient counts as one learner step."""
     run = start(*SETTINGS, f"--logdir={tmp_path}", "--total_frames=1000000000", "--stall_timeout=60")
     run.wait_until(lambda: len(progress(run)) > 1, SECONDS)
