@@ -128,11 +128,12 @@ def from_values(values: dict[str, Any]) -> Config:
 
 def _check_a3c(config: Config) -> None:
     """Raises UserError for settings that have no meaning in A3C."""
-    data, launch = config.data, config.launch
+    default, data, launch = DataConfig.batch_size, config.data, config.launch
+    of_an_update = "an update takes one unroll of each environment of an actor (--envs_per_actor); leave it at"
     refused = (
         (launch.inference == "central", "--inference=central", "its actors run the policy themselves"),
         (launch.num_actors == 0, "--num_actors=0", "it needs actor processes"),
-        (data.batch_size != DataConfig.batch_size, f"--batch_size={data.batch_size}", "see --envs_per_actor"),
+        (data.batch_size != default, f"--batch_size={data.batch_size}", f"{of_an_update} {default}"),
     )
     for wrong, flag, reason in refused:
         if wrong:
