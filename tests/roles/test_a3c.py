@@ -113,6 +113,9 @@ def test_one_worker_computes_what_the_learner_would(start, monkeypatch, core):
         assert int(run.learner.frames) == count * UNROLL_LENGTH * ENVS
         for name in ("episode_return", "episode_length", "learner_step", "task_id"):
             np.testing.assert_array_equal(getattr(counted.unrolls, name), getattr(unrolls, name))
+    # Nothing was traced again after the start.
+    for traced in (worker._loss_gradients._compiled, run.learner._compiled_apply):
+        assert traced.experimental_get_tracing_count() == 1
     starts = run.new_learner().agent.trainable_variables
     assert any(np.any(a != b) for a, b in zip(starts, run.learner.agent.trainable_variables))
 
