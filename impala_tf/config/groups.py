@@ -287,9 +287,9 @@ class LaunchConfig:
     stall_timeout: float = _setting(
         300.0,
         "Seconds without new unrolls (or gradients, in a3c), or without the publication of parameters that others wait "
-        "for, after which the learner saves and ends the run with an error; seconds without a sign of life after which the learner is "
-        "killed, which ends the run. An actor is replaced after half of this time. While they start, both have at "
-        "least 600.",
+        "for, after which the learner saves and ends the run with an error; seconds without a sign of life after which "
+        "the learner is killed, which ends the run. An actor is replaced after half of this time. While they start, "
+        "both have at least 600.",
         at_least=1,
         at_most=_LONGEST,
     )
