@@ -158,6 +158,30 @@ class Batch(NamedTuple):
     fresh: Any
 
 
+class Contribution(NamedTuple):
+    """What a worker of A3C sends for one update: one unroll of each of its environments, and what it learned from them.
+
+    Attributes:
+      worker: int32 [], number of the worker.
+      ticket: int64 [], positive; no other contribution to the run has the same.
+      gradients: `impala_tf.learning.gradients.Gradients` of the unrolls.
+      unrolls: time-major [T + 1, B, ...]; only what the logs need, see `logged`.
+      played: bool [B], whether the unroll is there. If an environment failed, its unroll was dropped.
+    """
+
+    worker: Any
+    ticket: Any
+    gradients: Any
+    unrolls: Trajectory
+    played: Any
+
+
+def logged(unrolls: Trajectory) -> Trajectory:
+    """Returns what the logs need of unrolls: returns, lengths, learner steps and tasks. The other fields are ()."""
+    kept = ("episode_return", "episode_length", "learner_step", "task_id")
+    return unrolls._replace(**{name: () for name in unrolls._fields if name not in kept})
+
+
 class AgentInput(NamedTuple):
     """What the agent reads at each step; leading dimensions [T, B] ([B] in `Agent.step`).
 

@@ -77,7 +77,7 @@ def resolve(
     # All tasks have the same number of environments if each actor has a multiple of `share` of them.
     share = num_tasks // math.gcd(num_tasks, max(num_actors, 1))
     envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or together // max(num_actors, 1)
-    envs_per_actor = envs_per_actor or _envs_per_actor(num_actors, share)
+    envs_per_actor = envs_per_actor or _envs_per_actor(launch, num_actors, share)
     if together:
         _check_together(together, num_actors, envs_per_actor, bool(launch.envs_per_actor))
     if launch.role == "all" and envs_per_actor % share:
@@ -130,10 +130,11 @@ def _env_threads(launch: LaunchConfig, num_actors: int, told: dict[str, Any]) ->
     return max(1, cores() // max(num_actors, 1))
 
 
-def _envs_per_actor(num_actors: int, share: int) -> int:
-    """Returns 12, or less with many actors, rounded up to a multiple of `share`.
+def _envs_per_actor(launch: LaunchConfig, num_actors: int, share: int) -> int:
+    """Returns 12, or less with many actors, but 1 in A3C; rounded up to a multiple of `share`.
 
     Every environment adds policy lag. More of them would make a policy step cheaper per environment but the start
     slower: every instance of an Atari game loads its ROM twice, which costs far more than a step.
     """
-    return -(-max(8, min(12, 512 // max(num_actors, 1))) // share) * share
+    wanted = 1 if launch.architecture == "a3c" else max(8, min(12, 512 // max(num_actors, 1)))
+    return -(-wanted // share) * share

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 _MOST = 3
 _MEANT = {
     "actors": "num_actors",
+    "algo": "architecture",
+    "algorithm": "architecture",
     "baseline_loss_weight": "baseline_cost",
     "bf16": "precision=bfloat16",
     "bs": "batch_size",

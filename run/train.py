@@ -86,13 +86,14 @@ def _run_learner(config: Config) -> int:
     if not _finished(config, logdir):
         quiet.native_stderr(logdir.logs / "learner.log")
         _LOGGER.info("importing TensorFlow and Reverb")
+        from impala_tf.architectures import table
         from impala_tf.launch import in_turns
-        from impala_tf.roles import learner
 
         if stop.is_set():
             pass  # During the imports; there is nothing to save.
         elif config.launch.role == "learner":
-            learner.run(config, tasks, resolved, stop)
+            learn, _ = table.by_hand(config)
+            learn(config, tasks, resolved, stop)
         else:
             in_turns.run(config, tasks, resolved, stop)
     return _conclude(config, received)
@@ -110,14 +111,15 @@ def _run_actor(config: Config) -> int:
     console.show(sys.stderr)  # Not earlier: `native_stderr` replaces sys.stderr.
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
-    from impala_tf.roles import actor
+    from impala_tf.architectures import table
 
     def resolve(told: dict[str, Any]) -> Topology:
         threads = config.environment.env_threads
         return topology.resolve(launch, len(tasks.names), launch.address, env_threads=threads, told=told)
 
     ready = functools.partial(print, "ready: the learner has taken the first unrolls", flush=True)
-    actor.run(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready)
+    _, act = table.by_hand(config)
+    act(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready)
     return 0
 
 

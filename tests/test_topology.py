@@ -44,6 +44,12 @@ def test_many_actors_get_fewer_environments_each():
     assert [_resolve(num_actors=n).envs_per_actor for n in (0, 1, 32, 50, 1000)] == [12, 12, 12, 10, 8]
 
 
+def test_a_worker_of_a3c_has_one_environment():
+    assert [_resolve(num_actors=n, architecture="a3c").envs_per_actor for n in (1, 1000)] == [1, 1]
+    assert _resolve(num_actors=2, architecture="a3c", envs_per_actor=5).envs_per_actor == 5
+    assert _resolve(6, num_actors=4, architecture="a3c").envs_per_actor == 3  # So that tasks share evenly.
+
+
 def test_actors_share_the_cores_for_their_environments():
     assert [_resolve(num_actors=n).env_threads for n in (0, 1, CORES, 1000)] == [CORES, CORES, 1, 1]
     assert _resolve(env_threads=3).env_threads == 3

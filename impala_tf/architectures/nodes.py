@@ -116,7 +116,8 @@ def saving_stop() -> threading.Event:
     return stop
 
 
-def _ready() -> None:
+def say_ready() -> None:
+    """Tells the launcher that this process works."""
     parent.send(parent.Ready())
 
 
@@ -143,7 +144,7 @@ def _act(config, tasks, topology, number, gate: ActorGate | None, spans, starts:
         topology,
         number,
         address=topology.address,
-        ready=_ready,
+        ready=say_ready,
         gate=gate,
         spans=spans,
     )
@@ -154,4 +155,4 @@ def _step(tasks, topology, number, mailbox: WorkerMailbox, seed, interval, spans
 
     run_seed, frames = seed
     numbers = [run_seed, number, starts, frames]
-    role.run(tasks, topology, number, mailbox, numbers, ready=_ready, log_interval=interval, spans=spans)
+    role.run(tasks, topology, number, mailbox, numbers, ready=say_ready, log_interval=interval, spans=spans)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from impala_tf.config import consistency
 from impala_tf.config.groups import (
     CORRECTIONS,
     Config,
@@ -113,74 +114,8 @@ def from_values(values: dict[str, Any]) -> Config:
         groups[group][name] = value
     types = {group.name: type(getattr(Config(), group.name)) for group in dataclasses.fields(Config)}
     config = Config(**{name: types[name](**chosen) for name, chosen in groups.items()})
-    if config.launch.inference == "central" and (config.launch.role != "all" or config.launch.num_actors == 0):
-        raise UserError(
-            "--inference=central needs the learner and the environments in processes of one machine: remove --role, "
-            "and --num_actors=0."
-        )
-    for name in CORRECTIONS["v_trace"]:
-        value, default = getattr(config.loss, name), known[name][1].default
-        if value != default and name not in CORRECTIONS[config.loss.correction]:
-            raise UserError(
-                f"--correction={config.loss.correction} does not use --{name}={value}: remove it, or choose "
-                "--correction=v_trace."
-            )
-    _check_replay(config.data)
-    _check_waiting(config)
-    if config.loss.rho_bar < config.loss.c_bar:
-        raise UserError(
-            f"--rho_bar={config.loss.rho_bar} is below --c_bar={config.loss.c_bar}; V-trace needs rho_bar >= c_bar "
-            "(section 4.1)."
-        )
+    consistency.check(config)
     return config
-
-
-def _check_replay(data: DataConfig) -> None:
-    """Raises UserError if a batch does not consist of whole unrolls, of which at least one is fresh."""
-    share, size = data.replay_fraction, data.batch_size
-    if not share:
-        return
-    if size == 1:
-        raise UserError(
-            "--replay_fraction needs a --batch_size of at least 2: each batch has fresh and replayed unrolls."
-        )
-    if abs(size * share - round(size * share)) > 0.01 or not 1 <= data.fresh_batch_size < size:
-        below = min(max(math.floor(size * share), 1), size - 1)
-        near = dict.fromkeys((below, min(below + 1, size - 1)))
-        works = " or ".join(f"{replayed / size:.6g} ({replayed} of {size})" for replayed in near)
-        raise UserError(
-            f"--replay_fraction={share}: with --batch_size={size}, that is {size * share:.4g} replayed unrolls; whole "
-            f"unrolls must be replayed, and at least one be fresh. Give {works}."
-        )
-
-
-def _check_waiting(config: Config) -> None:
-    """Checks what actors that wait for updates cannot be combined with.
-
-    Raises:
-      UserError: names the flag to remove.
-    """
-    launch, lag = config.launch, config.data.policy_lag
-    if not config.unrolls_together:
-        return
-    if lag >= 0 and launch.architecture != "impala":
-        raise UserError(
-            f"--policy_lag={lag} is a setting of --architecture=impala; --architecture={launch.architecture} has its "
-            "own lag: remove one of them."
-        )
-    if lag >= 0 and launch.inference == "central":
-        raise UserError(
-            f"--policy_lag={lag} needs the policy in the actors, which then wait for updates: remove "
-            "--inference=central."
-        )
-    flag = f"--policy_lag={lag}" if lag >= 0 else f"--architecture={launch.architecture}"
-    if launch.role != "all":
-        raise UserError(f"{flag}: learner and actors wait for each other on one machine; remove --role={launch.role}.")
-    if lag < 0 and launch.num_actors == 0:
-        raise UserError(
-            f"{flag} is made of several processes: remove --num_actors=0, or use --policy_lag=0, which computes the "
-            "same in one."
-        )
 
 
 def to_values(config: Config) -> dict[str, Any]:

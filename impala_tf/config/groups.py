@@ -205,7 +205,13 @@ class DataConfig:
     """Unrolls, batches and the queue between actors and learner."""
 
     unroll_length: int = _setting(20, "Unroll length T, in agent steps.", at_least=1, fixed=True)
-    batch_size: int = _setting(32, "Batch size B: unrolls per learner step.", at_least=1, fixed=True)
+    batch_size: int = _setting(
+        32,
+        "Batch size B: unrolls per learner step. Not in a3c, where a step takes one unroll of each environment of an "
+        "actor.",
+        at_least=1,
+        fixed=True,
+    )
     replay_fraction: float = _setting(
         0.0,
         "Share of each batch that is replayed: drawn uniformly from the newest replay_size unrolls (the paper's with "
@@ -286,8 +292,9 @@ class LaunchConfig:
         "impala",
         "How acting and learning are distributed (Table 1). impala: actors and the learner do not wait for each other. "
         "batched_a2c_sync_step: one policy acts for all environments once the last has answered. "
-        "batched_a2c_sync_trajectory: actors wait after each unroll for the update on it.",
-        choices=("impala", "batched_a2c_sync_step", "batched_a2c_sync_trajectory"),
+        "batched_a2c_sync_trajectory: actors wait after each unroll for the update on it. "
+        "a3c: actors compute gradients, which the learner applies one at a time.",
+        choices=("impala", "batched_a2c_sync_step", "batched_a2c_sync_trajectory", "a3c"),
         fixed=True,
     )
     role: str = _setting(
@@ -305,7 +312,8 @@ class LaunchConfig:
     envs_per_actor: int = _setting(
         0,
         "Environments per actor, stepped as a batch; 0: 12, or fewer with very many actors (an actor started by hand "
-        "asks its learner); where an update takes one unroll of each, a batch's unrolls divided among the actors.",
+        "asks its learner); 1 in a3c, where a gradient is that of one unroll of each; where all wait for an update on "
+        "one unroll of each, a batch's unrolls divided among the actors.",
         at_least=0,
     )
     inference: str = _setting(
@@ -338,10 +346,10 @@ class LaunchConfig:
     )
     stall_timeout: float = _setting(
         300.0,
-        "Seconds without new unrolls, or without the publication of parameters that others wait for, after which the "
-        "learner saves and ends the run with an error; seconds without a sign of life after which the learner is "
-        "killed, which ends the run. An actor is replaced after half of this time. While they start, both have at "
-        "least 600.",
+        "Seconds without new unrolls (or gradients, in a3c), or without the publication of parameters that others wait "
+        "for, after which the learner saves and ends the run with an error; seconds without a sign of life after which "
+        "the learner is killed, which ends the run. An actor is replaced after half of this time. While they start, "
+        "both have at least 600.",
         at_least=1,
         at_most=_LONGEST,
     )

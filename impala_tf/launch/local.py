@@ -25,7 +25,7 @@ _QUIET_SECONDS = 2.0  # Of waiting without a word.
 _ENDING_SECONDS = 2.0
 _ACTORS_SHARE = 0.5  # Of the stall timeout: the rest is for a new actor, before the learner gives up waiting for it.
 
-fork_server.preload(["impala_tf.roles.learner", "impala_tf.roles.actor"])
+fork_server.preload(["impala_tf.roles.learner", "impala_tf.roles.actor", "impala_tf.roles.a3c_worker"])
 
 
 def run(

@@ -22,7 +22,7 @@ class Gradients(NamedTuple):
     """
 
     loss: tf.Tensor
-    gradients: list[tf.Tensor]
+    gradients: tuple[tf.Tensor, ...]
     metrics: dict[str, tf.Tensor]
 
 
@@ -52,6 +52,21 @@ class LossGradients:
         """Returns the gradients of the loss, summed over `unrolls`, time-major [T + 1, B, ...]."""
         return self._compiled(unrolls)
 
+    def trace(self, unroll: Trajectory, batch_size: int) -> Gradients:
+        """Builds the graph ahead of the first call.
+
+        Args:
+          unroll: `tf.TensorSpec`s of one unroll, without batch dimension.
+          batch_size: B.
+
+        Returns:
+          The `tf.TensorSpec`s of what calls return.
+        """
+        traced = self._compiled.get_concrete_function(time_major(unroll, batch_size))
+        loss, _, metrics = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), traced.structured_outputs)
+        variables = [*self._agent.head_variables, *self._agent.other_variables]
+        return Gradients(loss, tuple(tf.TensorSpec(variable.shape, tf.float32) for variable in variables), metrics)
+
     def _compute(self, unrolls: Trajectory) -> Gradients:
         inputs = AgentInput(
             observation=unrolls.observation,
@@ -65,7 +80,7 @@ class LossGradients:
         outputs_gradient, head_gradients, metrics = self._from_outputs(outputs, unrolls)
         other_gradients = tape.gradient(outputs, self._agent.other_variables, outputs_gradient)
         # The gradient of an embedding is sparse and may repeat rows. Dense, their sum has the right norm.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in (*head_gradients, *other_gradients)]
+        gradients = tuple(tf.convert_to_tensor(gradient) for gradient in (*head_gradients, *other_gradients))
         return Gradients(metrics["total_loss"], gradients, metrics)
 
     def _heads_and_loss(
@@ -99,3 +114,15 @@ class LossGradients:
             )
         outputs_gradient, *head_gradients = tape.gradient(loss, [outputs, *self._agent.head_variables])
         return outputs_gradient, head_gradients, metrics
+
+
+def time_major(unroll: Trajectory, batch_size: int) -> Trajectory:
+    """Returns the `tf.TensorSpec`s [T + 1, B, ...] of a batch from those of one unroll, [T + 1, ...]."""
+
+    def batched(spec: tf.TensorSpec, time_major: bool) -> tf.TensorSpec:
+        shape = list(spec.shape)
+        return tf.TensorSpec([*shape[:time_major], batch_size, *shape[time_major:]], spec.dtype)
+
+    specs = tf.nest.map_structure(lambda spec: batched(spec, True), unroll._replace(core_state=(), task_id=()))
+    core_state = tf.nest.map_structure(lambda spec: batched(spec, False), unroll.core_state)
+    return specs._replace(core_state=core_state, task_id=batched(unroll.task_id, False))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from impala_tf.config import Config
-from impala_tf.learning.gradients import Gradients, LossGradients
+from impala_tf.learning.gradients import Gradients, LossGradients, time_major
 from impala_tf.learning.optimizer import Optimizer, linear_schedule
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import Batch, Trajectory
@@ -63,15 +65,12 @@ class Learner(tf.Module):
           signature: `tf.TensorSpec`s of one unroll, without batch dimension.
           batch_size: B.
         """
-
-        def batched(spec: tf.TensorSpec, time_major: bool) -> tf.TensorSpec:
-            shape = list(spec.shape)
-            return tf.TensorSpec([*shape[:time_major], batch_size, *shape[time_major:]], spec.dtype)
-
-        specs = tf.nest.map_structure(lambda spec: batched(spec, True), signature._replace(core_state=(), task_id=()))
-        core_state = tf.nest.map_structure(lambda spec: batched(spec, False), signature.core_state)
-        unrolls = specs._replace(core_state=core_state, task_id=batched(signature.task_id, False))
+        unrolls = time_major(signature, batch_size)
         self._compiled_step.get_concrete_function(Batch(unrolls, fresh=tf.TensorSpec([batch_size], tf.bool)))
+
+    def trace_apply(self, signature: Gradients) -> None:
+        """Builds the graph of `apply` ahead of its first call, from the `tf.TensorSpec`s of gradients."""
+        self._compiled_apply.get_concrete_function(signature, tf.TensorSpec((), tf.int64))
 
     def gradients(self, unrolls: Trajectory) -> Gradients:
         """Returns the gradients of the loss over `unrolls`, time-major [T + 1, B, ...], and changes nothing."""
@@ -116,7 +115,9 @@ class Learner(tf.Module):
         self.frames.assign_add(frames)
         return {"gradient_norm": gradient_norm, "learning_rate": learning_rate, **gradients.metrics}
 
-    def _optimize_if_finite(self, loss: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
+    def _optimize_if_finite(
+        self, loss: tf.Tensor, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor
+    ) -> tf.Tensor:
         """Applies the gradients if they and the loss are finite; returns the gradients' global norm."""
         gradient_norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(gradient_norm)

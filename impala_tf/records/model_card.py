@@ -50,12 +50,22 @@ def write(logdir: LogDir) -> bool:
     return True
 
 
+_ALGORITHMS = {
+    "impala": ("IMPALA", "IMPALA (Espeholt et al., 2018)"),
+    "batched_a2c_sync_step": ("batched A2C", "batched A2C (Espeholt et al., 2018, Figure 2)"),
+    "batched_a2c_sync_trajectory": ("batched A2C", "batched A2C (Espeholt et al., 2018, Figure 2)"),
+    "a3c": ("A3C", "A3C (Mnih et al., 2016)"),
+}
+"""Short and full name of what each --architecture trains with."""
+
+
 def _heading(settings: dict[str, Any], logdir: LogDir) -> str:
+    short, full = _ALGORITHMS[settings["architecture"]]
     names = tasks.names(settings["env"])
     what = f"the environment `{names[0]}`" if len(names) == 1 else f"{len(names)} tasks, learned by one network"
     lines = [
-        f"# {settings['env']}, IMPALA, seed {settings['seed']}",
-        f"Policy and value function for {what}, trained with IMPALA (Espeholt et al., 2018) by impala_tf.",
+        f"# {settings['env']}, {short}, seed {settings['seed']}",
+        f"Policy and value function for {what}, trained with {full} by impala_tf.",
     ]
     if logdir.curve.exists():
         lines.append(f"![Learning curve]({logdir.curve.name})")

@@ -103,11 +103,8 @@ def run(
     Raises:
       UserError: as for `connect`; the environments cannot be made; or there was no update for `stall_timeout`.
     """
-    threads = config.launch.actor_threads
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.set_visible_devices([], "GPU")
-    agent, end = connect(config, tasks, address, _leave)
+    limit_tensorflow(config)
+    agent, end = connect(config, tasks, address, leave)
     with end:
         resolved = topology if isinstance(topology, Topology) else topology(end.told["topology"])
         if tasks.own_processes and gate is None:
@@ -116,7 +113,14 @@ def run(
             _act_in_step(config, tasks, resolved, number, agent, end, ready, gate, spans)
 
 
-def _leave(message: str, finished: bool) -> None:
+def limit_tensorflow(config: Config) -> None:
+    """Leaves the GPU to the learner, and the cores to as many actors as possible. Call it before TensorFlow is used."""
+    tf.config.threading.set_intra_op_parallelism_threads(config.launch.actor_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.set_visible_devices([], "GPU")
+
+
+def leave(message: str, finished: bool) -> None:
     """Ends the process because the learner has finished or is gone."""
     stream, prefix = (sys.stdout, "") if finished else (sys.stderr, "ERROR: ")
     with contextlib.suppress(OSError):  # Its reader is gone, too.
@@ -177,7 +181,7 @@ def _act_in_step(config, tasks, topology, number, agent, end, ready, gate: Actor
             written = actor.run_unroll(_due(gate, end, config) if gate else math.inf)
             unrolls += written
             while not end.writer.flush(timeout=1.0):
-                # Back-pressure: the queue is full. `_leave` ends the process if the server is gone.
+                # Back-pressure: the queue is full. `leave` ends the process if the server is gone.
                 actor.timings.lap("queue")
             actor.timings.lap("queue")
             if gate:

@@ -31,6 +31,8 @@ def check(learner: dict[str, Any], config: Config, tasks: TaskSet, address: str)
     """
     theirs = {"env": ",".join(learner["tasks"]), **learner["settings"]}
     ours = {"env": ",".join(tasks.names), **_shared_settings(config)}
+    if theirs.get("architecture") != ours["architecture"]:  # Then they share other settings, too.
+        theirs, ours = ({"architecture": settings.get("architecture")} for settings in (theirs, ours))
     differences = [
         f"--{name}: {theirs.get(name)} at the learner, {value} here"
         for name, value in ours.items()
@@ -46,19 +48,22 @@ def check(learner: dict[str, Any], config: Config, tasks: TaskSet, address: str)
 def _shared_settings(config: Config) -> dict[str, Any]:
     """Returns the settings that change what an actor plays, its network's shape, an unroll's shape, or who waits.
 
-    Options of other environments are among them: they make no difference, but are easily set alike.
+    In A3C, where actors compute the gradients, also those that change the gradient. Options of other environments are
+    among them: they make no difference, but are easily set alike.
     """
-    environment = {
-        name: value
-        for name, value in dataclasses.asdict(config.environment).items()
-        if name != "env" and name in config_lib.FIXED
-    }
-    network, data = config.network, config.data
-    return {
-        **environment,
+    network, data, architecture = config.network, config.data, config.launch.architecture
+    shared = {
+        **_fixed(config.environment),
         "torso": network.torso,
         "core": network.core,
         "unroll_length": data.unroll_length,
         "policy_lag": data.policy_lag,
-        "architecture": config.launch.architecture,
+        "architecture": architecture,
     }
+    return {**shared, **_fixed(network), **_fixed(config.loss)} if architecture == "a3c" else shared
+
+
+def _fixed(group: Any) -> dict[str, Any]:
+    """Returns a group's settings that shape what is learned, without `env`."""
+    values = dataclasses.asdict(group).items()
+    return {name: value for name, value in values if name != "env" and name in config_lib.FIXED}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
+from impala_tf.errors import UserError
 from impala_tf.structures import EnvironmentSpec
 from impala_tf.transport import REPLAY, TRAJECTORIES, VARIABLES
 from impala_tf.transport.connection import ServerWatch, ask, read_told, wait_for_server
@@ -15,22 +16,21 @@ from impala_tf.transport.signatures import check_same, unroll_signature, variabl
 from impala_tf.transport.variables import VariableClient
 from impala_tf.transport.writer import UnrollWriter
 
+_Link = TypeVar("_Link", bound="LearnerLink")
 
-class ActorEnd:
-    """Everything between an actor and the learner, made and stopped as one. Use it in a `with` statement.
+
+class LearnerLink:
+    """The connection to a learner of a process that sends it something. Use it in a `with` statement.
 
     Attributes:
       told: what the learner tells about the run.
-      writer: takes finished unrolls.
       learner_step: learner step of the first parameters that were pulled.
     """
 
     def __init__(
         self,
         address: str,
-        spec: EnvironmentSpec,
-        core_state_spec: Any,
-        unroll_length: int,
+        sent: tuple[str, str, Any],
         variables: Sequence[tf.Variable],
         *,
         timeout: float,
@@ -43,9 +43,7 @@ class ActorEnd:
 
         Args:
           address: address of the learner's server, host:port.
-          spec: spec of the environments.
-          core_state_spec: nest of `ArraySpec`s of the agent's core state.
-          unroll_length: T, in agent steps.
+          sent: what is sent: in the plural, for messages; the table that it goes to; the signature of one item.
           variables: the variables that `refresh` overwrites, in the learner's order.
           timeout: seconds to wait for the learner to answer, and again for it to publish parameters.
           check: called with what the learner tells about the run; raises `UserError` if this actor does not fit.
@@ -55,41 +53,75 @@ class ActorEnd:
         Raises:
           UserError: nothing answers in time, or the learner expects something else.
         """
+        what, table, signature = sent
         tables = wait_for_server(address, timeout)
         with contextlib.ExitStack() as stack:
             if on_end:
                 stack.callback(ServerWatch(address, timeout, on_end).stop)
             self.told = read_told(address)
             check(self.told)
-            check_same(
-                "unrolls", tables[TRAJECTORIES].signature, unroll_signature(spec, core_state_spec, unroll_length)
-            )
+            if table not in tables:
+                raise UserError(f"The learner at {address} takes no {what}: it has another --architecture.")
+            check_same(what, tables[table].signature, signature)
             check_same("parameters", tables[VARIABLES].signature, variables_signature(variables))
-            self._address = address
+            self._address, self._tables = address, tables
             self._variables = VariableClient(address, variables, timeout)
             self.learner_step = self._variables.refresh()
-            self.writer = UnrollWriter(address, spec.frame_stack, replay=REPLAY in tables)
-            stack.callback(self.writer.close)
             self._open = stack.pop_all()
 
     def refresh(self) -> int:
         """Pulls the newest parameters and returns the learner step that made them."""
         return self._variables.refresh()
 
-    def unrolls_arrived(self) -> int | None:
-        """Returns how many unrolls of all actors the server has taken so far; None if it does not answer within 5 s."""
-        tables = ask(self._address)
-        return tables[TRAJECTORIES].rate_limiter_info.insert_stats.completed if tables else None
-
     def stop(self) -> None:
-        """Closes the writer, which drops unrolls that the server has not taken yet, and stops watching the server.
+        """Closes the writer, which drops what the server has not taken yet, and stops watching the server.
 
         Calling it again does nothing.
         """
         self._open.close()
 
-    def __enter__(self) -> ActorEnd:
+    def __enter__(self: _Link) -> _Link:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class ActorEnd(LearnerLink):
+    """Everything between an actor and the learner, made and stopped as one. Use it in a `with` statement.
+
+    Attributes:
+      writer: takes finished unrolls.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        spec: EnvironmentSpec,
+        core_state_spec: Any,
+        unroll_length: int,
+        variables: Sequence[tf.Variable],
+        **options: Any,
+    ):
+        """Connects, as `LearnerLink` does, and opens the writer. If that fails, nothing is left running.
+
+        Args:
+          address: address of the learner's server, host:port.
+          spec: spec of the environments.
+          core_state_spec: nest of `ArraySpec`s of the agent's core state.
+          unroll_length: T, in agent steps.
+          variables: the variables that `refresh` overwrites, in the learner's order.
+          **options: `timeout`, `check` and `on_end`, as for `LearnerLink`.
+
+        Raises:
+          UserError: nothing answers in time, or the learner expects something else.
+        """
+        unroll = unroll_signature(spec, core_state_spec, unroll_length)
+        super().__init__(address, ("unrolls", TRAJECTORIES, unroll), variables, **options)
+        self.writer = UnrollWriter(address, spec.frame_stack, replay=REPLAY in self._tables)
+        self._open.callback(self.writer.close)
+
+    def unrolls_arrived(self) -> int | None:
+        """Returns how many unrolls of all actors the server has taken so far; None if it does not answer within 5 s."""
+        tables = ask(self._address)
+        return tables[TRAJECTORIES].rate_limiter_info.insert_stats.completed if tables else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from typing import Any
 
 import reverb
 import tensorflow as tf
@@ -78,10 +79,10 @@ class BatchQueue:
         """Starts drawing.
 
         Args:
-          dataset: yields `Batch`es.
+          dataset: yields `Batch`es, or what else the learner takes.
           prefetch: batches that may wait ready, in addition to the one being drawn.
         """
-        self._queue: queue.Queue[Batch | Exception] = queue.Queue(maxsize=prefetch)
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=prefetch)
         self._stopped = threading.Event()
         self._iterator = iter(dataset)
         draw = tf.function(lambda: next(self._iterator), autograph=False).get_concrete_function()
@@ -98,12 +99,12 @@ class BatchQueue:
         except Exception as error:  # Re-raised in the thread that calls `get`.
             self._put(error)
 
-    def _put(self, item: Batch | Exception) -> None:
+    def _put(self, item: Any) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 return self._queue.put(item, timeout=0.1)
 
-    def get(self, timeout: float) -> Batch | None:
+    def get(self, timeout: float) -> Any | None:
         """Returns the next batch, or None if none is ready within `timeout` seconds.
 
         Raises:

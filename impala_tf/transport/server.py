@@ -31,33 +31,17 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
       UserError: the file cannot be read, is not a ReverbServerConfig, or lacks a table; or the queue is not larger than
         the fresh part of a batch.
     """
-    name = data.tables
-    try:
-        config = text_format.Parse(tables.read(name), reverb_config_pb2.ReverbServerConfig())
-    except text_format.ParseError as error:
-        raise UserError(f"--reverb_config={name}: not a ReverbServerConfig textproto: {error}.") from None
-    by_name = {table.table_name: table for table in config.tables}
-    for needed in (TRAJECTORIES, VARIABLES):
-        if needed not in by_name:
-            raise UserError(f"--reverb_config={name}: has no table {needed!r} (its tables: {list(by_name)}).")
-    for taken in (RUN, FINISHED):
-        if taken in by_name:
-            raise UserError(
-                f"--reverb_config={name}: the table name {taken!r} is taken by impala_tf; rename the table."
-            )
+    config, queue = read_config(data.tables, data.queue_size, TRAJECTORIES)
+    replay = next((table for table in config.tables if table.table_name == REPLAY), None)
     if data.replay_fraction:
-        if REPLAY not in by_name:
+        if replay is None:
             raise UserError(
-                f"--reverb_config={name}: has no table {REPLAY!r}, which --replay_fraction needs: "
+                f"--reverb_config={data.tables}: has no table {REPLAY!r}, which --replay_fraction needs: "
                 "copy it from reverb_configs/replay.textproto, or leave out --reverb_config."
             )
-        by_name[REPLAY].max_size = data.replay_size
-    elif REPLAY in by_name:
-        config.tables.remove(by_name[REPLAY])
-    queue = by_name[TRAJECTORIES]
-    if data.queue_size:
-        queue.max_size = data.queue_size
-        queue.rate_limiter.max_diff = data.queue_size
+        replay.max_size = data.replay_size
+    elif replay is not None:
+        config.tables.remove(replay)
     fresh = data.fresh_batch_size
     if queue.max_size <= fresh:
         taken = f"the {fresh} fresh ones of a batch" if data.replay_fraction else f"--batch_size={fresh}"
@@ -66,6 +50,41 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
             f"{2 * fresh}, is usual)."
         )
     return config
+
+
+def read_config(
+    name: str, queue_size: int, queue: str
+) -> tuple[reverb_config_pb2.ReverbServerConfig, reverb_config_pb2.Table]:
+    """Reads tables and sets the queue's size.
+
+    Args:
+      name: as for `tables.read`.
+      queue_size: items that the queue holds; 0: as the file says.
+      queue: name of the table that is the queue.
+
+    Returns:
+      The tables, and the queue among them.
+
+    Raises:
+      UserError: the file cannot be read, is not a ReverbServerConfig, or lacks the queue or the variables.
+    """
+    try:
+        config = text_format.Parse(tables.read(name), reverb_config_pb2.ReverbServerConfig())
+    except text_format.ParseError as error:
+        raise UserError(f"--reverb_config={name}: not a ReverbServerConfig textproto: {error}.") from None
+    by_name = {table.table_name: table for table in config.tables}
+    for needed in (queue, VARIABLES):
+        if needed not in by_name:
+            raise UserError(f"--reverb_config={name}: has no table {needed!r} (its tables: {list(by_name)}).")
+    for taken in (RUN, FINISHED):
+        if taken in by_name:
+            raise UserError(
+                f"--reverb_config={name}: the table name {taken!r} is taken by impala_tf; rename the table."
+            )
+    if queue_size:
+        by_name[queue].max_size = queue_size
+        by_name[queue].rate_limiter.max_diff = queue_size
+    return config, by_name[queue]
 
 
 class Server:
@@ -87,7 +106,7 @@ class Server:
 
         Args:
           config: the tables, from `load_config`.
-          unroll: signature of one unroll on the wire, from `unroll_signature`.
+          unroll: signature of one unroll on the wire, from `unroll_signature`; or of what else the learner samples.
           variables: the parameters that will be published.
           port: port to listen on, on every interface and without encryption, since Reverb offers nothing else; 0: a
             free port.

@@ -11,12 +11,18 @@ import pytest
 
 from impala_tf import config as config_lib
 from impala_tf import topology
-from impala_tf.architectures import batched_a2c, gated, impala, table
+from impala_tf.architectures import a3c, batched_a2c, gated, impala, table
 from impala_tf.architectures.program import Node, Program
 from impala_tf.environments import task_set
 
 ROOT = pathlib.Path(__file__).parents[2]
-ALL = (impala.actor_inference, impala.central_inference, batched_a2c.sync_step, batched_a2c.sync_trajectory)
+ALL = (
+    impala.actor_inference,
+    impala.central_inference,
+    batched_a2c.sync_step,
+    batched_a2c.sync_trajectory,
+    a3c.program,
+)
 
 
 def _build(architecture, spans=None, /, **values) -> Program:
@@ -117,12 +123,13 @@ def test_building_programs_imports_no_tensorflow():
         "import sys\n"
         "from impala_tf import config, topology\n"
         "from impala_tf.environments import task_set\n"
-        "from impala_tf.architectures import batched_a2c, impala\n"
+        "from impala_tf.architectures import a3c, batched_a2c, impala\n"
         "from impala_tf.launch import local\n"
         "c = config.from_values(dict(env='catch', num_actors=3, envs_per_actor=2, batch_size=6))\n"
         "tasks = task_set.resolve(c.environment)\n"
         "t = topology.resolve(c.launch, 1, 'localhost:1')\n"
-        "for make in (impala.program, impala.central_inference, batched_a2c.sync_step, batched_a2c.sync_trajectory):\n"
+        "a2c = batched_a2c.sync_step, batched_a2c.sync_trajectory\n"
+        "for make in (impala.program, impala.central_inference, *a2c, a3c.program):\n"
         "    assert len(make(c, tasks, t).actors) == 3\n"
         "print(sorted({'tensorflow', 'reverb', 'tf_agents'} & sys.modules.keys()))\n"
     )

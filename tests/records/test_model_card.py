@@ -174,6 +174,18 @@ def test_the_commands_have_the_settings_of_the_run(tmp_path):
     assert "machine that wrote this card" not in found
 
 
+ARCHITECTURES = next(s.metadata["choices"] for _, s in config_lib.settings() if s.name == "architecture")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_algorithm_is_named(folder, architecture):
+    logdir = folder("pong_shallow")
+    write_json(logdir.config, {**json.loads(logdir.config.read_text()), "architecture": architecture})
+    title = card(logdir).splitlines()[0]
+    assert ("A2C" in title, "A3C" in title) == ("a2c" in architecture, architecture == "a3c")
+    assert ("IMPALA" in title) == (architecture == "impala")
+
+
 def test_nothing_logged(tmp_path):
     """A run that was interrupted before its first update."""
     logdir = LogDir(str(tmp_path))

@@ -49,6 +49,31 @@ def test_what_is_told():
     }
 
 
+def test_in_a3c_what_shapes_the_gradient_is_told_too():
+    impala, a3c = (_told({"env": "catch", "architecture": name})["settings"] for name in ("impala", "a3c"))
+    loss = config_lib.LossConfig()
+    assert impala.keys() < a3c.keys()
+    assert {name: a3c[name] for name in a3c.keys() - impala.keys()} == {
+        "precision": "float32",
+        **{name: getattr(loss, name) for name in vars(loss)},
+    }
+
+
+@pytest.mark.parametrize(("name", "ours"), [("discount", 0.9), ("entropy_cost", 0.1), ("precision", "bfloat16")])
+def test_a_worker_of_a3c_with_another_loss_is_refused(name, ours):
+    learner = {"env": "catch", "architecture": "a3c"}
+    with pytest.raises(UserError, match=rf"--{name}: .* at the learner, {ours} here. Start"):
+        _check(learner, {**learner, name: ours})
+    _check(learner, {**learner, "learning_rate": 0.1, "actor_threads": 2, "envs_per_actor": 3})
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("impala", "a3c"), ("a3c", "impala")])
+def test_another_architecture_is_the_only_difference_that_matters(theirs, ours):
+    with pytest.raises(UserError) as error:
+        _check({"env": "catch", "architecture": theirs}, {"env": "memory", "architecture": ours})
+    assert f": --architecture: {theirs} at the learner, {ours} here. Start it" in str(error.value)
+
+
 DIFFERENT = [
     ("env", "catch", "memory"),
     ("env", "catch,counting", "counting,catch"),  # Another order: task ids would be exchanged.

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
-from impala_tf.transport import REPLAY, RUN, TRAJECTORIES, VARIABLES, ports, server
+from impala_tf.transport import GRADIENTS, REPLAY, RUN, TRAJECTORIES, VARIABLES, ports, server
 from impala_tf.transport.connection import read_told, wait_for_server
 from impala_tf.transport.writer import UnrollWriter
 
@@ -35,15 +35,19 @@ def folders() -> list[pathlib.Path]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_that_is_shipped_can_be_served(name):
-    fraction = 0.5 if name == "replay.textproto" else 0.0
-    config = server.load_config(DataConfig(reverb_config=name.removesuffix(".textproto"), replay_fraction=fraction))
+    name = name.removesuffix(".textproto")
+    fraction, queue = (0.5 if name == "replay" else 0.0), (GRADIENTS if name == "a3c" else TRAJECTORIES)
+    if name == "a3c":
+        config, _ = server.read_config(name, 0, queue)
+    else:
+        config = server.load_config(DataConfig(reverb_config=name, replay_fraction=fraction))
     with server.Server(config, UNROLL, [], port=0) as running:
         tables = reverb.Client(running.address).server_info(timeout=5)
-    assert {TRAJECTORIES, VARIABLES, RUN} <= tables.keys()
-    # Each unroll is trained on once, in order.
-    assert tables[TRAJECTORIES].max_times_sampled == 1
-    assert tables[TRAJECTORIES].sampler_options.fifo
-    assert tables[TRAJECTORIES].rate_limiter_info.max_diff == tables[TRAJECTORIES].max_size
+    assert {queue, VARIABLES, RUN} <= tables.keys()
+    # Each unroll or gradient is learned from once, in order.
+    assert tables[queue].max_times_sampled == 1
+    assert tables[queue].sampler_options.fifo
+    assert tables[queue].rate_limiter_info.max_diff == tables[queue].max_size
     # The newest parameters replace the ones before, and a pull never waits for another push.
     assert tables[VARIABLES].max_size == 1
     assert tables[VARIABLES].max_times_sampled == 0

@@ -1,0 +1,98 @@
+"""Settings that contradict each other, or that mean nothing together."""
+
+from __future__ import annotations
+
+import math
+
+from impala_tf.config.groups import CORRECTIONS, Config, DataConfig, LossConfig
+from impala_tf.errors import UserError
+
+
+def check(config: Config) -> None:
+    """Raises UserError, which names what to change, for settings that do not go together."""
+    _check_inference(config)
+    _check_correction(config.loss)
+    _check_replay(config.data)
+    _check_waiting(config)
+    if config.launch.architecture == "a3c":
+        _check_a3c(config)
+
+
+def _check_inference(config: Config) -> None:
+    if config.launch.inference == "central" and (config.launch.role != "all" or config.launch.num_actors == 0):
+        raise UserError(
+            "--inference=central needs the learner and the environments in processes of one machine: remove --role, "
+            "and --num_actors=0."
+        )
+
+
+def _check_correction(loss: LossConfig) -> None:
+    for name in CORRECTIONS["v_trace"]:
+        value, default = getattr(loss, name), getattr(LossConfig, name)
+        if value != default and name not in CORRECTIONS[loss.correction]:
+            raise UserError(
+                f"--correction={loss.correction} does not use --{name}={value}: remove it, or choose "
+                "--correction=v_trace."
+            )
+    if loss.rho_bar < loss.c_bar:
+        raise UserError(
+            f"--rho_bar={loss.rho_bar} is below --c_bar={loss.c_bar}; V-trace needs rho_bar >= c_bar (section 4.1)."
+        )
+
+
+def _check_replay(data: DataConfig) -> None:
+    """Checks that a batch consists of whole unrolls, of which at least one is fresh."""
+    share, size = data.replay_fraction, data.batch_size
+    if not share:
+        return
+    if size == 1:
+        raise UserError(
+            "--replay_fraction needs a --batch_size of at least 2: each batch has fresh and replayed unrolls."
+        )
+    if abs(size * share - round(size * share)) > 0.01 or not 1 <= data.fresh_batch_size < size:
+        below = min(max(math.floor(size * share), 1), size - 1)
+        near = dict.fromkeys((below, min(below + 1, size - 1)))
+        works = " or ".join(f"{replayed / size:.6g} ({replayed} of {size})" for replayed in near)
+        raise UserError(
+            f"--replay_fraction={share}: with --batch_size={size}, that is {size * share:.4g} replayed unrolls; whole "
+            f"unrolls must be replayed, and at least one be fresh. Give {works}."
+        )
+
+
+def _check_waiting(config: Config) -> None:
+    """Checks what actors that wait for updates cannot be combined with."""
+    launch, lag = config.launch, config.data.policy_lag
+    if not config.unrolls_together:
+        return
+    if lag >= 0 and launch.architecture != "impala":
+        raise UserError(
+            f"--policy_lag={lag} is a setting of --architecture=impala; --architecture={launch.architecture} has its "
+            "own lag: remove one of them."
+        )
+    if lag >= 0 and launch.inference == "central":
+        raise UserError(
+            f"--policy_lag={lag} needs the policy in the actors, which then wait for updates: remove "
+            "--inference=central."
+        )
+    flag = f"--policy_lag={lag}" if lag >= 0 else f"--architecture={launch.architecture}"
+    if launch.role != "all":
+        raise UserError(f"{flag}: learner and actors wait for each other on one machine; remove --role={launch.role}.")
+    if lag < 0 and launch.num_actors == 0:
+        raise UserError(
+            f"{flag} is made of several processes: remove --num_actors=0, or use --policy_lag=0, which computes the "
+            "same in one."
+        )
+
+
+def _check_a3c(config: Config) -> None:
+    default, data, launch = DataConfig.batch_size, config.data, config.launch
+    of_an_update = "an update takes one unroll of each environment of an actor (--envs_per_actor); leave it at"
+    refused = (
+        (launch.inference == "central", "--inference=central", "its actors run the policy themselves"),
+        (launch.num_actors == 0, "--num_actors=0", "it needs actor processes"),
+        (data.batch_size != default, f"--batch_size={data.batch_size}", f"{of_an_update} {default}"),
+        (data.replay_fraction > 0, f"--replay_fraction={data.replay_fraction}", "its actors learn from fresh unrolls"),
+    )
+    for wrong, flag, reason in refused:
+        if wrong:
+            raise UserError(f"--architecture=a3c does not go with {flag}: {reason}.")

@@ -1,0 +1,218 @@
+"""A3C's workers and its learner in one process, through a real Reverb server."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tree
+
+from impala_tf import config as config_lib
+from impala_tf import topology
+from impala_tf.environments import task_set
+from impala_tf.errors import UserError
+from impala_tf.learning.learner import Learner
+from impala_tf.networks.agent import make_agent
+from impala_tf.roles import a3c_worker
+from impala_tf.roles.a3c_learner import GradientIntake
+from impala_tf.structures import Batch
+from impala_tf.transport.variables import VariablePublisher
+
+UNROLL_LENGTH, ENVS = 5, 2
+
+
+class Run:
+    """A run of A3C of which the test is the launcher and the learner's loop."""
+
+    def __init__(self, **values):
+        settings = {"env": "catch", "unroll_length": UNROLL_LENGTH, "num_actors": 3, "envs_per_actor": ENVS, **values}
+        self.config = config_lib.from_values({"architecture": "a3c", "learning_rate": 0.01, **settings})
+        self.tasks = task_set.resolve(self.config.environment)
+        self.topology = topology.resolve(self.config.launch, len(self.tasks.names), "localhost:0")
+        self.learner = self.new_learner()
+        parts = (self.config, self.tasks, self.topology, self.learner)
+        self.intake = GradientIntake(*parts, make_publisher=VariablePublisher)
+        self.intake.trace()
+        self._open = contextlib.ExitStack()
+        self._open.callback(self.intake.end.stop)
+        self.publish()
+
+    def new_learner(self) -> Learner:
+        return Learner(make_agent(self.tasks.spec, self.config), self.config, self.tasks.spec.frames_per_step)
+
+    def worker(self, number) -> a3c_worker.Worker:
+        address = self.intake.end.address
+        connected = a3c_worker.connect(self.config, self.tasks, self.topology, number, address)
+        self._open.callback(connected.end.stop)
+        worker = a3c_worker.Worker(self.config, self.tasks, number, connected)
+        self._open.callback(worker.close)
+        return worker
+
+    def publish(self):
+        self.intake.end.publish(int(self.learner.step_count))
+        assert self.intake.end.wait_until_published(10)
+
+    def learn(self) -> tuple[Batch, np.ndarray]:
+        """One update; returns what it counts, and the policy lags of its transitions."""
+        before = int(self.learner.step_count)
+        counted, _ = self.intake.learn(self.intake.next(10))
+        self.publish()
+        return counted, before - counted.unrolls.learner_step.numpy()[1:, counted.fresh.numpy()]
+
+    def close(self):
+        self._open.close()
+
+
+@pytest.fixture
+def start():
+    with contextlib.ExitStack() as stack:
+
+        def start(**values):
+            run = Run(**values)
+            stack.callback(run.close)
+            return run
+
+        yield start
+
+
+def state(learner):
+    """Parameters, RMSProp's statistics and counts."""
+    return [variable.numpy() for variable in learner.variables]
+
+
+@pytest.mark.parametrize("core", ["none", "lstm"])
+def test_one_worker_computes_what_the_learner_would(start, monkeypatch, core):
+    """Its gradients are those of the learner on the same unrolls, and so are the parameters after several."""
+    run = start(core=core, num_actors=1)
+    worker, reference = run.worker(0), run.new_learner()
+    sent, contribute = [], a3c_worker.GradientWorkerEnd.contribute
+
+    def noted(self, gradients, unrolls):
+        sent.append((gradients, unrolls))
+        contribute(self, gradients, unrolls)
+
+    monkeypatch.setattr(a3c_worker.GradientWorkerEnd, "contribute", noted)
+    for count in range(1, 5):
+        assert worker.contribute() == ENVS
+        counted, lags = run.learn()
+        assert not lags.any()  # Alone, it is on-policy.
+        worker.wait()
+        gradients, unrolls = sent[-1]
+        unrolls = tree.map_structure(tf.convert_to_tensor, unrolls)
+        tree.map_structure(
+            lambda theirs, ours: np.testing.assert_allclose(theirs, ours, rtol=1e-6, atol=1e-7),
+            reference.gradients(unrolls),
+            gradients,
+        )
+        reference.step(Batch(unrolls, fresh=tf.ones([ENVS], tf.bool)))
+        for theirs, ours in zip(state(reference), state(run.learner)):
+            np.testing.assert_allclose(theirs, ours, rtol=1e-6, atol=1e-7)
+        assert int(run.learner.frames) == count * UNROLL_LENGTH * ENVS
+        for name in ("episode_return", "episode_length", "learner_step", "task_id"):
+            np.testing.assert_array_equal(getattr(counted.unrolls, name), getattr(unrolls, name))
+    # Nothing was traced again after the start.
+    for traced in (worker._loss_gradients._compiled, run.learner._compiled_apply):
+        assert traced.experimental_get_tracing_count() == 1
+    starts = run.new_learner().agent.trainable_variables
+    assert any(np.any(a != b) for a, b in zip(starts, run.learner.agent.trainable_variables))
+
+
+def test_a_gradient_waits_for_at_most_one_of_each_other_worker(start):
+    """So the lag of workers that keep pace is at most their number less one; of a slow one, it is what others do."""
+    run = start()
+    workers = [run.worker(number) for number in range(3)]
+    for _ in range(3):
+        for worker in workers:
+            worker.contribute()
+        assert [np.unique(run.learn()[1]).tolist() for _ in workers] == [[0], [1], [2]]
+        for worker in workers:
+            worker.wait()
+    slow, *fast = workers
+    for _ in range(4):
+        for worker in fast:
+            worker.contribute()
+            run.learn()
+            worker.wait()
+    slow.contribute()
+    assert np.unique(run.learn()[1]).tolist() == [8]
+    slow.wait()
+
+
+def test_a_worker_waits_for_the_learner(start):
+    run = start(num_actors=2, stall_timeout=60.0)
+    worker = run.worker(0)
+    worker.contribute()
+    waiting = threading.Thread(target=worker.wait)
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    run.learn()
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_waiting_has_a_deadline(start):
+    run = start(num_actors=1, stall_timeout=1.0)
+    worker = run.worker(0)
+    worker.contribute()
+    with pytest.raises(UserError, match=r"not applied the gradient of worker 0 within 1 s \(--stall_timeout\)"):
+        worker.wait()
+
+
+def test_a_gradient_that_is_not_finite_is_refused_and_its_worker_goes_on(start):
+    run = start(num_actors=1)
+    worker = run.worker(0)
+    with monkeypatched_gradients(worker):
+        worker.contribute()
+    before = [variable.numpy() for variable in run.learner.agent.trainable_variables]
+    run.learn()
+    worker.wait()
+    assert int(run.learner.refused) == 1 and int(run.learner.step_count) == 1
+    for old, new in zip(before, run.learner.agent.trainable_variables):
+        np.testing.assert_array_equal(old, new)
+    worker.contribute()
+    run.learn()
+    worker.wait()
+    assert int(run.learner.refused_in_a_row) == 0
+
+
+@contextlib.contextmanager
+def monkeypatched_gradients(worker):
+    compute = worker._loss_gradients
+    worker._loss_gradients = lambda unrolls: tree.map_structure(lambda x: x * np.nan, compute(unrolls))
+    yield
+    worker._loss_gradients = compute
+
+
+def test_unrolls_in_which_an_environment_failed_are_left_out(start):
+    run = start(num_actors=1)
+    worker = run.worker(0)
+    step = worker._actor.environment.step
+
+    def fail(which):
+        def failing(action):
+            output = step(action)
+            output.episode_length[which] = -1
+            return output
+
+        return failing
+
+    worker._actor.environment.step = fail([0])
+    assert worker.contribute() == ENVS - 1
+    counted, _ = run.learn()
+    assert counted.fresh.numpy().tolist() == [True, False]
+    assert int(run.learner.frames) == UNROLL_LENGTH
+    worker.wait()
+    worker._actor.environment.step = fail([0, 1])
+    assert worker.contribute() == 0
+    worker.wait()  # For nothing.
+    assert run.intake.next(0.1) is None
+
+
+def test_a_worker_that_the_learner_does_not_have_is_refused(start):
+    run = start(num_actors=1)
+    with pytest.raises(UserError, match=r"--actor_id=1: the learner at .* has 1 workers, numbered from 0"):
+        run.worker(1)
