@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf.config import LaunchConfig
+from impala_tf.config import Config, LaunchConfig
 from impala_tf.errors import UserError
 from impala_tf.machine import cores
 
@@ -47,44 +47,33 @@ class Topology:
         return {"num_actors": self.num_actors, "envs_per_actor": self.envs_per_actor}
 
 
-def resolve(
-    launch: LaunchConfig,
-    num_tasks: int,
-    address: str,
-    *,
-    env_threads: int = 0,
-    together: int = 0,
-    told: dict[str, Any] | None = None,
-) -> Topology:
+def resolve(config: Config, num_tasks: int, address: str, *, told: dict[str, Any] | None = None) -> Topology:
     """Fills in what the flags leave open: from what the learner told, or else from this machine's cores.
 
     Args:
-      launch: the flags.
+      config: settings of the run.
       num_tasks: number of tasks of the run.
       address: address of the learner's server, host:port.
-      env_threads: the flag; 0: an actor's share of the cores, or 1 if the number of actors is the learner's.
-      together: `Config.unrolls_together`: the number of all environments, as an update takes one unroll of each; 0: it
-        is free.
       told: the learner's `Topology.told`, for an actor that was started by hand, since its own machine's cores say
         nothing about the run. None on the machine that starts the run.
 
     Raises:
       UserError: the whole run is started here, and the tasks cannot share the environments evenly; or the number of
-        environments is not `together`.
+        environments is not `config.unrolls_together`.
     """
-    told = told or {}
+    told, launch, together = told or {}, config.launch, config.unrolls_together
     num_actors = launch.num_actors if launch.num_actors >= 0 else told.get("num_actors", _num_actors(together))
     # All tasks have the same number of environments if each actor has a multiple of `share` of them.
     share = num_tasks // math.gcd(num_tasks, max(num_actors, 1))
     envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or together // max(num_actors, 1)
     envs_per_actor = envs_per_actor or _envs_per_actor(launch, num_actors, share)
     if together:
-        _check_together(together, num_actors, envs_per_actor, bool(launch.envs_per_actor))
+        _check_together(config, num_actors, envs_per_actor)
     if launch.role == "all" and envs_per_actor % share:
         if together:
             raise UserError(
-                f"--batch_size={together}: {num_tasks} tasks cannot share its unrolls evenly, one of each environment; "
-                f"use a multiple of {num_tasks}."
+                f"--batch_size={config.data.batch_size}: {num_tasks} tasks cannot share its {together} {_fresh(config)}"
+                f"unrolls evenly, one of each environment; they must be a multiple of {num_tasks}."
             )
         raise UserError(
             f"--envs_per_actor={envs_per_actor}: {num_tasks} tasks cannot share the environments of {num_actors} "
@@ -95,7 +84,7 @@ def resolve(
         num_actors=num_actors,
         envs_per_actor=envs_per_actor,
         num_tasks=num_tasks,
-        env_threads=env_threads or _env_threads(launch, num_actors, told),
+        env_threads=config.environment.env_threads or _env_threads(launch, num_actors, told),
         # Where actors wait for updates, the learner has the machine to itself meanwhile.
         learner_threads=launch.learner_threads or (cores() if together else max(1, cores() // 2)),
     )
@@ -106,12 +95,14 @@ def _num_actors(together: int) -> int:
     return max(n for n in range(1, cores() + 1) if together % n == 0)
 
 
-def _check_together(together: int, num_actors: int, envs_per_actor: int, chosen: bool) -> None:
-    """Raises UserError, with numbers that work, if the actors do not have `together` environments."""
-    actors = max(num_actors, 1)
-    if actors * envs_per_actor == together:
+def _check_together(config: Config, num_actors: int, envs_per_actor: int) -> None:
+    """Raises UserError, with numbers that work, if the actors do not have `unrolls_together` environments."""
+    together, actors, chosen = config.unrolls_together, max(num_actors, 1), bool(config.launch.envs_per_actor)
+    environments = actors * envs_per_actor
+    if environments == together:
         return
-    ways = [f"--batch_size to {actors * envs_per_actor} ({actors} actors with {envs_per_actor} environments each)"]
+    batch_size = round(environments / (1 - config.data.replay_fraction))
+    ways = [f"--batch_size to {batch_size} ({actors} actors with {envs_per_actor} environments each)"]
     if chosen and together % actors == 0:
         ways.append(f"--envs_per_actor to {together // actors}")
     if num_actors:
@@ -120,7 +111,13 @@ def _check_together(together: int, num_actors: int, envs_per_actor: int, chosen:
         ]
         nearest = sorted(sorted(fits, key=lambda n: abs(n - actors))[:3])
         ways += [f"--num_actors to {' or '.join(map(str, nearest))}"] * bool(nearest)
-    raise UserError(f"{together} unrolls a batch, one of each environment, do not fit: set {', or '.join(ways)}.")
+    raise UserError(
+        f"{together} {_fresh(config)}unrolls a batch, one of each environment, do not fit: set {', or '.join(ways)}."
+    )
+
+
+def _fresh(config: Config) -> str:
+    return "fresh " if config.data.replay_fraction else ""
 
 
 def _env_threads(launch: LaunchConfig, num_actors: int, told: dict[str, Any]) -> int:

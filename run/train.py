@@ -47,14 +47,7 @@ def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
     """
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
-    launch = config.launch
-    resolved = topology.resolve(
-        launch,
-        len(tasks.names),
-        f"localhost:{port}",
-        env_threads=config.environment.env_threads,
-        together=config.unrolls_together,
-    )
+    resolved = topology.resolve(config, len(tasks.names), f"localhost:{port}")
     tables.read(config.data.tables)
     ports.check_free(port)
     logdir = LogDir(config.run.logdir)
@@ -114,8 +107,7 @@ def _run_actor(config: Config) -> int:
     from impala_tf.architectures import table
 
     def resolve(told: dict[str, Any]) -> Topology:
-        threads = config.environment.env_threads
-        return topology.resolve(launch, len(tasks.names), launch.address, env_threads=threads, told=told)
+        return topology.resolve(config, len(tasks.names), launch.address, told=told)
 
     ready = functools.partial(print, "ready: the learner has taken the first unrolls", flush=True)
     _, act = table.by_hand(config)

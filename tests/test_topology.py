@@ -21,12 +21,8 @@ from impala_tf.topology import Topology
 CORES = machine.cores()
 
 
-def _resolve(num_tasks=1, *, env_threads=0, told=None, **launch) -> Topology:
-    config = config_lib.from_values(launch)
-    together = config.unrolls_together
-    return topology.resolve(
-        config.launch, num_tasks, "localhost:1", env_threads=env_threads, together=together, told=told
-    )
+def _resolve(num_tasks=1, *, told=None, **values) -> Topology:
+    return topology.resolve(config_lib.from_values(values), num_tasks, "localhost:1", told=told)
 
 
 def test_flags_come_first():
@@ -149,7 +145,7 @@ def test_games_that_share_a_network_have_all_actions():
     config = config_lib.from_values({"env": "atari/pong,atari/skiing", "num_actors": 1, "envs_per_actor": 2})
     tasks = task_set.resolve(config.environment)
     assert tasks.spec.num_actions == 18
-    found = topology.resolve(config.launch, len(tasks.names), "localhost:1")
+    found = topology.resolve(config, len(tasks.names), "localhost:1")
     environment = task_set.make_batch(tasks, found.task_ids(0), seed=0, threads=found.env_threads)
     assert (environment.spec.num_actions, environment.task_ids.tolist()) == (18, [0, 1])
     environment.close()
@@ -186,7 +182,7 @@ def test_where_an_update_takes_one_unroll_of_each_environment_their_number_follo
             "set --batch_size to 6 .*, or --envs_per_actor to 4, or --num_actors to 6\\.",
         ),
         ({"num_actors": 0, "envs_per_actor": 7}, r"set --batch_size to 7 \(1 .*\), or --envs_per_actor to 12\."),
-        ({"num_tasks": 5}, "--batch_size=12: 5 tasks cannot share .*; use a multiple of 5"),
+        ({"num_tasks": 5}, "--batch_size=12: 5 tasks cannot share its 12 unrolls .* a multiple of 5"),
         ({"num_actors": 13}, r"set --batch_size to 156 \(13 .* 12 .*\), or --num_actors to 4 or 6 or 12\."),
     ],
 )

@@ -68,8 +68,4 @@ def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
         tasks = task_set.resolve(config.environment)
         task_set.check(tasks)
     address = f"localhost:{ports.free_port()}"
-    threads = config.environment.env_threads
-    resolved = topology.resolve(
-        config.launch, len(tasks.names), address, env_threads=threads, together=config.unrolls_together
-    )
-    return Setup(config, tasks, resolved)
+    return Setup(config, tasks, topology.resolve(config, len(tasks.names), address))

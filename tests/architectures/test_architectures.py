@@ -29,7 +29,7 @@ def _build(architecture, spans=None, /, **values) -> Program:
     flags = {"env": "catch", "num_actors": 3, "envs_per_actor": 2, "batch_size": 6, **values}
     config = config_lib.from_values(flags)
     tasks = task_set.resolve(config.environment)
-    resolved = topology.resolve(config.launch, len(tasks.names), "localhost:1")
+    resolved = topology.resolve(config, len(tasks.names), "localhost:1")
     return architecture(config, tasks, resolved, spans)
 
 
@@ -127,7 +127,7 @@ def test_building_programs_imports_no_tensorflow():
         "from impala_tf.launch import local\n"
         "c = config.from_values(dict(env='catch', num_actors=3, envs_per_actor=2, batch_size=6))\n"
         "tasks = task_set.resolve(c.environment)\n"
-        "t = topology.resolve(c.launch, 1, 'localhost:1')\n"
+        "t = topology.resolve(c, 1, 'localhost:1')\n"
         "a2c = batched_a2c.sync_step, batched_a2c.sync_trajectory\n"
         "for make in (impala.program, impala.central_inference, *a2c, a3c.program):\n"
         "    assert len(make(c, tasks, t).actors) == 3\n"
