@@ -12,24 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf.architectures.table import ARCHITECTURES
 from impala_tf.benchmark.setup import Setup, resolve
 from impala_tf.benchmark.whole import WholeSystem
-from impala_tf.config import Config, from_values, to_values
+from impala_tf.config import Config, DataConfig, from_values, to_values
 from impala_tf.errors import UserError
 from impala_tf.machine import cores
 
 _LOGGER = logging.getLogger(__name__)
 _IMPALA = "IMPALA"
-ROWS: dict[str, dict[str, str]] = {
-    "A3C": {"architecture": "a3c"},
+ROWS: dict[str, dict[str, Any]] = {
+    "A3C": {"architecture": "a3c", "batch_size": DataConfig.batch_size},  # It has no batches.
     "Batched A2C (sync step)": {"architecture": "batched_a2c_sync_step"},
     "Batched A2C (sync traj.)": {"architecture": "batched_a2c_sync_trajectory"},
     "Batched A2C (dyn. batch)": {"architecture": "batched_a2c_sync_trajectory", "inference": "central"},
     _IMPALA: {"architecture": "impala"},
     "IMPALA (dyn. batch)": {"architecture": "impala", "inference": "central"},
 }
-"""The settings of each row; those whose architecture there is not are left out."""
+"""The settings of each row."""
 
 
 def rows(setup: Setup) -> dict[str, Setup]:
@@ -44,11 +43,7 @@ def rows(setup: Setup) -> dict[str, Setup]:
             raise UserError(f"--table compares architectures: remove --{name}={values[name]}.")
     batched = resolve(from_values(values | ROWS["Batched A2C (sync step)"]), setup.tasks).topology
     same = {"num_actors": batched.num_actors, "envs_per_actor": batched.envs_per_actor}
-    return {
-        name: resolve(from_values(values | same | row), setup.tasks)
-        for name, row in ROWS.items()
-        if row["architecture"] in ARCHITECTURES
-    }
+    return {name: resolve(from_values(values | same | row), setup.tasks) for name, row in ROWS.items()}
 
 
 def measure(setup: Setup, seconds: float, repeats: int) -> dict[str, Any]:
