@@ -1,8 +1,8 @@
-"""Draws tables as figures."""
+"""Draws tables as figures, and reads what goes into them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -59,6 +59,22 @@ def draw(
     for y, weight in ((above, 1.2), (above + top, 0.7), (height - below, 1.2)):
         ax.axhline(y, color="black", linewidth=weight)
     return figure
+
+
+def throughput(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields what `impala-benchmark` measured, and the frames per second with their range or interval.
+
+    Args:
+      result: the JSON file that it wrote, with or without --table.
+    """
+    layout = f"{result['num_actors']} actors x {result['envs_per_actor']} environments"
+    for name, row in result.get("rows", {}).items():
+        yield f"{name}, {layout}", "{mean:,.0f} ({low:,.0f} to {high:,.0f})".format(**row["frames_per_second"])
+    if "results" in result:
+        fps = {name: f"{value:,.0f}" for name, value in result["results"]["whole_frames_per_second"].items()}
+        how = ["LSTM"] * (result["core"] == "lstm") + ["dyn. batch"] * (result["inference"] == "central")
+        within = f" ({fps['min']} to {fps['max']})" * (fps["min"] != fps["max"])
+        yield ", ".join([f"IMPALA, {layout}", *how, result["precision"]]), fps["median"] + within
 
 
 def _text(cell: Any) -> str:

@@ -12,6 +12,7 @@ from impala_tf.errors import UserError
 from impala_tf.processes.child import FORK_SERVER, Child, ChildFailed
 
 _DEVNULL = pathlib.Path(os.devnull)
+_DEVICE_SECONDS = 300.0
 
 
 class Measurement(NamedTuple):
@@ -116,6 +117,18 @@ def once(work: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
         return _result(child, timeout)
     finally:
         child.kill()
+
+
+def learner_device() -> str:
+    """Returns the name of the GPU that a learner would use on this machine, or "CPU"."""
+    return once(_device, timeout=_DEVICE_SECONDS)
+
+
+def _device() -> str:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
 
 
 def _start(name: str, work: Callable[..., Any], *arguments: Any) -> Child:

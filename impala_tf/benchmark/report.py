@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from impala_tf.benchmark import parts
-from impala_tf.benchmark.measure import Bench, Measurement, once, together, total
+from impala_tf.benchmark.measure import Bench, Measurement, learner_device, together, total
 from impala_tf.benchmark.setup import Setup
 from impala_tf.benchmark.whole import WholeSystem
 from impala_tf.machine import cores
@@ -43,7 +43,7 @@ def measure(setup: Setup, seconds: float, repeats: int) -> dict[str, Any]:
       UserError: a part or the whole system failed.
     """
     config, topology = setup.config, setup.topology
-    device = once(_device, timeout=_START_SECONDS)
+    device = learner_device()
     rounds = []
     for number in range(1, repeats + 1):
         _LOGGER.info("round %d of %d", number, repeats)
@@ -138,13 +138,6 @@ def _compare(measured: dict[str, list[Measurement]], system: dict[str, Any], on_
 
 def _cost(measurement: Measurement) -> float:
     return measurement.core_seconds_per_frame
-
-
-def _device() -> str:
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
 
 
 def _spread(values: list[float]) -> dict[str, float]:

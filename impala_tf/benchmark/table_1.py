@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from impala_tf.benchmark.measure import learner_device
 from impala_tf.benchmark.setup import Setup, resolve
 from impala_tf.benchmark.whole import WholeSystem
 from impala_tf.config import Config, DataConfig, from_values, to_values
@@ -79,6 +80,7 @@ def measure(setup: Setup, seconds: float, repeats: int) -> dict[str, Any]:
         "num_actors": topology.num_actors,
         "envs_per_actor": topology.envs_per_actor,
         "cores": cores(),
+        "device": learner_device(),
         "seconds": seconds,
         "rows": {
             name: {

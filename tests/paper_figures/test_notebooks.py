@@ -53,11 +53,11 @@ def test_notebook_is_short_and_has_no_outputs(name):
 
 def commands():
     """Returns {program: its command lines in the notebooks}, with values substituted for shell variables."""
-    found = {}
+    found, values = {}, {"n": "00", "lag": "10", "correction": "none"}
     for name in NOTEBOOKS:
         text = cells(name)[0].source.replace("\\\n", " ")
         for line in re.findall(r"^ *(impala-\w+ .*)$", text, re.MULTILINE):
-            line = re.sub(r"\$\{\w+#\w+/\}|\$\w+", lambda v: "00" if v[0] == "$n" else "level", line)
+            line = re.sub(r"\$\{(\w+)(#\w+/)?\}|\$(\w+)", lambda v: values.get(v[1] or v[3], "level"), line)
             found.setdefault(line.split()[0], set()).add(line)
     return found
 
