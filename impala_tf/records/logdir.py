@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 from typing import Any
 
 from impala_tf import config as config_lib
@@ -20,6 +21,7 @@ from impala_tf.topology import Topology
 OF_ONE_PROCESS = ("logdir", "role", "address", "port", "actor_id")
 """Settings of a single process, which are no settings of the run."""
 
+_LOCK_SECONDS = 1.0  # A process that was killed holds its lock until the system has cleared its memory.
 _LEFT_OPEN = "left_open"
 _STARTED = "started"
 _LOGGER = logging.getLogger(__name__)
@@ -219,11 +221,18 @@ class LogDir:
           UserError: another process holds the lock.
         """
         file = open(self.path / ".lock", "w")  # noqa: SIM115 - the caller keeps it open
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise UserError(f"Another run is using --logdir={self.path}: stop it or use another folder.") from None
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    file.close()
+                    raise UserError(
+                        f"Another run is using --logdir={self.path}: stop it or use another folder."
+                    ) from None
+            time.sleep(0.05)
         self._locked = _identity(self.path)
         return file
 
