@@ -20,7 +20,9 @@ def available_memory(root: str = "/") -> int:
       root: where proc and sys are mounted.
     """
     proc, cgroups = pathlib.Path(root, "proc"), pathlib.Path(root, "sys/fs/cgroup")
-    left = [1024 * _numbers(proc / "meminfo", "MemAvailable:")[0]]
+    # Before Linux 3.14, and in some sandboxes, there is no MemAvailable.
+    named = [_numbers(proc / "meminfo", name) for name in ("MemAvailable:", "MemFree:")]
+    left = [1024 * next(found[0] for found in named if found)]
     groups = proc / "self/cgroup"
     for line in groups.read_text().splitlines() if groups.exists() else []:
         _, controllers, own = line.split(":", 2)
@@ -35,7 +37,8 @@ def available_memory(root: str = "/") -> int:
         for folder in (group, *group.parents):
             with contextlib.suppress(OSError, ValueError):  # No such group here, or no limit: "max".
                 free = int((folder / limit).read_text()) - int((folder / usage).read_text())
-                left.append(max(free + sum(_numbers(folder / "memory.stat", "inactive_file")), 0))  # Files can go.
+                files = sum(_numbers(folder / "memory.stat", "inactive_file"))  # They can go.
+                left.append(max(free + files, 0))
             if folder == mount:
                 break
     return min(left)
@@ -43,7 +46,7 @@ def available_memory(root: str = "/") -> int:
 
 def _numbers(path: pathlib.Path, name: str) -> list[int]:
     """Returns the number in each line of a file that begins with `name`."""
-    lines = (line.split() for line in path.read_text().splitlines())
+    lines = (line.split() for line in path.read_text().splitlines()) if path.exists() else ()
     return [int(words[1]) for words in lines if words and words[0] == name]
 
 

@@ -68,13 +68,8 @@ def resolve(config: Config, num_tasks: int, address: str, *, told: dict[str, Any
     envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or together // max(num_actors, 1)
     envs_per_actor = envs_per_actor or _envs_per_actor(launch, num_actors, share)
     if together:
-        _check_together(config, num_actors, envs_per_actor)
-    if launch.role == "all" and envs_per_actor % share:
-        if together:
-            raise UserError(
-                f"--batch_size={config.data.batch_size}: {num_tasks} tasks cannot share its {together} {_fresh(config)}"
-                f"unrolls evenly, one of each environment; they must be a multiple of {num_tasks}."
-            )
+        _check_together(config, num_tasks, num_actors, envs_per_actor)
+    elif launch.role == "all" and envs_per_actor % share:
         raise UserError(
             f"--envs_per_actor={envs_per_actor}: {num_tasks} tasks cannot share the environments of {num_actors} "
             f"actors evenly; use a multiple of {share}."
@@ -95,29 +90,38 @@ def _num_actors(together: int) -> int:
     return max(n for n in range(1, cores() + 1) if together % n == 0)
 
 
-def _check_together(config: Config, num_actors: int, envs_per_actor: int) -> None:
-    """Raises UserError, with numbers that work, if the actors do not have `unrolls_together` environments."""
-    together, actors, chosen = config.unrolls_together, max(num_actors, 1), bool(config.launch.envs_per_actor)
+def _check_together(config: Config, num_tasks: int, num_actors: int, envs_per_actor: int) -> None:
+    """Checks that the actors have `config.unrolls_together` environments, which the tasks share evenly.
+
+    Raises:
+      UserError: they have not; names numbers that work, if there are any near.
+    """
+    data, together, actors = config.data, config.unrolls_together, max(num_actors, 1)
+    fresh = "fresh " if data.replay_fraction else ""
+    if together % num_tasks:
+        raise UserError(
+            f"--batch_size={data.batch_size}: {num_tasks} tasks cannot share its {together} {fresh}unrolls evenly, one "
+            f"of each environment; they must be a multiple of {num_tasks}."
+        )
     environments = actors * envs_per_actor
     if environments == together:
         return
-    batch_size = round(environments / (1 - config.data.replay_fraction))
-    ways = [f"--batch_size to {batch_size} ({actors} actors with {envs_per_actor} environments each)"]
+    ways, chosen = [], bool(config.launch.envs_per_actor)
+    batch_size = round(environments / (1 - data.replay_fraction))
+    if environments % num_tasks == 0 and batch_size * (1 - data.replay_fraction) == environments:
+        shares = (
+            f"{actors} actor{'s' * (actors > 1)} with {envs_per_actor} environment{'s' * (envs_per_actor > 1)} each"
+        )
+        ways.append(f"--batch_size to {batch_size} ({shares})")
     if chosen and together % actors == 0:
         ways.append(f"--envs_per_actor to {together // actors}")
     if num_actors:
-        fits = [
-            n for n in range(1, together + 1) if together % n == 0 and (not chosen or n * envs_per_actor == together)
-        ]
+        fits = [n for n in range(1, together + 1) if together % n == 0]
+        fits = [n for n in fits if not chosen or n * envs_per_actor == together]
         nearest = sorted(sorted(fits, key=lambda n: abs(n - actors))[:3])
         ways += [f"--num_actors to {' or '.join(map(str, nearest))}"] * bool(nearest)
-    raise UserError(
-        f"{together} {_fresh(config)}unrolls a batch, one of each environment, do not fit: set {', or '.join(ways)}."
-    )
-
-
-def _fresh(config: Config) -> str:
-    return "fresh " if config.data.replay_fraction else ""
+    hint = f"set {', or '.join(ways)}" if ways else "choose another --batch_size, --num_actors or --envs_per_actor"
+    raise UserError(f"{together} {fresh}unrolls a batch, one of each environment, do not fit: {hint}.")
 
 
 def _env_threads(launch: LaunchConfig, num_actors: int, told: dict[str, Any]) -> int:

@@ -48,7 +48,7 @@ def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
     resolved = topology.resolve(config, len(tasks.names), f"localhost:{port}")
-    tables.read(config.data.tables)
+    tables.check(config)
     ports.check_free(port)
     logdir = LogDir(config.run.logdir)
     logdir.check(config)

@@ -183,9 +183,15 @@ def test_where_an_update_takes_one_unroll_of_each_environment_their_number_follo
         ),
         ({"num_actors": 0, "envs_per_actor": 7}, r"set --batch_size to 7 \(1 .*\), or --envs_per_actor to 12\."),
         ({"num_tasks": 5}, "--batch_size=12: 5 tasks cannot share its 12 unrolls .* a multiple of 5"),
+        ({"num_tasks": 2, "batch_size": 5, "num_actors": 2}, "2 tasks cannot share its 5 unrolls .* a multiple of 2"),
+        ({"num_tasks": 3, "num_actors": 5}, r"do not fit: set --num_actors to 3 or 4 or 6\."),
+        (
+            {"batch_size": 8, "replay_fraction": 0.25, "num_actors": 4},
+            r"^6 fresh unrolls .* do not fit: set --num_actors to 2 or 3 or 6\.",
+        ),
         ({"num_actors": 13}, r"set --batch_size to 156 \(13 .* 12 .*\), or --num_actors to 4 or 6 or 12\."),
     ],
 )
 def test_numbers_of_environments_that_do_not_fit_are_told_with_some_that_do(values, message):
     with pytest.raises(UserError, match=message):
-        _resolve(**LAGGED, **values)
+        _resolve(**{**LAGGED, **values})

@@ -1,7 +1,8 @@
 """Measures the rows of the paper's Table 1 side by side: the throughput of each architecture on this machine.
 
 Every round runs each row once, in processes of its own; the rows' ratios to IMPALA are taken within a round, since the
-speed of a shared machine changes from minute to minute. All rows have the same actors, environments and batches.
+speed of a shared machine changes from minute to minute. All rows have the same actors and environments and, except for
+A3C, which has none, the same batches.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def rows(setup: Setup) -> dict[str, Setup]:
       UserError: the numbers of actors and environments do not fit the batch; or another architecture is set.
     """
     values, default = to_values(setup.config), to_values(Config())
-    for name in ("architecture", "inference", "policy_lag"):
+    for name in ("architecture", "inference", "policy_lag", "replay_fraction"):
         if values[name] != default[name]:
             raise UserError(f"--table compares architectures: remove --{name}={values[name]}.")
     batched = resolve(from_values(values | ROWS["Batched A2C (sync step)"]), setup.tasks).topology

@@ -16,6 +16,12 @@ def check(config: Config) -> None:
     _check_waiting(config)
     if config.launch.architecture == "a3c":
         _check_a3c(config)
+    elif 0 < config.data.queue_size <= config.data.fresh_batch_size:
+        fresh = config.data.fresh_batch_size
+        raise UserError(
+            f"--queue_size={config.data.queue_size}: the queue must hold more than the {fresh} fresh unrolls of a "
+            "batch; twice that is usual."
+        )
 
 
 def _check_inference(config: Config) -> None:
@@ -36,7 +42,8 @@ def _check_correction(loss: LossConfig) -> None:
             )
     if loss.rho_bar < loss.c_bar:
         raise UserError(
-            f"--rho_bar={loss.rho_bar} is below --c_bar={loss.c_bar}; V-trace needs rho_bar >= c_bar (section 4.1)."
+            f"--rho_bar={loss.rho_bar} is below --c_bar={loss.c_bar}; V-trace needs rho_bar >= c_bar (section 4.1): "
+            "lower --c_bar, too."
         )
 
 
@@ -44,6 +51,8 @@ def _check_replay(data: DataConfig) -> None:
     """Checks that a batch consists of whole unrolls, of which at least one is fresh."""
     share, size = data.replay_fraction, data.batch_size
     if not share:
+        if data.replay_size != DataConfig.replay_size:
+            raise UserError(f"--replay_size={data.replay_size}: there is no replay; give --replay_fraction, too.")
         return
     if size == 1:
         raise UserError(
@@ -86,11 +95,14 @@ def _check_waiting(config: Config) -> None:
 
 def _check_a3c(config: Config) -> None:
     default, data, launch = DataConfig.batch_size, config.data, config.launch
-    of_an_update = "an update takes one unroll of each environment of an actor (--envs_per_actor); leave it at"
+    batch_size = (
+        f"its updates take one unroll of each environment of an actor; add --batch_size={default}, which it ignores"
+    )
     refused = (
         (launch.inference == "central", "--inference=central", "its actors run the policy themselves"),
         (launch.num_actors == 0, "--num_actors=0", "it needs actor processes"),
-        (data.batch_size != default, f"--batch_size={data.batch_size}", f"{of_an_update} {default}"),
+        (data.batch_size != default, f"--batch_size={data.batch_size}", batch_size),
+        (data.prefetch != DataConfig.prefetch, f"--prefetch={data.prefetch}", "the next gradient is always prefetched"),
         (data.replay_fraction > 0, f"--replay_fraction={data.replay_fraction}", "its actors learn from fresh unrolls"),
     )
     for wrong, flag, reason in refused:

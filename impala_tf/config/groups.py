@@ -226,11 +226,14 @@ class DataConfig:
     reverb_config: str = _setting(
         "auto",
         "Reverb's tables: the name of a file in reverb_configs/, or the path of a .textproto (ReverbServerConfig). "
-        "auto: on_policy, or replay if there is replay.",
+        "auto: on_policy, replay if there is replay, or a3c.",
         path=True,
     )
     queue_size: int = _setting(
-        0, "Unrolls that the queue holds; all of them are policy lag. 0: as reverb_config says.", at_least=0
+        0,
+        "Unrolls that the queue holds; all of them are policy lag. 0: as reverb_config says; with auto, 64 (32 with "
+        "replay), or two batches if that is more.",
+        at_least=0,
     )
     prefetch: int = _setting(1, "Batches prepared ahead of the learner; they are policy lag, too.", at_least=1)
     policy_lag: int = _setting(
@@ -249,7 +252,7 @@ class DataConfig:
 
     @property
     def tables(self) -> str:
-        """Name or path of the textproto with Reverb's tables."""
+        """Name or path of the textproto with Reverb's tables, where unrolls are sent."""
         if self.reverb_config != "auto":
             return self.reverb_config
         return "replay" if self.replay_fraction else "on_policy"

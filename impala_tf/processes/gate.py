@@ -6,16 +6,11 @@ lost with an actor that dies: its next process supplies what is still missing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from multiprocessing import sharedctypes
 from typing import Any
 
 _LOOK_SECONDS = 0.25
-
-
-class Late(Exception):
-    """The others took too long."""
 
 
 class Gate:
@@ -57,18 +52,15 @@ class ActorGate:
         """Says that this is not the first process of the actor: it sends what an earlier one has not. Call it first."""
         self._settling[self._number] = self._sent[self._number] <= self._updates.value
 
-    def due(self, seconds: float, look: Callable[[], None], arrived: Callable[[], int | None]) -> int:
+    def due(self, look: Callable[[], None], arrived: Callable[[], int | None]) -> int:
         """Returns the number of unrolls that the actor has to send for the next update; waits for the last one.
 
-        Args:
-          seconds: to wait at most.
-          look: called several times a second while it waits.
-          arrived: returns how many unrolls of all actors have arrived in the run so far; None if it is not known now.
+        It waits for as long as that takes. If the learner or another actor fails, the learner and the launcher notice.
 
-        Raises:
-          Late: the others took longer than `seconds`.
+        Args:
+          look: called several times a second while it waits; what it raises ends the wait.
+          arrived: returns how many unrolls of all actors have arrived in the run so far; None if it is not known now.
         """
-        end = time.monotonic() + seconds
         me = self._number
         while not self._due:
             self._for = self._updates.value
@@ -77,8 +69,6 @@ class ActorGate:
             if not self._due:
                 self._wake[me].acquire(timeout=_LOOK_SECONDS)
                 look()
-                if time.monotonic() >= end:
-                    raise Late
         return self._due
 
     def sent(self, unrolls: int) -> None:

@@ -23,10 +23,9 @@ from impala_tf.acting.dynamic_batching import DynamicBatching
 from impala_tf.config import Config
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
-from impala_tf.errors import UserError
 from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.processes import parent
-from impala_tf.processes.gate import ActorGate, Late
+from impala_tf.processes.gate import ActorGate
 from impala_tf.processes.timings import Timings, shares
 from impala_tf.roles import agreement
 from impala_tf.topology import Topology
@@ -101,7 +100,7 @@ def run(
       spans: CSV file for the spans of its activities; None: no file.
 
     Raises:
-      UserError: as for `connect`; the environments cannot be made; or there was no update for `stall_timeout`.
+      UserError: as for `connect`; or the environments cannot be made.
     """
     limit_tensorflow(config)
     agent, end = connect(config, tasks, address, leave)
@@ -178,7 +177,7 @@ def _act_in_step(config, tasks, topology, number, agent, end, ready, gate: Actor
     unrolls = 0
     try:
         while True:
-            written = actor.run_unroll(_due(gate, end, config) if gate else math.inf)
+            written = actor.run_unroll(gate.due(parent.beat, end.unrolls_arrived) if gate else math.inf)
             unrolls += written
             while not end.writer.flush(timeout=1.0):
                 # Back-pressure: the queue is full. `leave` ends the process if the server is gone.
@@ -196,18 +195,6 @@ def _act_in_step(config, tasks, topology, number, agent, end, ready, gate: Actor
                 _LOGGER.info("%d unrolls in %.0f s: %s", unrolls, spent.elapsed, shares(spent))
     finally:
         actor.environment.close()
-
-
-def _due(gate: ActorGate, end: ActorEnd, config: Config) -> int:
-    """Waits for the last update; returns the number of unrolls that the next one takes of this actor."""
-    seconds = config.launch.stall_timeout
-    try:
-        return gate.due(seconds, parent.beat, end.unrolls_arrived)
-    except Late:
-        raise UserError(
-            f"There was no update within {seconds:g} s (--stall_timeout): the learner or another actor is too slow or "
-            "has failed. Their own output is in the run's logs."
-        ) from None
 
 
 def _act_in_batches(config, tasks, topology, number, agent, end, ready, spans) -> None:

@@ -132,8 +132,7 @@ class Training:
             batch = self.next_batch(timeout=_LOOK_SECONDS)
             waited = time.monotonic() - waiting_since
             if batch is not None:
-                self.update(batch, waited)
-                on_update()
+                self.update(batch, waited, on_update)
                 waiting_since = time.monotonic()
             elif waited > stall_timeout:
                 logs = LogDir(self._config.run.logdir).logs
@@ -150,15 +149,17 @@ class Training:
         self._timings.lap("batch")
         return batch
 
-    def update(self, batch: Any, waited: float) -> None:
+    def update(self, batch: Any, waited: float, on_update: Callable[[], None] = lambda: None) -> None:
         """Takes one learner step, publishes the new parameters, and reports and saves when that is due.
 
         Args:
           batch: what `next_batch` has returned.
           waited: seconds that the learner waited for it.
+          on_update: called when the parameters have been handed to the publisher; what waits for them need not wait
+            for logs and checkpoints, too.
 
         Raises:
-          UserError: as for `RunRecord.add`.
+          UserError: as for `RunRecord.add` and `on_update`.
         """
         first = not self._record.begun
         if first:
@@ -171,6 +172,8 @@ class Training:
         self._timings.lap("update")
         self.end.publish(step)
         self._timings.lap("publish")
+        on_update()
+        self._timings.begin()
         self._record.add(counted, step_before, metrics, waited)
         if first:
             seconds, interval = time.monotonic() - start, self._config.run.log_interval

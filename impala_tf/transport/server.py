@@ -25,7 +25,8 @@ from impala_tf.transport.signatures import variables_signature
 def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
     """Reads the tables that `--reverb_config` names and sets the sizes of queue and replay.
 
-    Without replay, a table for it is left out: nobody would sample it, but actors would fill it.
+    Without replay, a table for it is left out: nobody would sample it, but actors would fill it. Unless settings say
+    otherwise, the queue holds at least two batches' fresh unrolls.
 
     Raises:
       UserError: the file cannot be read, is not a ReverbServerConfig, or lacks a table; or the queue is not larger than
@@ -43,6 +44,8 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
     elif replay is not None:
         config.tables.remove(replay)
     fresh = data.fresh_batch_size
+    if data.reverb_config == "auto" and not data.queue_size:
+        _set_size(queue, max(queue.max_size, 2 * fresh))
     if queue.max_size <= fresh:
         taken = f"the {fresh} fresh ones of a batch" if data.replay_fraction else f"--batch_size={fresh}"
         raise UserError(
@@ -82,9 +85,13 @@ def read_config(
                 f"--reverb_config={name}: the table name {taken!r} is taken by impala_tf; rename the table."
             )
     if queue_size:
-        by_name[queue].max_size = queue_size
-        by_name[queue].rate_limiter.max_diff = queue_size
+        _set_size(by_name[queue], queue_size)
     return config, by_name[queue]
+
+
+def _set_size(queue: reverb_config_pb2.Table, size: int) -> None:
+    queue.max_size = size
+    queue.rate_limiter.max_diff = size
 
 
 class Server:

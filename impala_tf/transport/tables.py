@@ -4,10 +4,34 @@ from __future__ import annotations
 
 import importlib.resources
 import pathlib
+import re
 
+from impala_tf.config import Config
 from impala_tf.errors import UserError
+from impala_tf.transport import GRADIENTS, REPLAY, TRAJECTORIES, VARIABLES
 
 _ENDING = ".textproto"
+
+
+def check(config: Config) -> None:
+    """Checks that the textproto of a run can be read and names the tables that its architecture needs.
+
+    Raises:
+      UserError: it cannot be read, or a table is missing.
+    """
+    if config.launch.architecture == "a3c":
+        name = "a3c" if config.data.reverb_config == "auto" else config.data.reverb_config
+        needed, example = [GRADIENTS, VARIABLES], "a3c"
+    else:
+        name, example = config.data.tables, "replay" if config.data.replay_fraction else "on_policy"
+        needed = [TRAJECTORIES, VARIABLES, *[REPLAY] * bool(config.data.replay_fraction)]
+    found = re.findall(r"""table_name\s*:\s*["']([^"']*)["']""", read(name))
+    for table in needed:
+        if table not in found:
+            raise UserError(
+                f"--reverb_config={name}: has no table {table!r} (its tables: {found}); copy it from "
+                f"reverb_configs/{example}{_ENDING}, or leave out --reverb_config."
+            )
 
 
 def read(name_or_path: str) -> str:

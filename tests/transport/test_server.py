@@ -13,9 +13,10 @@ import pytest
 import reverb
 import tensorflow as tf
 
+from impala_tf import config as config_lib
 from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
-from impala_tf.transport import GRADIENTS, REPLAY, RUN, TRAJECTORIES, VARIABLES, ports, server
+from impala_tf.transport import GRADIENTS, REPLAY, RUN, TRAJECTORIES, VARIABLES, ports, server, tables
 from impala_tf.transport.connection import read_told, wait_for_server
 from impala_tf.transport.writer import UnrollWriter
 
@@ -111,6 +112,25 @@ def test_an_unknown_name_lists_the_known_ones():
         server.load_config(DataConfig(reverb_config="on_poliyc"))
 
 
+def test_tables_are_checked_before_reverb_is_imported(tmp_path):
+    mine = tmp_path / "mine.textproto"
+    mine.write_text("tables { table_name: \"variables\" } tables { table_name : 'trajectories' }")
+    for values, missing in (
+        ({}, None),
+        ({"replay_fraction": 0.5}, "replay"),
+        ({"architecture": "a3c"}, "gradients"),
+        ({"reverb_config": str(mine)}, None),
+        ({"reverb_config": str(mine), "replay_fraction": 0.5}, "replay"),
+        ({"reverb_config": "on_policy", "architecture": "a3c"}, "gradients"),
+    ):
+        config = config_lib.from_values(values)
+        if missing and "reverb_config" in values:
+            with pytest.raises(UserError, match=f"has no table '{missing}' .*copy it from reverb_configs"):
+                tables.check(config)
+        else:
+            tables.check(config)
+
+
 def test_the_queue_must_hold_more_than_a_batch():
     config = server.load_config(DataConfig(queue_size=33, batch_size=32))
     (queue,) = (table for table in config.tables if table.table_name == TRAJECTORIES)
@@ -118,7 +138,10 @@ def test_the_queue_must_hold_more_than_a_batch():
     with pytest.raises(UserError, match=r"holds 32 unrolls.*--queue_size.*64"):
         server.load_config(DataConfig(queue_size=32, batch_size=32))
     with pytest.raises(UserError, match=r"holds 64 unrolls.*--batch_size=64"):  # What the textproto says.
-        server.load_config(DataConfig(batch_size=64))
+        server.load_config(DataConfig(batch_size=64, reverb_config="on_policy"))
+    for fresh, data in ((64, DataConfig(batch_size=64)), (50, DataConfig(batch_size=100, replay_fraction=0.5))):
+        (queue,) = (table for table in server.load_config(data).tables if table.table_name == TRAJECTORIES)
+        assert queue.max_size == queue.rate_limiter.max_diff == 2 * fresh  # Where it is left to the program.
     server.load_config(DataConfig(batch_size=32, replay_fraction=0.5, queue_size=17))
     with pytest.raises(UserError, match=r"holds 16 unrolls.* than the 16 fresh ones of a batch.*--queue_size.*32"):
         server.load_config(DataConfig(batch_size=32, replay_fraction=0.5, queue_size=16))
