@@ -85,7 +85,7 @@ def draw(table: pd.DataFrame):
             ax.fill_between(grid / 1e3, curves.min(0), curves.max(0), color=color, alpha=0.15, linewidth=0)
         ax.set(title=f"lag {lag}", xlabel="environment frames (thousands)", ylim=(-1.05, 1.05))
     axes[0][0].set_ylabel("return, mean of 100 episodes")
-    axes[0][-1].legend(loc="center right")
+    axes[0][0].legend(loc="lower right")
     seeds = table.seed.nunique()
     figure.suptitle(f"Catch with a fixed policy lag in updates: mean and range of {seeds} seeds")
     return figure
