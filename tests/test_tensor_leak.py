@@ -13,7 +13,7 @@ PROGRAM = """
     import tensorflow as tf
     from impala_tf import tensor_leak
 
-    def growth(tensors=200_000):
+    def growth(tensors=60_000):
         "Bytes of resident memory per tensor."
         def resident():
             gc.collect()

@@ -26,6 +26,7 @@ from impala_tf.records.logdir import LogDir
 
 _START_SECONDS = 180.0
 _TICKS = os.sysconf("SC_CLK_TCK")
+_RUN_LOGGER = logging.getLogger(local.__name__)
 
 
 class _Process(NamedTuple):
@@ -57,7 +58,8 @@ class WholeSystem:
         self._spent: dict[str, Spent] = {}
         self._stop = threading.Event()
         # Hide the run's progress lines, which would clutter the benchmark's own.
-        logging.getLogger(local.__name__).setLevel(logging.ERROR)
+        self._log_level = _RUN_LOGGER.level
+        _RUN_LOGGER.setLevel(logging.ERROR)
         self._thread = threading.Thread(target=self._run, args=(setup,), name="whole-system")
         self._thread.start()
 
@@ -192,6 +194,7 @@ class WholeSystem:
         self.resume()
         self._stop.set()
         self._thread.join()
+        _RUN_LOGGER.setLevel(self._log_level)
         self._folder.close()
 
 
