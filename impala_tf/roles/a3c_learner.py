@@ -58,8 +58,9 @@ class GradientIntake:
         self._learner.trace_apply(self._contribution.gradients)
 
     def next(self, timeout: float) -> Contribution | None:
-        """Returns the next contribution, or None if there is none within `timeout` seconds."""
-        return self.end.next_contribution(timeout)
+        """Returns the next contribution, or None if there is none within `timeout` seconds or it is to be skipped."""
+        taken = self.end.next_contribution(timeout)
+        return None if taken is None or self._applied.has(int(taken.worker), int(taken.ticket)) else taken
 
     def learn(self, taken: Contribution) -> tuple[Batch, dict[str, tf.Tensor]]:
         """Applies a contribution and notes it, to be published with the parameters that it makes."""

@@ -24,6 +24,7 @@ from impala_tf.transport.learner_end import ServingEnd
 
 _DEFAULT_TABLES, _A3C_TABLES = DataConfig().reverb_config, "a3c"
 _POLL_SECONDS = 0.001
+_TICKETS_OF_A_PROCESS = 2**32  # More than it will use; they are consecutive.
 
 
 def contribution_signature(gradients: Any, unroll: Trajectory, num_envs: int) -> Contribution:
@@ -51,6 +52,14 @@ class Applied:
         """No contribution has been applied yet."""
         self._tickets = np.full(num_workers, -_random_ticket())
         self.variable = tf.Variable(self._tickets, trainable=False, name="applied")
+
+    def has(self, worker: int, ticket: int) -> bool:
+        """Whether a contribution has been applied.
+
+        Reverb's writer sends an item again if the connection broke before it was confirmed. A queue that has given the
+        item out in the meantime takes it for a new one.
+        """
+        return 0 <= self._tickets[worker] - ticket < _TICKETS_OF_A_PROCESS
 
     def add(self, worker: int, ticket: int) -> None:
         """Notes that a contribution has been applied."""

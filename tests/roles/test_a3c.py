@@ -212,6 +212,30 @@ def test_unrolls_in_which_an_environment_failed_are_left_out(start):
     assert run.intake.next(0.1) is None
 
 
+def test_a_gradient_that_comes_twice_is_applied_once(start, monkeypatch):
+    """Reverb's writer sends an item again if the connection broke before it was confirmed."""
+    run = start(num_actors=2)
+    first, second = run.worker(0), run.worker(1)
+    sent, contribute = [], a3c_worker.GradientWorkerEnd.contribute
+    monkeypatch.setattr(
+        a3c_worker.GradientWorkerEnd, "contribute", lambda end, *what: (sent.append(what), contribute(end, *what))
+    )
+    for count in (1, 2):
+        first.contribute()
+        run.learn()
+        before = state(run.learner)
+        first._end._next_ticket -= 1  # The same item again.
+        contribute(first._end, *sent[-1])
+        assert first._end.flush(10)
+        second.contribute()
+        assert run.intake.next(10) is None
+        for old, new in zip(before, state(run.learner)):
+            np.testing.assert_array_equal(old, new)
+        assert int(run.intake.next(10).worker) == 1
+        first.wait()
+    assert int(run.learner.step_count) == 2
+
+
 def test_a_worker_that_the_learner_does_not_have_is_refused(start):
     run = start(num_actors=1)
     with pytest.raises(UserError, match=r"--actor_id=1: the learner at .* has 1 workers, numbered from 0"):
