@@ -60,7 +60,7 @@ class GradientIntake:
     def next(self, timeout: float) -> Contribution | None:
         """Returns the next contribution, or None if there is none within `timeout` seconds or it is to be skipped."""
         taken = self.end.next_contribution(timeout)
-        return None if taken is None or self._applied.has(int(taken.worker), int(taken.ticket)) else taken
+        return None if taken is None or self._to_skip(taken) else taken
 
     def learn(self, taken: Contribution) -> tuple[Batch, dict[str, tf.Tensor]]:
         """Applies a contribution and notes it, to be published with the parameters that it makes."""
@@ -68,6 +68,14 @@ class GradientIntake:
         metrics = self._learner.apply(taken.gradients, np.int64(steps * unrolls * self._frames_per_step))
         self._applied.add(int(taken.worker), int(taken.ticket))
         return Batch(taken.unrolls, fresh=taken.played), metrics
+
+    def _to_skip(self, taken: Contribution) -> bool:
+        """Whether a contribution has been applied, or was meant for a learner that ran here before.
+
+        After a restart from a checkpoint, a worker may still send what it has computed with parameters that are lost.
+        """
+        acted = taken.unrolls.learner_step[1:].numpy().max()  # Entry 0 is older: it ends the unroll before.
+        return self._applied.has(int(taken.worker), int(taken.ticket)) or acted > int(self._learner.step_count)
 
 
 run = functools.partial(role.run, make_intake=GradientIntake)

@@ -236,6 +236,22 @@ def test_a_gradient_that_comes_twice_is_applied_once(start, monkeypatch):
     assert int(run.learner.step_count) == 2
 
 
+def test_a_gradient_of_parameters_that_are_lost_is_skipped(start):
+    """It was computed with those of a learner that has been killed and restarted at an older checkpoint."""
+    run = start(num_actors=1)
+    worker = run.worker(0)
+    worker._end.learner_step = 3
+    worker.contribute()
+    assert worker._end.flush(10)
+    assert run.intake.next(10) is None
+    worker._end.learner_step = 0
+    for _ in range(2):
+        worker.contribute()  # Begins where the lost unroll has ended.
+        _, lags = run.learn()
+        assert lags.size and not lags.any()
+        worker.wait()
+
+
 def test_a_worker_that_the_learner_does_not_have_is_refused(start):
     run = start(num_actors=1)
     with pytest.raises(UserError, match=r"--actor_id=1: the learner at .* has 1 workers, numbered from 0"):
