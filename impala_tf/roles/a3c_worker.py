@@ -99,7 +99,7 @@ class Worker:
         connected: Connected,
         spans: pathlib.Path | None = None,
     ):
-        """Makes and resets the environments.
+        """Makes and resets the environments, then pulls the newest parameters.
 
         Args:
           config: settings of the run.
@@ -124,12 +124,13 @@ class Worker:
                 environment,
                 agent,
                 lambda unroll: self._unrolls.append(tree.map_structure(np.copy, unroll)),
-                lambda: self._end.learner_step,  # `wait` has pulled the parameters.
+                lambda: self._end.learner_step,  # The parameters have been pulled: below, and then by `wait`.
                 config.data.unroll_length,
                 action_seed,
                 task_ids,
                 self.timings,
             )
+            self._end.refresh()  # Making the environments may have taken minutes.
             self._open = stack.pop_all()
 
     def contribute(self) -> int:

@@ -141,6 +141,17 @@ def test_a_gradient_waits_for_at_most_one_of_each_other_worker(start):
     slow.wait()
 
 
+def test_the_first_gradient_is_not_as_old_as_the_workers_start(start):
+    run = start(num_actors=2)
+    connected = a3c_worker.connect(run.config, run.tasks, run.topology, 1, run.intake.end.address)
+    other = run.worker(0)
+    other.contribute()
+    run.learn()
+    with connected.end, contextlib.closing(a3c_worker.Worker(run.config, run.tasks, 1, connected)) as worker:
+        worker.contribute()
+        assert np.unique(run.learn()[1]).tolist() == [0]
+
+
 def test_a_worker_waits_for_the_learner(start):
     run = start(num_actors=2, stall_timeout=60.0)
     worker = run.worker(0)
