@@ -64,10 +64,12 @@ class GradientIntake:
 
     def learn(self, taken: Contribution) -> tuple[Batch, dict[str, tf.Tensor]]:
         """Applies a contribution and notes it, to be published with the parameters that it makes."""
-        steps, unrolls = self._unroll_length, np.count_nonzero(taken.played)
-        metrics = self._learner.apply(taken.gradients, np.int64(steps * unrolls * self._frames_per_step))
+        played = taken.played.numpy()
+        frames = np.count_nonzero(played) * self._unroll_length * self._frames_per_step
+        metrics = self._learner.apply(taken.gradients, np.int64(frames))
         self._applied.add(int(taken.worker), int(taken.ticket))
-        return Batch(taken.unrolls, fresh=taken.played), metrics
+        unrolls = tf.nest.map_structure(lambda x: tf.constant(x.numpy()[..., played]), taken.unrolls)  # No padding.
+        return Batch(unrolls, fresh=tf.constant(played[played])), metrics
 
     def _to_skip(self, taken: Contribution) -> bool:
         """Whether a contribution has been applied, or was meant for a learner that ran here before.

@@ -16,6 +16,8 @@ from impala_tf.environments import task_set
 from impala_tf.errors import UserError
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
+from impala_tf.records.logdir import LogDir
+from impala_tf.records.progress import Progress
 from impala_tf.roles import a3c_worker
 from impala_tf.roles.a3c_learner import GradientIntake
 from impala_tf.structures import Batch
@@ -198,7 +200,7 @@ def monkeypatched_gradients(worker):
     worker._loss_gradients = compute
 
 
-def test_unrolls_in_which_an_environment_failed_are_left_out(start):
+def test_unrolls_in_which_an_environment_failed_are_left_out(start, tmp_path):
     run = start(num_actors=1)
     worker = run.worker(0)
     step = worker._actor.environment.step
@@ -214,7 +216,13 @@ def test_unrolls_in_which_an_environment_failed_are_left_out(start):
     worker._actor.environment.step = fail([0])
     assert worker.contribute() == ENVS - 1
     counted, _ = run.learn()
-    assert counted.fresh.numpy().tolist() == [True, False]
+    assert counted.fresh.numpy().tolist() == [True]
+    assert {x.shape[-1] for x in tree.flatten(counted.unrolls)} == {1}
+    with contextlib.closing(Progress(LogDir(str(tmp_path)), run.tasks.names, 1, 100, None)) as progress:
+        progress.add(counted, 0, UNROLL_LENGTH, {}, waited=0.0)
+        progress.report(refused=0)
+    header, _ = (tmp_path / "progress.csv").read_text().splitlines()
+    assert "policy_lag_mean" in header and "replay" not in header
     assert int(run.learner.frames) == UNROLL_LENGTH
     worker.wait()
     worker._actor.environment.step = fail([0, 1])
