@@ -139,7 +139,7 @@ class GradientWorkerEnd(LearnerLink):
         self._address, self._number, self._num_envs = address, number, contribution.played.shape[0]
         self._applied = tf.Variable(np.zeros(num_workers, np.int64), trainable=False)
         super().__init__(address, ("gradients", GRADIENTS, contribution), [*variables, self._applied], **options)
-        self._pushes = 0
+        self._questions, self._pushes = connection.Questions(address), 0
         self._ticket = self._before = self._last
         # Not those of an earlier process with this number, whose contribution may still be in the queue.
         self._next_ticket = _random_ticket()
@@ -153,6 +153,7 @@ class GradientWorkerEnd(LearnerLink):
           gradients: `Gradients` of the unrolls.
           unrolls: time-major [T + 1, N, ...], of the N environments that did not fail.
         """
+        self._pushes = self._published()  # What is published later may have been changed by this contribution.
         self._before, self._ticket = self._last, self._next_ticket
         self._next_ticket += 1
         played = np.arange(self._num_envs) < unrolls.task_id.shape[0]
@@ -192,17 +193,23 @@ class GradientWorkerEnd(LearnerLink):
         return self._last == self._ticket or (self._last < 0 and self._last != self._before)
 
     def wait_for_publication(self, timeout: float) -> bool:
-        """Waits until something has been published since the last call; False if `timeout` seconds passed first."""
+        """Waits until something has been published; False if `timeout` seconds passed first.
+
+        What was published before the last call, or before the last contribution was sent, does not count.
+        """
         deadline = time.monotonic() + timeout
         while True:
-            tables = connection.ask(self._address)
-            pushes = tables[VARIABLES].rate_limiter_info.insert_stats.completed if tables else self._pushes
-            if pushes != self._pushes:
-                self._pushes = pushes
+            before, self._pushes = self._pushes, self._published()
+            if self._pushes != before:
                 return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_SECONDS)
+
+    def _published(self) -> int:
+        """Returns how often the learner has published; as before if it does not answer within 5 s."""
+        tables = self._questions.ask()
+        return tables[VARIABLES].rate_limiter_info.insert_stats.completed if tables else self._pushes
 
     def refresh(self) -> int:
         """Pulls the newest parameters and returns the learner step that made them."""

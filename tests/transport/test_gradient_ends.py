@@ -145,6 +145,18 @@ def test_nothing_new_is_not_waited_for_longer_than_asked(learner):
         assert not end.wait_for_publication(0.05)
 
 
+def test_what_was_published_before_a_contribution_is_not_waited_for(learner):
+    _, end = learner.worker(0)
+    with end:
+        assert end.wait_for_publication(0.0)
+        learner.publish()  # While the unroll is played.
+        end.contribute(gradients(1), unrolls(0))
+        assert end.flush(10)
+        assert not end.wait_for_publication(0.05)
+        learner.apply()
+        assert end.wait_for_publication(10)
+
+
 def test_those_of_others_do_not_count(learner):
     (_, first), (_, second) = learner.worker(0), learner.worker(1)
     with first, second:
