@@ -157,23 +157,30 @@ class Worker:
     def wait(self) -> None:
         """Waits until the last contribution has been applied, and pulls parameters that it has changed.
 
+        While nothing is published, the learner is busy, as with a last evaluation: it is waited for. Whether it is still
+        there, the connection watches.
+
         Raises:
-          UserError: that takes longer than `stall_timeout`.
+          UserError: gradients of others are applied for `stall_timeout` seconds, and this worker's is not.
         """
-        lap, deadline = self.timings.lap, time.monotonic() + self._stall_timeout
+        lap, passed_over = self.timings.lap, 0.0
         self.timings.begin()
         while True:
-            if self._end.flush(_LOOK_SECONDS):
-                self._end.wait_for_publication(_LOOK_SECONDS)
+            start = time.monotonic()
+            self._end.flush(_LOOK_SECONDS)
+            published = self._end.wait_for_publication(_LOOK_SECONDS)
             lap("queue")
             self._end.refresh()
             lap("variables")
             if self._end.applied:
                 return
-            if time.monotonic() > deadline:
+            if published:
+                passed_over += time.monotonic() - start
+            if passed_over > self._stall_timeout:
                 raise UserError(
-                    f"The learner has not applied the gradient of worker {self._number} within "
-                    f"{self._stall_timeout:g} s (--stall_timeout). Its output is in the run's logs."
+                    f"The learner applies the gradients of others, but has not applied that of worker {self._number} in "
+                    f"{self._stall_timeout:g} s (--stall_timeout). Does another worker have --actor_id={self._number}, "
+                    "too?"
                 )
 
     def close(self) -> None:

@@ -154,24 +154,39 @@ def test_the_first_gradient_is_not_as_old_as_the_workers_start(start):
         assert np.unique(run.learn()[1]).tolist() == [0]
 
 
-def test_a_worker_waits_for_the_learner(start):
-    run = start(num_actors=2, stall_timeout=60.0)
+def test_a_worker_waits_for_a_learner_that_is_busy(start, monkeypatch):
+    """As with a last evaluation, which may take longer than --stall_timeout: nothing is published."""
+    monkeypatch.setattr(a3c_worker, "_LOOK_SECONDS", 0.02)
+    run = start(num_actors=2)
     worker = run.worker(0)
+    worker._stall_timeout = 0.1
     worker.contribute()
     waiting = threading.Thread(target=worker.wait)
     waiting.start()
-    waiting.join(0.3)
+    waiting.join(0.5)
     assert waiting.is_alive()
     run.learn()
     waiting.join(10)
     assert not waiting.is_alive()
 
 
-def test_waiting_has_a_deadline(start):
-    run = start(num_actors=1, stall_timeout=1.0)
-    worker = run.worker(0)
+def test_two_workers_of_one_number_are_told(start):
+    """What was applied of the one is overwritten by the other's before it is seen."""
+    run = start(num_actors=2)
+    worker, other = run.worker(0), run.worker(0)
+    worker._stall_timeout = 0.3
+    wait_for_publication = worker._end.wait_for_publication
+
+    def the_other_goes_on(timeout):
+        other.contribute()
+        run.learn()
+        other.wait()
+        return wait_for_publication(timeout)
+
+    worker._end.wait_for_publication = the_other_goes_on
     worker.contribute()
-    with pytest.raises(UserError, match=r"not applied the gradient of worker 0 within 1 s \(--stall_timeout\)"):
+    run.learn()
+    with pytest.raises(UserError, match=r"of others, .* that of worker 0 in 0.3 s .* another worker have --actor_id=0"):
         worker.wait()
 
 
