@@ -21,19 +21,26 @@ from impala_tf.transport.gradient_ends import Applied, GradientLearnerEnd, contr
 from impala_tf.transport.signatures import trajectory_signature
 
 
-def trace(config: Config, tasks: TaskSet, topology: Topology, agent: Agent) -> tuple[LossGradients, Contribution]:
-    """Returns what computes a worker's gradients, traced, and the signature of a contribution.
+def worker_gradients(agent: Agent, config: Config) -> LossGradients:
+    """Returns what computes a worker's gradients."""
+    return LossGradients(agent, config.loss, xla=False)
+
+
+def trace(
+    config: Config, tasks: TaskSet, topology: Topology, agent: Agent, loss_gradients: LossGradients
+) -> Contribution:
+    """Traces what computes a worker's gradients and returns the signature of a contribution.
 
     Args:
       config: settings of the run.
       tasks: tasks of the run.
       topology: topology of the run.
       agent: the network.
+      loss_gradients: computes the network's gradients.
     """
     unroll = trajectory_signature(tasks.spec, agent.core_state_spec, config.data.unroll_length)
-    loss_gradients = LossGradients(agent, config.loss, xla=False)
     gradients = loss_gradients.trace(unroll, topology.envs_per_actor)
-    return loss_gradients, contribution_signature(gradients, unroll, topology.envs_per_actor)
+    return contribution_signature(gradients, unroll, topology.envs_per_actor)
 
 
 class GradientIntake:
@@ -47,7 +54,7 @@ class GradientIntake:
         """Starts the server. Arguments and errors are those of `UnrollIntake`."""
         self._learner = learner
         self._unroll_length, self._frames_per_step = config.data.unroll_length, tasks.spec.frames_per_step
-        _, self._contribution = trace(config, tasks, topology, learner.agent)
+        self._contribution = trace(config, tasks, topology, learner.agent, worker_gradients(learner.agent, config))
         self._applied = Applied(topology.num_actors)
         variables = [*learner.agent.trainable_variables, self._applied.variable]
         options = served(config, tasks, topology, make_publisher)

@@ -8,7 +8,7 @@ gradient has changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import tree
 from impala_tf.config import DataConfig
 from impala_tf.structures import Contribution, Trajectory, logged
 from impala_tf.transport import GRADIENTS, VARIABLES, connection, server
-from impala_tf.transport.actor_end import LearnerLink
+from impala_tf.transport.actor_end import Exchange, LearnerLink
 from impala_tf.transport.learner_end import ServingEnd
 
 _DEFAULT_TABLES, _A3C_TABLES = DataConfig().reverb_config, "a3c"
@@ -118,9 +118,8 @@ class GradientWorkerEnd(LearnerLink):
         self,
         address: str,
         number: int,
-        contribution: Contribution,
+        terms: Callable[[dict[str, Any]], tuple[Contribution, int]],
         variables: Sequence[tf.Variable],
-        num_workers: int,
         **options: Any,
     ):
         """Connects, as `LearnerLink` does, and opens the writer. If that fails, nothing is left running.
@@ -128,17 +127,23 @@ class GradientWorkerEnd(LearnerLink):
         Args:
           address: address of the learner's server, host:port.
           number: number of this worker.
-          contribution: signature of one contribution, from `contribution_signature`.
+          terms: called with what the learner tells about the run; returns the signature of one contribution, from
+            `contribution_signature`, and the number of the learner's workers.
           variables: the variables that `refresh` overwrites, in the learner's order.
-          num_workers: number of the learner's workers.
           **options: `timeout`, `check` and `on_end`, as for `LearnerLink`.
 
         Raises:
           UserError: nothing answers in time, or the learner expects something else.
         """
-        self._address, self._number, self._num_envs = address, number, contribution.played.shape[0]
-        self._applied = tf.Variable(np.zeros(num_workers, np.int64), trainable=False)
-        super().__init__(address, ("gradients", GRADIENTS, contribution), [*variables, self._applied], **options)
+        self._number = number
+
+        def exchange(told: dict[str, Any]) -> Exchange:
+            contribution, num_workers = terms(told)
+            self._num_envs = contribution.played.shape[0]
+            self._applied = tf.Variable(np.zeros(num_workers, np.int64), trainable=False)
+            return Exchange("gradients", GRADIENTS, contribution, [*variables, self._applied])
+
+        super().__init__(address, exchange, **options)
         self._questions, self._pushes = connection.Questions(address), 0
         self._ticket = self._before = self._last
         # Not those of an earlier process with this number, whose contribution may still be in the queue.

@@ -21,6 +21,7 @@ from impala_tf.records.progress import Progress
 from impala_tf.roles import a3c_worker
 from impala_tf.roles.a3c_learner import GradientIntake
 from impala_tf.structures import Batch
+from impala_tf.transport import actor_end, connection
 from impala_tf.transport.variables import VariablePublisher
 
 UNROLL_LENGTH, ENVS = 5, 2
@@ -254,7 +255,7 @@ def test_a_gradient_that_comes_twice_is_applied_once(start, monkeypatch):
     monkeypatch.setattr(
         a3c_worker.GradientWorkerEnd, "contribute", lambda end, *what: (sent.append(what), contribute(end, *what))
     )
-    for count in (1, 2):
+    for _ in range(2):
         first.contribute()
         run.learn()
         before = state(run.learner)
@@ -288,5 +289,21 @@ def test_a_gradient_of_parameters_that_are_lost_is_skipped(start):
 
 def test_a_worker_that_the_learner_does_not_have_is_refused(start):
     run = start(num_actors=1)
-    with pytest.raises(UserError, match=r"--actor_id=1: the learner at .* has 1 workers, numbered from 0"):
+    advice = r"Start it with --num_actors=2 or more, or give a smaller --actor_id"
+    with pytest.raises(UserError, match=rf"--actor_id=1: the learner at .* has 1 workers, numbered from 0. {advice}"):
         run.worker(1)
+
+
+def test_a_worker_asks_the_learner_for_nothing_before_it_watches_it(start, monkeypatch):
+    """It would wait forever for a learner that is gone."""
+    run, watched, read_told = start(num_actors=1), [], connection.read_told
+
+    def look():
+        watched.append("server-watch" in {thread.name for thread in threading.enumerate()})
+
+    for module in (connection, actor_end):
+        monkeypatch.setattr(module, "read_told", lambda address: (look(), read_told(address))[1])
+    topology = lambda told: (look(), run.topology)[1]  # noqa: E731
+    connected = a3c_worker.connect(run.config, run.tasks, topology, 0, run.intake.end.address, on_end=print)
+    connected.end.stop()
+    assert len(watched) > 1 and all(watched)
