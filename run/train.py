@@ -109,7 +109,8 @@ def _run_actor(config: Config) -> int:
     def resolve(told: dict[str, Any]) -> Topology:
         return topology.resolve(config, len(tasks.names), launch.address, told=told)
 
-    ready = functools.partial(print, "ready: the learner has taken the first unrolls", flush=True)
+    sent = "gradients" if launch.architecture == "a3c" else "unrolls"
+    ready = functools.partial(print, f"ready: the learner has taken the first {sent}", flush=True)
     _, act = table.by_hand(config)
     act(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready)
     return 0

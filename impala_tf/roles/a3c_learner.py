@@ -21,19 +21,26 @@ from impala_tf.transport.gradient_ends import Applied, GradientLearnerEnd, contr
 from impala_tf.transport.signatures import trajectory_signature
 
 
-def trace(config: Config, tasks: TaskSet, topology: Topology, agent: Agent) -> tuple[LossGradients, Contribution]:
-    """Returns what computes a worker's gradients, traced, and the signature of a contribution.
+def worker_gradients(agent: Agent, config: Config) -> LossGradients:
+    """Returns what computes a worker's gradients."""
+    return LossGradients(agent, config.loss, xla=False)
+
+
+def trace(
+    config: Config, tasks: TaskSet, topology: Topology, agent: Agent, loss_gradients: LossGradients
+) -> Contribution:
+    """Traces what computes a worker's gradients and returns the signature of a contribution.
 
     Args:
       config: settings of the run.
       tasks: tasks of the run.
       topology: topology of the run.
       agent: the network.
+      loss_gradients: computes the network's gradients.
     """
     unroll = trajectory_signature(tasks.spec, agent.core_state_spec, config.data.unroll_length)
-    loss_gradients = LossGradients(agent, config.loss, xla=False)
     gradients = loss_gradients.trace(unroll, topology.envs_per_actor)
-    return loss_gradients, contribution_signature(gradients, unroll, topology.envs_per_actor)
+    return contribution_signature(gradients, unroll, topology.envs_per_actor)
 
 
 class GradientIntake:
@@ -47,7 +54,7 @@ class GradientIntake:
         """Starts the server. Arguments and errors are those of `UnrollIntake`."""
         self._learner = learner
         self._unroll_length, self._frames_per_step = config.data.unroll_length, tasks.spec.frames_per_step
-        _, self._contribution = trace(config, tasks, topology, learner.agent)
+        self._contribution = trace(config, tasks, topology, learner.agent, worker_gradients(learner.agent, config))
         self._applied = Applied(topology.num_actors)
         variables = [*learner.agent.trainable_variables, self._applied.variable]
         options = served(config, tasks, topology, make_publisher)
@@ -58,15 +65,26 @@ class GradientIntake:
         self._learner.trace_apply(self._contribution.gradients)
 
     def next(self, timeout: float) -> Contribution | None:
-        """Returns the next contribution, or None if there is none within `timeout` seconds."""
-        return self.end.next_contribution(timeout)
+        """Returns the next contribution, or None if there is none within `timeout` seconds or it is to be skipped."""
+        taken = self.end.next_contribution(timeout)
+        return None if taken is None or self._to_skip(taken) else taken
 
     def learn(self, taken: Contribution) -> tuple[Batch, dict[str, tf.Tensor]]:
         """Applies a contribution and notes it, to be published with the parameters that it makes."""
-        steps, unrolls = self._unroll_length, np.count_nonzero(taken.played)
-        metrics = self._learner.apply(taken.gradients, np.int64(steps * unrolls * self._frames_per_step))
+        played = taken.played.numpy()
+        frames = np.count_nonzero(played) * self._unroll_length * self._frames_per_step
+        metrics = self._learner.apply(taken.gradients, np.int64(frames))
         self._applied.add(int(taken.worker), int(taken.ticket))
-        return Batch(taken.unrolls, fresh=taken.played), metrics
+        unrolls = tf.nest.map_structure(lambda x: tf.constant(x.numpy()[..., played]), taken.unrolls)  # No padding.
+        return Batch(unrolls, fresh=tf.constant(played[played])), metrics
+
+    def _to_skip(self, taken: Contribution) -> bool:
+        """Whether a contribution has been applied, or was meant for a learner that ran here before.
+
+        After a restart from a checkpoint, a worker may still send what it has computed with parameters that are lost.
+        """
+        acted = taken.unrolls.learner_step[1:].numpy().max()  # Entry 0 is older: it ends the unroll before.
+        return self._applied.has(int(taken.worker), int(taken.ticket)) or acted > int(self._learner.step_count)
 
 
 run = functools.partial(role.run, make_intake=GradientIntake)

@@ -31,9 +31,8 @@ from impala_tf.processes import parent
 from impala_tf.processes.timings import Timings, shares
 from impala_tf.roles import a3c_learner, agreement
 from impala_tf.roles import actor as actor_role
-from impala_tf.structures import Trajectory
+from impala_tf.structures import Contribution, Trajectory
 from impala_tf.topology import Topology
-from impala_tf.transport import connection
 from impala_tf.transport.gradient_ends import GradientWorkerEnd
 
 ACTIVITIES = (*acting.ACTIVITIES, "gradient")
@@ -65,18 +64,28 @@ def connect(
       UserError: as for `GradientWorkerEnd`; the learner has other tasks or settings, or no worker of this number.
     """
     tensor_leak.stop()
-    connection.wait_for_server(address, config.launch.connect_timeout)
-    told = connection.read_told(address)
-    agreement.check(told, config, tasks, address)
-    workers = told["topology"]["num_actors"]
-    if number >= workers:
-        raise UserError(f"--actor_id={number}: the learner at {address} has {workers} workers, numbered from 0.")
-    resolved = topology if isinstance(topology, Topology) else topology(told["topology"])
     agent = make_agent(tasks.spec, config)
-    loss_gradients, contribution = a3c_learner.trace(config, tasks, resolved, agent)
+    loss_gradients = a3c_learner.worker_gradients(agent, config)
+
+    def check(told: dict[str, Any]) -> None:
+        agreement.check(told, config, tasks, address)
+        workers = told["topology"]["num_actors"]
+        if number >= workers:
+            raise UserError(
+                f"--actor_id={number}: the learner at {address} has {workers} workers, numbered from 0. Start it with "
+                f"--num_actors={number + 1} or more, or give a smaller --actor_id."
+            )
+
+    def resolved(told: dict[str, Any]) -> Topology:
+        return topology if isinstance(topology, Topology) else topology(told["topology"])
+
+    def terms(told: dict[str, Any]) -> tuple[Contribution, int]:
+        contribution = a3c_learner.trace(config, tasks, resolved(told), agent, loss_gradients)
+        return contribution, told["topology"]["num_actors"]
+
     timeout, variables = config.launch.connect_timeout, agent.trainable_variables
-    end = GradientWorkerEnd(address, number, contribution, variables, workers, timeout=timeout, on_end=on_end)
-    return Connected(resolved, agent, loss_gradients, end)
+    end = GradientWorkerEnd(address, number, terms, variables, timeout=timeout, check=check, on_end=on_end)
+    return Connected(resolved(end.told), agent, loss_gradients, end)
 
 
 class Connected(NamedTuple):
@@ -99,7 +108,7 @@ class Worker:
         connected: Connected,
         spans: pathlib.Path | None = None,
     ):
-        """Makes and resets the environments.
+        """Makes and resets the environments, then pulls the newest parameters.
 
         Args:
           config: settings of the run.
@@ -124,12 +133,13 @@ class Worker:
                 environment,
                 agent,
                 lambda unroll: self._unrolls.append(tree.map_structure(np.copy, unroll)),
-                lambda: self._end.learner_step,  # `wait` has pulled the parameters.
+                lambda: self._end.learner_step,  # The parameters have been pulled: below, and then by `wait`.
                 config.data.unroll_length,
                 action_seed,
                 task_ids,
                 self.timings,
             )
+            self._end.refresh()  # Making the environments may have taken minutes.
             self._open = stack.pop_all()
 
     def contribute(self) -> int:
@@ -156,23 +166,30 @@ class Worker:
     def wait(self) -> None:
         """Waits until the last contribution has been applied, and pulls parameters that it has changed.
 
+        While nothing is published, the learner is busy, as with a last evaluation: it is waited for. The connection
+        watches whether it is still there.
+
         Raises:
-          UserError: that takes longer than `stall_timeout`.
+          UserError: gradients of others are applied for `stall_timeout` seconds, and this worker's is not.
         """
-        lap, deadline = self.timings.lap, time.monotonic() + self._stall_timeout
+        lap, passed_over = self.timings.lap, 0.0
         self.timings.begin()
         while True:
-            if self._end.flush(_LOOK_SECONDS):
-                self._end.wait_for_publication(_LOOK_SECONDS)
+            start = time.monotonic()
+            self._end.flush(_LOOK_SECONDS)
+            published = self._end.wait_for_publication(_LOOK_SECONDS)
             lap("queue")
             self._end.refresh()
             lap("variables")
             if self._end.applied:
                 return
-            if time.monotonic() > deadline:
+            if published:
+                passed_over += time.monotonic() - start
+            if passed_over > self._stall_timeout:
                 raise UserError(
-                    f"The learner has not applied the gradient of worker {self._number} within "
-                    f"{self._stall_timeout:g} s (--stall_timeout). Its output is in the run's logs."
+                    f"The learner applies the gradients of others, but has not applied that of worker {self._number} "
+                    f"in {self._stall_timeout:g} s (--stall_timeout). Does another worker have "
+                    f"--actor_id={self._number}, too?"
                 )
 
     def close(self) -> None:

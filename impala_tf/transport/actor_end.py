@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
@@ -19,6 +19,22 @@ from impala_tf.transport.writer import UnrollWriter
 _Link = TypeVar("_Link", bound="LearnerLink")
 
 
+class Exchange(NamedTuple):
+    """What a process and its learner exchange.
+
+    Attributes:
+      what: what the process sends, in the plural, for messages.
+      table: table that it goes to.
+      signature: signature of one item.
+      variables: the variables that `LearnerLink.refresh` overwrites, in the learner's order.
+    """
+
+    what: str
+    table: str
+    signature: Any
+    variables: Sequence[tf.Variable]
+
+
 class LearnerLink:
     """The connection to a learner of a process that sends it something. Use it in a `with` statement.
 
@@ -30,8 +46,7 @@ class LearnerLink:
     def __init__(
         self,
         address: str,
-        sent: tuple[str, str, Any],
-        variables: Sequence[tf.Variable],
+        exchange: Callable[[dict[str, Any]], Exchange],
         *,
         timeout: float,
         check: Callable[[dict[str, Any]], None] = lambda told: None,
@@ -43,8 +58,7 @@ class LearnerLink:
 
         Args:
           address: address of the learner's server, host:port.
-          sent: what is sent: in the plural, for messages; the table that it goes to; the signature of one item.
-          variables: the variables that `refresh` overwrites, in the learner's order.
+          exchange: called with what the learner tells about the run, after `check`; returns what will be exchanged.
           timeout: seconds to wait for the learner to answer, and again for it to publish parameters.
           check: called with what the learner tells about the run; raises `UserError` if this actor does not fit.
           on_end: called from a thread, with a message and whether the run has finished: when it has, or when the server
@@ -53,13 +67,13 @@ class LearnerLink:
         Raises:
           UserError: nothing answers in time, or the learner expects something else.
         """
-        what, table, signature = sent
         tables = wait_for_server(address, timeout)
         with contextlib.ExitStack() as stack:
             if on_end:
                 stack.callback(ServerWatch(address, timeout, on_end).stop)
             self.told = read_told(address)
             check(self.told)
+            what, table, signature, variables = exchange(self.told)
             if table not in tables:
                 raise UserError(f"The learner at {address} takes no {what}: it has another --architecture.")
             check_same(what, tables[table].signature, signature)
@@ -117,7 +131,7 @@ class ActorEnd(LearnerLink):
           UserError: nothing answers in time, or the learner expects something else.
         """
         unroll = unroll_signature(spec, core_state_spec, unroll_length)
-        super().__init__(address, ("unrolls", TRAJECTORIES, unroll), variables, **options)
+        super().__init__(address, lambda told: Exchange("unrolls", TRAJECTORIES, unroll, variables), **options)
         self.writer = UnrollWriter(address, spec.frame_stack, replay=REPLAY in self._tables)
         self._open.callback(self.writer.close)
 

@@ -29,14 +29,29 @@ _REMIND_SECONDS = 10.0
 
 
 def ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
-    """Asks a server for its tables; returns None if it does not answer within 5 s.
+    """Asks a server for its tables; returns None if it does not answer within 5 s."""
+    return Questions(address).ask()
 
-    It uses a new client each time, since an old one would wait for its back-off.
-    """
-    try:
-        return reverb.Client(address).server_info(timeout=_PING_SECONDS)
-    except (reverb.errors.ReverbError, RuntimeError, ValueError):
-        return None
+
+class Questions:
+    """Asks a server for its tables, again and again."""
+
+    def __init__(self, address: str):
+        """Does not ask yet."""
+        self._address = address
+        self._client: reverb.Client | None = None
+
+    def ask(self) -> dict[str, reverb_types.TableInfo] | None:
+        """Returns the tables, or None if the server does not answer within 5 s.
+
+        After that it uses a new client, since the old one would wait for its back-off.
+        """
+        try:
+            self._client = self._client or reverb.Client(self._address)
+            return self._client.server_info(timeout=_PING_SECONDS)
+        except (reverb.errors.ReverbError, RuntimeError, ValueError):
+            self._client = None
+            return None
 
 
 def wait_for_server(address: str, timeout: float) -> dict[str, reverb_types.TableInfo]:

@@ -8,7 +8,7 @@ gradient has changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ import tree
 from impala_tf.config import DataConfig
 from impala_tf.structures import Contribution, Trajectory, logged
 from impala_tf.transport import GRADIENTS, VARIABLES, connection, server
-from impala_tf.transport.actor_end import LearnerLink
+from impala_tf.transport.actor_end import Exchange, LearnerLink
 from impala_tf.transport.learner_end import ServingEnd
 
 _DEFAULT_TABLES, _A3C_TABLES = DataConfig().reverb_config, "a3c"
 _POLL_SECONDS = 0.001
+_TICKETS_OF_A_PROCESS = 2**32  # More than it will use; they are consecutive.
 
 
 def contribution_signature(gradients: Any, unroll: Trajectory, num_envs: int) -> Contribution:
@@ -51,6 +52,14 @@ class Applied:
         """No contribution has been applied yet."""
         self._tickets = np.full(num_workers, -_random_ticket())
         self.variable = tf.Variable(self._tickets, trainable=False, name="applied")
+
+    def has(self, worker: int, ticket: int) -> bool:
+        """Whether a contribution has been applied.
+
+        Reverb's writer sends an item again if the connection broke before it was confirmed. A queue that has given the
+        item out in the meantime takes it for a new one.
+        """
+        return 0 <= self._tickets[worker] - ticket < _TICKETS_OF_A_PROCESS
 
     def add(self, worker: int, ticket: int) -> None:
         """Notes that a contribution has been applied."""
@@ -109,9 +118,8 @@ class GradientWorkerEnd(LearnerLink):
         self,
         address: str,
         number: int,
-        contribution: Contribution,
+        terms: Callable[[dict[str, Any]], tuple[Contribution, int]],
         variables: Sequence[tf.Variable],
-        num_workers: int,
         **options: Any,
     ):
         """Connects, as `LearnerLink` does, and opens the writer. If that fails, nothing is left running.
@@ -119,18 +127,24 @@ class GradientWorkerEnd(LearnerLink):
         Args:
           address: address of the learner's server, host:port.
           number: number of this worker.
-          contribution: signature of one contribution, from `contribution_signature`.
+          terms: called with what the learner tells about the run; returns the signature of one contribution, from
+            `contribution_signature`, and the number of the learner's workers.
           variables: the variables that `refresh` overwrites, in the learner's order.
-          num_workers: number of the learner's workers.
           **options: `timeout`, `check` and `on_end`, as for `LearnerLink`.
 
         Raises:
           UserError: nothing answers in time, or the learner expects something else.
         """
-        self._address, self._number, self._num_envs = address, number, contribution.played.shape[0]
-        self._applied = tf.Variable(np.zeros(num_workers, np.int64), trainable=False)
-        super().__init__(address, ("gradients", GRADIENTS, contribution), [*variables, self._applied], **options)
-        self._pushes = 0
+        self._number = number
+
+        def exchange(told: dict[str, Any]) -> Exchange:
+            contribution, num_workers = terms(told)
+            self._num_envs = contribution.played.shape[0]
+            self._applied = tf.Variable(np.zeros(num_workers, np.int64), trainable=False)
+            return Exchange("gradients", GRADIENTS, contribution, [*variables, self._applied])
+
+        super().__init__(address, exchange, **options)
+        self._questions, self._pushes = connection.Questions(address), 0
         self._ticket = self._before = self._last
         # Not those of an earlier process with this number, whose contribution may still be in the queue.
         self._next_ticket = _random_ticket()
@@ -144,6 +158,7 @@ class GradientWorkerEnd(LearnerLink):
           gradients: `Gradients` of the unrolls.
           unrolls: time-major [T + 1, N, ...], of the N environments that did not fail.
         """
+        self._pushes = self._published()  # What is published later may have been changed by this contribution.
         self._before, self._ticket = self._last, self._next_ticket
         self._next_ticket += 1
         played = np.arange(self._num_envs) < unrolls.task_id.shape[0]
@@ -183,17 +198,23 @@ class GradientWorkerEnd(LearnerLink):
         return self._last == self._ticket or (self._last < 0 and self._last != self._before)
 
     def wait_for_publication(self, timeout: float) -> bool:
-        """Waits until something has been published since the last call; False if `timeout` seconds passed first."""
+        """Waits until something has been published; False if `timeout` seconds passed first.
+
+        What was published before the last call, or before the last contribution was sent, does not count.
+        """
         deadline = time.monotonic() + timeout
         while True:
-            tables = connection.ask(self._address)
-            pushes = tables[VARIABLES].rate_limiter_info.insert_stats.completed if tables else self._pushes
-            if pushes != self._pushes:
-                self._pushes = pushes
+            before, self._pushes = self._pushes, self._published()
+            if self._pushes != before:
                 return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_SECONDS)
+
+    def _published(self) -> int:
+        """Returns how often the learner has published; as before if it does not answer within 5 s."""
+        tables = self._questions.ask()
+        return tables[VARIABLES].rate_limiter_info.insert_stats.completed if tables else self._pushes
 
     def refresh(self) -> int:
         """Pulls the newest parameters and returns the learner step that made them."""

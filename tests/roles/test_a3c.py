@@ -16,9 +16,12 @@ from impala_tf.environments import task_set
 from impala_tf.errors import UserError
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
+from impala_tf.records.logdir import LogDir
+from impala_tf.records.progress import Progress
 from impala_tf.roles import a3c_worker
 from impala_tf.roles.a3c_learner import GradientIntake
 from impala_tf.structures import Batch
+from impala_tf.transport import actor_end, connection
 from impala_tf.transport.variables import VariablePublisher
 
 UNROLL_LENGTH, ENVS = 5, 2
@@ -141,24 +144,50 @@ def test_a_gradient_waits_for_at_most_one_of_each_other_worker(start):
     slow.wait()
 
 
-def test_a_worker_waits_for_the_learner(start):
-    run = start(num_actors=2, stall_timeout=60.0)
+def test_the_first_gradient_is_not_as_old_as_the_workers_start(start):
+    run = start(num_actors=2)
+    connected = a3c_worker.connect(run.config, run.tasks, run.topology, 1, run.intake.end.address)
+    other = run.worker(0)
+    other.contribute()
+    run.learn()
+    with connected.end, contextlib.closing(a3c_worker.Worker(run.config, run.tasks, 1, connected)) as worker:
+        worker.contribute()
+        assert np.unique(run.learn()[1]).tolist() == [0]
+
+
+def test_a_worker_waits_for_a_learner_that_is_busy(start, monkeypatch):
+    """As with a last evaluation, which may take longer than --stall_timeout: nothing is published."""
+    monkeypatch.setattr(a3c_worker, "_LOOK_SECONDS", 0.02)
+    run = start(num_actors=2)
     worker = run.worker(0)
+    worker._stall_timeout = 0.1
     worker.contribute()
     waiting = threading.Thread(target=worker.wait)
     waiting.start()
-    waiting.join(0.3)
+    waiting.join(0.5)
     assert waiting.is_alive()
     run.learn()
     waiting.join(10)
     assert not waiting.is_alive()
 
 
-def test_waiting_has_a_deadline(start):
-    run = start(num_actors=1, stall_timeout=1.0)
-    worker = run.worker(0)
+def test_two_workers_of_one_number_are_told(start):
+    """What was applied of the one is overwritten by the other's before it is seen."""
+    run = start(num_actors=2)
+    worker, other = run.worker(0), run.worker(0)
+    worker._stall_timeout = 0.3
+    wait_for_publication = worker._end.wait_for_publication
+
+    def the_other_goes_on(timeout):
+        other.contribute()
+        run.learn()
+        other.wait()
+        return wait_for_publication(timeout)
+
+    worker._end.wait_for_publication = the_other_goes_on
     worker.contribute()
-    with pytest.raises(UserError, match=r"not applied the gradient of worker 0 within 1 s \(--stall_timeout\)"):
+    run.learn()
+    with pytest.raises(UserError, match=r"of others, .* that of worker 0 in 0.3 s .* another worker have --actor_id=0"):
         worker.wait()
 
 
@@ -187,7 +216,7 @@ def monkeypatched_gradients(worker):
     worker._loss_gradients = compute
 
 
-def test_unrolls_in_which_an_environment_failed_are_left_out(start):
+def test_unrolls_in_which_an_environment_failed_are_left_out(start, tmp_path):
     run = start(num_actors=1)
     worker = run.worker(0)
     step = worker._actor.environment.step
@@ -203,7 +232,13 @@ def test_unrolls_in_which_an_environment_failed_are_left_out(start):
     worker._actor.environment.step = fail([0])
     assert worker.contribute() == ENVS - 1
     counted, _ = run.learn()
-    assert counted.fresh.numpy().tolist() == [True, False]
+    assert counted.fresh.numpy().tolist() == [True]
+    assert {x.shape[-1] for x in tree.flatten(counted.unrolls)} == {1}
+    with contextlib.closing(Progress(LogDir(str(tmp_path)), run.tasks.names, 1, 100, None)) as progress:
+        progress.add(counted, 0, UNROLL_LENGTH, {}, waited=0.0)
+        progress.report(refused=0)
+    header, _ = (tmp_path / "progress.csv").read_text().splitlines()
+    assert "policy_lag_mean" in header and "replay" not in header
     assert int(run.learner.frames) == UNROLL_LENGTH
     worker.wait()
     worker._actor.environment.step = fail([0, 1])
@@ -212,7 +247,63 @@ def test_unrolls_in_which_an_environment_failed_are_left_out(start):
     assert run.intake.next(0.1) is None
 
 
+def test_a_gradient_that_comes_twice_is_applied_once(start, monkeypatch):
+    """Reverb's writer sends an item again if the connection broke before it was confirmed."""
+    run = start(num_actors=2)
+    first, second = run.worker(0), run.worker(1)
+    sent, contribute = [], a3c_worker.GradientWorkerEnd.contribute
+    monkeypatch.setattr(
+        a3c_worker.GradientWorkerEnd, "contribute", lambda end, *what: (sent.append(what), contribute(end, *what))
+    )
+    for _ in range(2):
+        first.contribute()
+        run.learn()
+        before = state(run.learner)
+        first._end._next_ticket -= 1  # The same item again.
+        contribute(first._end, *sent[-1])
+        assert first._end.flush(10)
+        second.contribute()
+        assert run.intake.next(10) is None
+        for old, new in zip(before, state(run.learner)):
+            np.testing.assert_array_equal(old, new)
+        assert int(run.intake.next(10).worker) == 1
+        first.wait()
+    assert int(run.learner.step_count) == 2
+
+
+def test_a_gradient_of_parameters_that_are_lost_is_skipped(start):
+    """It was computed with those of a learner that has been killed and restarted at an older checkpoint."""
+    run = start(num_actors=1)
+    worker = run.worker(0)
+    worker._end.learner_step = 3
+    worker.contribute()
+    assert worker._end.flush(10)
+    assert run.intake.next(10) is None
+    worker._end.learner_step = 0
+    for _ in range(2):
+        worker.contribute()  # Begins where the lost unroll has ended.
+        _, lags = run.learn()
+        assert lags.size and not lags.any()
+        worker.wait()
+
+
 def test_a_worker_that_the_learner_does_not_have_is_refused(start):
     run = start(num_actors=1)
-    with pytest.raises(UserError, match=r"--actor_id=1: the learner at .* has 1 workers, numbered from 0"):
+    advice = r"Start it with --num_actors=2 or more, or give a smaller --actor_id"
+    with pytest.raises(UserError, match=rf"--actor_id=1: the learner at .* has 1 workers, numbered from 0. {advice}"):
         run.worker(1)
+
+
+def test_a_worker_asks_the_learner_for_nothing_before_it_watches_it(start, monkeypatch):
+    """It would wait forever for a learner that is gone."""
+    run, watched, read_told = start(num_actors=1), [], connection.read_told
+
+    def look():
+        watched.append("server-watch" in {thread.name for thread in threading.enumerate()})
+
+    for module in (connection, actor_end):
+        monkeypatch.setattr(module, "read_told", lambda address: (look(), read_told(address))[1])
+    topology = lambda told: (look(), run.topology)[1]  # noqa: E731
+    connected = a3c_worker.connect(run.config, run.tasks, topology, 0, run.intake.end.address, on_end=print)
+    connected.end.stop()
+    assert len(watched) > 1 and all(watched)

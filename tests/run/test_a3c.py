@@ -86,6 +86,8 @@ def test_learner_and_worker_may_be_started_by_hand(start, error_of, tmp_path):
     assert learner.finish(SECONDS) == 0, learner.describe()
     assert worker.finish(10) == 0, worker.describe()
     assert f"The learner at localhost:{port} has finished its run." in worker.out, worker.describe()
-    assert "ready" in worker.out and "ERROR" not in worker.err, worker.describe()
+    assert "ready: the learner has taken the first gradients" in worker.out and "ERROR" not in worker.err, (
+        worker.describe()
+    )
     assert re.search(r"2,000 frames \(100%\)", learner.out), learner.describe()
     assert not progress(learner)["policy_lag_max"].any()  # A single worker is on-policy.

@@ -68,6 +68,19 @@ def test_a_server_of_something_else_is_refused_at_once():
     other.stop()
 
 
+def test_one_client_asks_while_the_server_answers(monkeypatch):
+    """After a failure, it would wait for its back-off."""
+    monkeypatch.setattr(connection, "_PING_SECONDS", 1)
+    made, make, port = [], reverb.Client, ports.free_port()
+    monkeypatch.setattr(reverb, "Client", lambda address: (made.append(address), make(address))[1])
+    questions = connection.Questions(address := f"localhost:{port}")
+    for count in (1, 2):
+        with _server(port=port):
+            assert all(TRAJECTORIES in questions.ask() for _ in range(3))
+            assert made == [address] * count
+        assert questions.ask() is None
+
+
 def test_a_server_that_goes_away_is_noticed():
     running = _server()
     lost, messages = threading.Event(), []

@@ -79,7 +79,7 @@ class Learner:
 
     def worker(self, number):
         own = tf.Variable(0.0)
-        return own, GradientWorkerEnd(self.end.address, number, SIGNATURE, [own], WORKERS, timeout=10)
+        return own, GradientWorkerEnd(self.end.address, number, lambda told: (SIGNATURE, WORKERS), [own], timeout=10)
 
 
 @pytest.fixture
@@ -145,6 +145,18 @@ def test_nothing_new_is_not_waited_for_longer_than_asked(learner):
         assert not end.wait_for_publication(0.05)
 
 
+def test_what_was_published_before_a_contribution_is_not_waited_for(learner):
+    _, end = learner.worker(0)
+    with end:
+        assert end.wait_for_publication(0.0)
+        learner.publish()  # While the unroll is played.
+        end.contribute(gradients(1), unrolls(0))
+        assert end.flush(10)
+        assert not end.wait_for_publication(0.05)
+        learner.apply()
+        assert end.wait_for_publication(10)
+
+
 def test_those_of_others_do_not_count(learner):
     (_, first), (_, second) = learner.worker(0), learner.worker(1)
     with first, second:
@@ -199,7 +211,7 @@ def test_a_learner_that_is_started_again_is_not_waited_for(learner, applied_befo
 def test_a_worker_with_other_gradients_is_refused(learner):
     other = SIGNATURE._replace(gradients=SIGNATURE.gradients._replace(metrics={}))
     with pytest.raises(UserError, match=r"gradients do not match .*entropy: float32"):
-        GradientWorkerEnd(learner.end.address, 0, other, [tf.Variable(0.0)], WORKERS, timeout=10)
+        GradientWorkerEnd(learner.end.address, 0, lambda told: (other, WORKERS), [tf.Variable(0.0)], timeout=10)
 
 
 def test_tables_without_a_queue_of_gradients_are_refused(tmp_path):
