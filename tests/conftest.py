@@ -1,13 +1,10 @@
 """What all tests share: quiet libraries, signals as in a terminal, and the tests that want the machine last."""
 
-import gc
 import os
 import signal
 
 import pytest
 
-# The libraries' many objects make each collection slow, and thousands of tests cause many.
-gc.set_threshold(50_000, 20, 100)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Under nohup, or in the background of a script, these are ignored, and the commands that tests start inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
