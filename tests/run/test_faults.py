@@ -145,10 +145,11 @@ def test_actor_that_cannot_start(start, tmp_path, error_of):
 
 
 def test_learner_that_cannot_start(start, tmp_path, error_of):
-    (tmp_path / "tables.textproto").write_text('tables { table_name: "trajectories" }')
+    text = 'tables { table_name: "trajectories" } tables { table_name: "variables" } tabels { }'  # Read by Reverb only.
+    (tmp_path / "tables.textproto").write_text(text)
     run = start(*CATCH, "--num_actors=1", f"--logdir={tmp_path}/run", f"--reverb_config={tmp_path}/tables.textproto")
     error = error_of(run, 60)
-    assert "The learner failed: --reverb_config=" in error and "has no table 'variables'" in error
+    assert "The learner failed: --reverb_config=" in error and "not a ReverbServerConfig textproto" in error
     run.wait_until_gone()
 
 
