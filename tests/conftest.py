@@ -1,10 +1,13 @@
-"""What all tests share: quiet libraries, signals as in a terminal, and the tests that want the machine last."""
+"""What all tests share: quiet libraries, signals as in a terminal, no deadline for examples, slow tests last."""
 
 import os
 import signal
 
+import hypothesis
 import pytest
 
+hypothesis.settings.register_profile("any machine", deadline=None)  # A busy one takes longer now and then.
+hypothesis.settings.load_profile("any machine")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Under nohup, or in the background of a script, these are ignored, and the commands that tests start inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

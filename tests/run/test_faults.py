@@ -27,7 +27,7 @@ def test_actors_are_killed_ten_times(start, tmp_path):
     that with the starts in between. The run has enough frames to last until then.
     """
     # Without their beats, all processes would be taken for hanging.
-    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", "--total_frames=40000", "--stall_timeout=10")
+    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", "--total_frames=40000", "--stall_timeout=30")
     logs = [tmp_path / "logs" / f"actor_{i}.log" for i in range(2)]
     seen, killed = [0, 0], []
 
