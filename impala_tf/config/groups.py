@@ -257,6 +257,11 @@ class DataConfig:
             return self.reverb_config
         return "replay" if self.replay_fraction else "on_policy"
 
+    @property
+    def gradient_tables(self) -> str:
+        """Name or path of the textproto with Reverb's tables, where gradients are sent."""
+        return "a3c" if self.reverb_config == "auto" else self.reverb_config
+
 
 @dataclass(frozen=True)
 class RunConfig:

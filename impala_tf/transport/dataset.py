@@ -29,18 +29,31 @@ def make_dataset(address: str, signature: Trajectory, fresh: int, replayed: int 
       fresh: number of fresh unrolls in a batch.
       replayed: number of replayed unrolls in a batch.
     """
-    unrolls = _unrolls(address, TRAJECTORIES, signature, fresh)
+    unrolls = items(address, TRAJECTORIES, signature, fresh).batch(fresh, drop_remainder=True)
     if replayed:
-        both = tf.data.Dataset.zip((unrolls, _unrolls(address, REPLAY, signature, replayed)))
+        old = items(address, REPLAY, signature, replayed).batch(replayed, drop_remainder=True)
+        both = tf.data.Dataset.zip((unrolls, old))
         unrolls = both.map(lambda *parts: tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), *parts))
     is_fresh = [True] * fresh + [False] * replayed
+    return in_one_thread(unrolls.map(lambda batch: Batch(_time_major(batch), fresh=tf.constant(is_fresh))))
+
+
+def in_one_thread(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset with a thread of its own instead of one per core."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
-    return unrolls.map(lambda batch: Batch(_time_major(batch), fresh=tf.constant(is_fresh))).with_options(options)
+    return dataset.with_options(options)
 
 
-def _unrolls(address: str, table: str, signature: Trajectory, batch_size: int) -> tf.data.Dataset:
-    """Returns a dataset of unrolls from a table, batch-major [B, T + 1, ...]."""
+def items(address: str, table: str, signature: Any, in_flight: int) -> tf.data.Dataset:
+    """Returns a dataset of a table's items, in the order of its sampler.
+
+    Args:
+      address: the server's "host:port".
+      table: name of the table.
+      signature: signature of one item.
+      in_flight: items that may be fetched ahead.
+    """
     samples = reverb.TrajectoryDataset(
         server_address=address,
         table=table,
@@ -48,10 +61,10 @@ def _unrolls(address: str, table: str, signature: Trajectory, batch_size: int) -
         shapes=tf.nest.map_structure(lambda spec: spec.shape, signature),
         # With more than one worker, batches would not keep the order of a FIFO table.
         num_workers_per_iterator=1,
-        max_in_flight_samples_per_worker=batch_size,
+        max_in_flight_samples_per_worker=in_flight,
         rate_limiter_timeout_ms=-1,
     )
-    return samples.map(lambda sample: sample.data).batch(batch_size, drop_remainder=True)
+    return samples.map(lambda sample: sample.data)
 
 
 def _time_major(batch: Trajectory) -> Trajectory:

@@ -20,9 +20,9 @@ from impala_tf.config import DataConfig
 from impala_tf.structures import Contribution, Trajectory, logged
 from impala_tf.transport import GRADIENTS, VARIABLES, connection, server
 from impala_tf.transport.actor_end import Exchange, LearnerLink
+from impala_tf.transport.dataset import in_one_thread, items
 from impala_tf.transport.learner_end import ServingEnd
 
-_DEFAULT_TABLES, _A3C_TABLES = DataConfig().reverb_config, "a3c"
 _POLL_SECONDS = 0.001
 _TICKETS_OF_A_PROCESS = 2**32  # More than it will use; they are consecutive.
 
@@ -82,23 +82,10 @@ class GradientLearnerEnd(ServingEnd):
         Raises:
           UserError: as for `server.read_config` and `server.Server`.
         """
-        name = _A3C_TABLES if data.reverb_config == _DEFAULT_TABLES else data.reverb_config
-        tables, _ = server.read_config(name, data.queue_size, GRADIENTS)
+        tables, _ = server.read_config(data.gradient_tables, data.queue_size, GRADIENTS)
 
         def draw(address: str) -> tf.data.Dataset:
-            samples = reverb.TrajectoryDataset(
-                server_address=address,
-                table=GRADIENTS,
-                dtypes=tf.nest.map_structure(lambda spec: spec.dtype, contribution),
-                shapes=tf.nest.map_structure(lambda spec: spec.shape, contribution),
-                # More would not keep the order of the FIFO table.
-                num_workers_per_iterator=1,
-                max_in_flight_samples_per_worker=1,
-                rate_limiter_timeout_ms=-1,
-            )
-            threads = tf.data.Options()
-            threads.threading.private_threadpool_size = 1
-            return samples.map(lambda sample: sample.data).with_options(threads)
+            return in_one_thread(items(address, GRADIENTS, contribution, in_flight=1))
 
         super().__init__(tables, contribution, draw, 1, variables, **options)
 

@@ -11,7 +11,7 @@ from impala_tf.errors import UserError
 from impala_tf.structures import Trajectory
 
 _LOGGER = logging.getLogger(__name__)
-_ARRAY_BYTES = 1200  # That Reverb takes for each array of an unroll, whatever its size; up to 1,110 were measured.
+_ARRAY_BYTES = 1200  # An allowance for what Reverb takes for each array of an unroll, whatever its size.
 
 
 def check_memory(unroll: Trajectory, size: int) -> None:

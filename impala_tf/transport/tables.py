@@ -20,8 +20,7 @@ def check(config: Config) -> None:
       UserError: it cannot be read, or a table is missing.
     """
     if config.launch.architecture == "a3c":
-        name = "a3c" if config.data.reverb_config == "auto" else config.data.reverb_config
-        needed, example = [GRADIENTS, VARIABLES], "a3c"
+        name, needed, example = config.data.gradient_tables, [GRADIENTS, VARIABLES], "a3c"
     else:
         name, example = config.data.tables, "replay" if config.data.replay_fraction else "on_policy"
         needed = [TRAJECTORIES, VARIABLES, *[REPLAY] * bool(config.data.replay_fraction)]

@@ -50,7 +50,7 @@ class VariablePublisher:
         Raises:
           Exception: the error of an earlier push.
         """
-        # NumPy's, because TensorFlow keeps the tensors of Python's numbers for ever: 816 bytes with each new number.
+        # NumPy's, because TensorFlow keeps the tensors of Python's numbers for ever.
         values = {"learner_step": tf.constant(np.int64(learner_step)), "variables": self._copy()}
         with self._changed:
             if self._error is not None:
