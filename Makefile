@@ -72,17 +72,17 @@ format: setup  ## format the code, apply ruff's safe fixes
 lock:  ## resolve all dependencies again and write requirements.lock
 	@$(FIND_PYTHON); \
 	work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
-	echo "Resolving the dependencies of impala-tf[figures,test,worlds]; this takes a few minutes ..."; \
+	echo "Resolving the dependencies of impala-tf[figures,ray,test,worlds]; this takes a few minutes ..."; \
 	$(call NEW_VENV,$$work/venv); \
 	"$$work/venv/bin/python" -m pip install $(PIP_FLAGS) --upgrade pip; \
-	"$$work/venv/bin/python" -m pip install $(PIP_FLAGS) --dry-run --ignore-installed --report "$$work/report.json" '.[figures,test,worlds]'; \
+	"$$work/venv/bin/python" -m pip install $(PIP_FLAGS) --dry-run --ignore-installed --report "$$work/report.json" '.[figures,ray,test,worlds]'; \
 	"$$work/venv/bin/python" -c "$$LOCK_FROM_REPORT" "$$work/report.json" >"$$work/lock"; \
 	cp "$$work/lock" requirements.lock; \
 	echo "requirements.lock: $$(grep -c '==' requirements.lock) packages."
 
 define LOCK_FROM_REPORT
 import json, re, sys
-print("# All packages of impala-tf[figures,test,worlds] for Python 3.11 on Linux, from one resolution. Made by: make lock")
+print("# All packages of impala-tf[figures,ray,test,worlds] for Python 3.11 on Linux, from one resolution. Made by: make lock")
 packages = [p["metadata"] for p in json.load(open(sys.argv[1]))["install"] if not p["is_direct"]]
 names = {re.sub("[-_.]+", "-", p["name"]).lower(): p["version"] for p in packages}
 print(*(f"{name}=={names[name]}" for name in sorted(names)), sep="\n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,25 +14,46 @@ from impala_tf.errors import UserError
 from impala_tf.machine import cores
 
 
+class LearnerAddress(NamedTuple):
+    """Where a learner is reached.
+
+    Attributes:
+      server: host:port of its Reverb server, to which actors send.
+      exchange: host:port at which learners exchange gradients; "" if there is only one.
+    """
+
+    server: str
+    exchange: str = ""
+
+
+def alone(server: str) -> tuple[LearnerAddress]:
+    """Returns the addresses of a run's only learner, whose server is at host:port."""
+    return (LearnerAddress(server),)
+
+
 @dataclasses.dataclass(frozen=True)
 class Topology:
     """The processes of a run and their shares of the work.
 
     Attributes:
-      address: address of the learner's server, host:port.
+      learners: the learners' addresses; an actor started by hand knows its own learner's only.
       num_actors: number of actor processes, on all machines; 0 if the learner's process acts itself.
       envs_per_actor: B, number of environments of each actor.
       num_tasks: number of tasks that the environments of all actors share.
       env_threads: threads that step one actor's environments.
-      learner_threads: intra-op threads of the learner.
+      learner_threads: intra-op threads of each learner.
     """
 
-    address: str
+    learners: tuple[LearnerAddress, ...]
     num_actors: int
     envs_per_actor: int
     num_tasks: int
     env_threads: int
     learner_threads: int
+
+    def server_of(self, actor: int) -> str:
+        """Returns host:port of the learner's server that an actor sends to and pulls parameters from: in turn."""
+        return self.learners[actor % len(self.learners)].server
 
     def task_ids(self, actor: int) -> np.ndarray:
         """Returns the task of each environment of an actor, int32 [B], ascending.
@@ -47,13 +69,15 @@ class Topology:
         return {"num_actors": self.num_actors, "envs_per_actor": self.envs_per_actor}
 
 
-def resolve(config: Config, num_tasks: int, address: str, *, told: dict[str, Any] | None = None) -> Topology:
+def resolve(
+    config: Config, num_tasks: int, learners: Sequence[LearnerAddress], *, told: dict[str, Any] | None = None
+) -> Topology:
     """Fills in what the flags leave open: from what the learner told, or else from this machine's cores.
 
     Args:
       config: settings of the run.
       num_tasks: number of tasks of the run.
-      address: address of the learner's server, host:port.
+      learners: the learners' addresses; of an actor started by hand, its own learner's.
       told: the learner's `Topology.told`, for an actor that was started by hand, since its own machine's cores say
         nothing about the run. None on the machine that starts the run.
 
@@ -75,13 +99,14 @@ def resolve(config: Config, num_tasks: int, address: str, *, told: dict[str, Any
             f"actors evenly; use a multiple of {share}."
         )
     return Topology(
-        address=address,
+        learners=tuple(learners),
         num_actors=num_actors,
         envs_per_actor=envs_per_actor,
         num_tasks=num_tasks,
         env_threads=config.environment.env_threads or _env_threads(launch, num_actors, told),
         # Where actors wait for updates, the learner has the machine to itself meanwhile.
-        learner_threads=launch.learner_threads or (cores() if together else max(1, cores() // 2)),
+        learner_threads=launch.learner_threads
+        or (cores() if together else max(1, cores() // (2 * launch.num_learners))),
     )
 
 

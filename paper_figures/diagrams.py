@@ -42,7 +42,7 @@ def architectures(config: Config) -> Any:
 
 def _one_learner(ax: Any, config: Config) -> None:
     tasks = task_set.resolve(config.environment)
-    processes = topology.resolve(config, len(tasks.names), address="")
+    processes = topology.resolve(config, len(tasks.names), topology.alone(""))
     tables = {table.table_name: table for table in server.load_config(config.data).tables}
     queue, newest = tables[TRAJECTORIES], tables[VARIABLES]
     x, y = 2.95, 3.1

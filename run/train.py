@@ -47,7 +47,7 @@ def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
     """
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
-    resolved = topology.resolve(config, len(tasks.names), f"localhost:{port}")
+    resolved = topology.resolve(config, len(tasks.names), topology.alone(f"localhost:{port}"))
     tables.check(config)
     ports.check_free(port)
     logdir = LogDir(config.run.logdir)
@@ -107,7 +107,7 @@ def _run_actor(config: Config) -> int:
     from impala_tf.architectures import table
 
     def resolve(told: dict[str, Any]) -> Topology:
-        return topology.resolve(config, len(tasks.names), launch.address, told=told)
+        return topology.resolve(config, len(tasks.names), topology.alone(launch.address), told=told)
 
     sent = "gradients" if launch.architecture == "a3c" else "unrolls"
     ready = functools.partial(print, f"ready: the learner has taken the first {sent}", flush=True)

@@ -22,12 +22,12 @@ CORES = machine.cores()
 
 
 def _resolve(num_tasks=1, *, told=None, **values) -> Topology:
-    return topology.resolve(config_lib.from_values(values), num_tasks, "localhost:1", told=told)
+    return topology.resolve(config_lib.from_values(values), num_tasks, topology.alone("localhost:1"), told=told)
 
 
 def test_flags_come_first():
     found = _resolve(num_actors=5, envs_per_actor=7, learner_threads=3, env_threads=4)
-    assert found == Topology("localhost:1", 5, 7, 1, 4, 3)
+    assert found == Topology(topology.alone("localhost:1"), 5, 7, 1, 4, 3)
 
 
 def test_there_is_an_actor_for_every_core_by_default():
@@ -145,7 +145,7 @@ def test_games_that_share_a_network_have_all_actions():
     config = config_lib.from_values({"env": "atari/pong,atari/skiing", "num_actors": 1, "envs_per_actor": 2})
     tasks = task_set.resolve(config.environment)
     assert tasks.spec.num_actions == 18
-    found = topology.resolve(config, len(tasks.names), "localhost:1")
+    found = topology.resolve(config, len(tasks.names), topology.alone("localhost:1"))
     environment = task_set.make_batch(tasks, found.task_ids(0), seed=0, threads=found.env_threads)
     assert (environment.spec.num_actions, environment.task_ids.tolist()) == (18, [0, 1])
     environment.close()

@@ -29,7 +29,7 @@ def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.P
         )
         for number in range(topology.num_actors)
     )
-    return Program(Node(nodes.LEARNER, learner, restarts=False), workers)
+    return Program((Node(nodes.LEARNER, learner),), workers)
 
 
 # The functions below run in the nodes' processes.
@@ -46,4 +46,6 @@ def _learn(config, tasks, topology, spans, _starts: int) -> bool:
 def _work(config, tasks, topology, number, spans, _starts: int) -> None:
     from impala_tf.roles import a3c_worker
 
-    a3c_worker.run(config, tasks, topology, number, address=topology.address, ready=nodes.say_ready, spans=spans)
+    a3c_worker.run(
+        config, tasks, topology, number, address=topology.server_of(number), ready=nodes.say_ready, spans=spans
+    )

@@ -26,7 +26,7 @@ def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.P
     """
     gate = Gate(FORK_SERVER, [topology.envs_per_actor] * topology.num_actors)
     return Program(
-        nodes.learner(config, tasks, topology, spans, functools.partial(_open, gate)),
+        nodes.learners(config, tasks, topology, spans, functools.partial(_open, gate)),
         nodes.actors(config, tasks, topology, spans, gate),
     )
 

@@ -28,7 +28,7 @@ def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.P
 
 def actor_inference(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:
     """Returns a program in which each actor runs the policy for its own environments."""
-    return Program(nodes.learner(config, tasks, topology, spans), nodes.actors(config, tasks, topology, spans))
+    return Program(nodes.learners(config, tasks, topology, spans), nodes.actors(config, tasks, topology, spans))
 
 
 def central_inference(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.Path | None = None) -> Program:

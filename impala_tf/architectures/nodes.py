@@ -27,16 +27,22 @@ POLICY = "policy"
 """Name of the policy's spans, where it runs in the learner's process."""
 
 
-def learner(
+def learners(
     config: Config,
     tasks: TaskSet,
     topology: Topology,
     spans: pathlib.Path | None = None,
     on_update: Callable[[Any, threading.Event], None] | None = None,
-) -> Node:
-    """Learns from the unrolls that actors send; `on_update` as for `impala_tf.roles.learner.run`, to be pickled."""
-    work = functools.partial(_learn, config, tasks, topology, on_update, spans_file(spans, LEARNER))
-    return Node(LEARNER, work, restarts=False)
+) -> tuple[Node, ...]:
+    """Learn from the unrolls that actors send; `on_update` as for `impala_tf.roles.learner.run`, to be pickled."""
+    count = len(topology.learners)
+    return tuple(
+        Node(
+            name := LEARNER if count == 1 else f"{LEARNER} {rank}",
+            functools.partial(_learn, config, tasks, topology, rank, on_update, spans_file(spans, name)),
+        )
+        for rank in range(count)
+    )
 
 
 def actors(
@@ -99,7 +105,7 @@ def policy_and_environments(
     mailbox = PolicyMailbox(tasks.spec, topology.num_actors, topology.envs_per_actor)
     files = spans_file(spans, LEARNER), spans_file(spans, POLICY)
     learns = functools.partial(work, config, tasks, topology, mailbox, files)
-    return Program(Node(LEARNER, learns, restarts=False), environments(config, tasks, topology, mailbox, spans))
+    return Program((Node(LEARNER, learns),), environments(config, tasks, topology, mailbox, spans))
 
 
 def spans_file(folder: pathlib.Path | None, name: str) -> pathlib.Path | None:
@@ -124,12 +130,12 @@ def say_ready() -> None:
 # The functions below run in the nodes' processes.
 
 
-def _learn(config, tasks, topology, on_update, spans, _starts: int) -> bool:
+def _learn(config, tasks, topology, rank, on_update, spans, _starts: int) -> bool:
     stop = saving_stop()
     from impala_tf.roles import learner as role
 
     optional = {"on_update": on_update} if on_update else {}
-    role.run(config, tasks, topology, stop, spans=spans, **optional)
+    role.run(config, tasks, topology, stop, rank=rank, spans=spans, **optional)
     return stop.is_set()
 
 
@@ -143,7 +149,7 @@ def _act(config, tasks, topology, number, gate: ActorGate | None, spans, starts:
         tasks,
         topology,
         number,
-        address=topology.address,
+        address=topology.server_of(number),
         ready=say_ready,
         gate=gate,
         spans=spans,

@@ -15,7 +15,7 @@ class Node:
       name: name in messages and of the log file: "learner", "actor 0".
       work: what the process does; called with the number of times that it has been started before. It is pickled: a
         module's function, or a `functools.partial` of one.
-      restarts: whether the process is restarted when it fails; otherwise its failure ends the run.
+      restarts: for an actor, whether it is restarted when it fails; otherwise its failure ends the run.
     """
 
     name: str
@@ -28,9 +28,10 @@ class Program:
     """The processes of a run.
 
     Attributes:
-      learner: the run ends when it ends; SIGTERM asks it to save and end. Its work returns whether it was asked.
+      learners: the run ends when they end; SIGTERM asks them to save and end. Their work returns whether they were
+        asked. The first one writes the run's folder.
       actors: run until they are killed.
     """
 
-    learner: Node
+    learners: tuple[Node, ...]
     actors: tuple[Node, ...]

@@ -68,4 +68,4 @@ def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
         tasks = task_set.resolve(config.environment)
         task_set.check(tasks)
     address = f"localhost:{ports.free_port()}"
-    return Setup(config, tasks, topology.resolve(config, len(tasks.names), address))
+    return Setup(config, tasks, topology.resolve(config, len(tasks.names), topology.alone(address)))

@@ -311,6 +311,13 @@ class LaunchConfig:
         "for runs across machines.",
         choices=("all", "learner", "actor"),
     )
+    num_learners: int = _setting(
+        1,
+        "Learners (section 3). Each draws batches of batch_size unrolls from its own actors; an update sums the "
+        "gradients of all, as if one learner had drawn a batch num_learners times as large.",
+        at_least=1,
+        fixed=True,
+    )
     num_actors: int = _setting(
         -1,
         "Actor processes of the run; -1: one per core (an actor started by hand asks its learner); 0: everything in "
@@ -331,7 +338,17 @@ class LaunchConfig:
         "environments. With batched_a2c_sync_step it is there anyway.",
         choices=("actor", "central"),
     )
-    address: str = _setting("", "With --role=actor: the learner's host:port.")
+    address: str = _setting("", "With --role=actor: host:port of the learner that it sends to.")
+    learner_id: int = _setting(
+        0,
+        "With --role=learner and several learners: the number of this one, from 0. Learner 0 writes the run's folder.",
+        at_least=0,
+    )
+    learners: str = _setting(
+        "",
+        "With --role=learner and several learners: host:port of each, in order and separated by commas, where they "
+        "exchange gradients. These are not the ports of --port, where actors send unrolls.",
+    )
     port: int = _setting(
         0,
         "Port of the learner's Reverb server; 0: a free one. Reverb speaks plain gRPC on every interface, without "

@@ -56,7 +56,7 @@ def run(
     actors_named = f"{count} actor{'s' * (count != 1)}"
     _LOGGER.info("importing TensorFlow and Reverb; the output of the learner and %s is in %s", actors_named, logs)
     try:
-        learner = _start(program.learner, logs, stop, 0, orderly=True)
+        learner = _start(program.learners[0], logs, stop, 0, orderly=True)
     except UserError:
         if stop.is_set():  # `_start` gave up.
             return
@@ -85,7 +85,7 @@ def run(
                 learner.kill()
                 raise UserError(
                     f"The learner gave no sign of life for {learner.silence:.0f} s (--stall_timeout) and was killed "
-                    f"(see {_log_of(program.learner, logs)}). {_how_to_resume(logdir)}"
+                    f"(see {_log_of(program.learners[0], logs)}). {_how_to_resume(logdir)}"
                 )
             for actor in actors:
                 actor.watch(_ACTORS_SHARE * stall_timeout)
@@ -95,7 +95,7 @@ def run(
         learner.poll()  # Its last lines come before those below.
         report()
         if not stop.is_set():
-            _check_end(learner, _log_of(program.learner, logs), logdir)
+            _check_end(learner, _log_of(program.learners[0], logs), logdir)
         elif learner.status is not None and learner.status > 0:
             raise UserError(f"The learner failed while it ended: {learner.describe_error()}")
         if restarts := sum(actor.restarts for actor in actors):

@@ -18,7 +18,7 @@ from impala_tf.files import write_json
 from impala_tf.records import csv_file, provenance
 from impala_tf.topology import Topology
 
-OF_ONE_PROCESS = ("logdir", "role", "address", "port", "actor_id")
+OF_ONE_PROCESS = ("logdir", "role", "address", "port", "actor_id", "learner_id", "learners")
 """Settings of a single process, which are no settings of the run."""
 
 _LOCK_SECONDS = 1.0  # A process that was killed holds its lock until the system has cleared its memory.

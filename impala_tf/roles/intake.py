@@ -51,7 +51,7 @@ MakeIntake = Callable[..., Intake]
 def served(config: Config, tasks: TaskSet, topology: Topology, make_publisher: Callable) -> dict[str, Any]:
     """Returns the options of a run's `ServingEnd`: its port, what it tells, and its publisher."""
     return {
-        "port": int(topology.address.rpartition(":")[2] or 0),
+        "port": int(topology.learners[0].server.rpartition(":")[2] or 0),
         "told": agreement.told(config, tasks, topology),
         "make_publisher": make_publisher,
     }

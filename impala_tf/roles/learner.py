@@ -227,6 +227,7 @@ def run(
     topology: Topology,
     stop: threading.Event,
     *,
+    rank: int = 0,
     make_intake: MakeIntake = UnrollIntake,
     on_update: Callable[[Training, threading.Event], None] = lambda training, stop: None,
     spans: pathlib.Path | None = None,
@@ -238,6 +239,7 @@ def run(
       tasks: tasks of the run.
       topology: topology of the run.
       stop: ends the run early, with a checkpoint.
+      rank: number of this learner in `topology.learners`; learner 0 writes the run's folder.
       make_intake: makes what the learner takes in.
       on_update: called after each update with the learner and `stop`.
       spans: CSV file for the spans of `ACTIVITIES`; None: no file.

@@ -29,7 +29,7 @@ def _build(architecture, spans=None, /, **values) -> Program:
     flags = {"env": "catch", "num_actors": 3, "envs_per_actor": 2, "batch_size": 6, **values}
     config = config_lib.from_values(flags)
     tasks = task_set.resolve(config.environment)
-    resolved = topology.resolve(config, len(tasks.names), "localhost:1")
+    resolved = topology.resolve(config, len(tasks.names), topology.alone("localhost:1"))
     return architecture(config, tasks, resolved, spans)
 
 
@@ -38,7 +38,7 @@ def _build(architecture, spans=None, /, **values) -> Program:
 def test_there_is_a_learner_and_as_many_actors_as_the_topology_says(architecture, num_actors, tmp_path):
     values = {"num_actors": num_actors, "batch_size": 2 * num_actors, "logdir": str(tmp_path)}
     program = _build(architecture, **values)
-    assert program.learner.name == "learner" and not program.learner.restarts
+    assert [learner.name for learner in program.learners] == ["learner"]
     assert [actor.name for actor in program.actors] == [f"actor {i}" for i in range(num_actors)]
     assert all(actor.restarts for actor in program.actors)
     assert list(tmp_path.iterdir()) == []
@@ -49,12 +49,15 @@ def test_there_is_a_learner_and_as_many_actors_as_the_topology_says(architecture
 )
 def test_the_settings_choose_where_the_policy_runs(inference, architecture):
     chosen, expected = _build(impala.program, inference=inference), _build(architecture, inference=inference)
-    assert chosen.learner.work.func is expected.learner.work.func
+    assert chosen.learners[0].work.func is expected.learners[0].work.func
     assert [actor.work.func for actor in chosen.actors] == [actor.work.func for actor in expected.actors]
 
 
 def test_the_two_differ():
-    assert _build(impala.actor_inference).learner.work.func is not _build(impala.central_inference).learner.work.func
+    assert (
+        _build(impala.actor_inference).learners[0].work.func
+        is not _build(impala.central_inference).learners[0].work.func
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,15 +70,15 @@ def test_the_two_differ():
 )
 def test_the_settings_choose_who_waits_for_whom(values, architecture):
     chosen, expected = _build(table.program, **values), _build(architecture)
-    assert chosen.learner.work.func is expected.learner.work.func
-    assert len(chosen.learner.work.args) == len(expected.learner.work.args)
+    assert chosen.learners[0].work.func is expected.learners[0].work.func
+    assert len(chosen.learners[0].work.args) == len(expected.learners[0].work.args)
     assert [bool(actor.work.args[4]) for actor in chosen.actors] == [bool(a.work.args[4]) for a in expected.actors]
 
 
 def test_with_dynamic_batches_a2cs_environments_have_no_policy():
     chosen = _build(table.program, architecture="batched_a2c_sync_trajectory", inference="central")
     assert [a.work.func for a in chosen.actors] == [a.work.func for a in _build(batched_a2c.sync_step).actors]
-    assert chosen.learner.work.func is not _build(batched_a2c.sync_step).learner.work.func
+    assert chosen.learners[0].work.func is not _build(batched_a2c.sync_step).learners[0].work.func
 
 
 def test_programs_can_be_pickled():
@@ -83,7 +86,7 @@ def test_programs_can_be_pickled():
     program = _build(impala.actor_inference)
     again = pickle.loads(pickle.dumps(program))
     assert [node.name for node in again.actors] == [node.name for node in program.actors]
-    for node, copy in zip((program.learner, *program.actors), (again.learner, *again.actors)):
+    for node, copy in zip((*program.learners, *program.actors), (*again.learners, *again.actors)):
         assert (copy.name, copy.restarts, copy.work.func, copy.work.args) == (
             node.name,
             node.restarts,
@@ -114,7 +117,7 @@ def test_every_process_gets_a_file_for_its_spans(architecture, tmp_path):
     program = _build(architecture, tmp_path)
     assert [actor.work.args[-1] for actor in program.actors] == [tmp_path / f"actor {i}.csv" for i in range(3)]
     own, both = tmp_path / "learner.csv", (tmp_path / "learner.csv", tmp_path / "policy.csv")
-    assert program.learner.work.args[-1] in (own, both)
+    assert program.learners[0].work.args[-1] in (own, both)
     assert all(actor.work.args[-1] is None for actor in _build(architecture).actors)
 
 
@@ -127,7 +130,7 @@ def test_building_programs_imports_no_tensorflow():
         "from impala_tf.launch import local\n"
         "c = config.from_values(dict(env='catch', num_actors=3, envs_per_actor=2, batch_size=6))\n"
         "tasks = task_set.resolve(c.environment)\n"
-        "t = topology.resolve(c, 1, 'localhost:1')\n"
+        "t = topology.resolve(c, 1, topology.alone('localhost:1'))\n"
         "a2c = batched_a2c.sync_step, batched_a2c.sync_trajectory\n"
         "for make in (impala.program, impala.central_inference, *a2c, a3c.program):\n"
         "    assert len(make(c, tasks, t).actors) == 3\n"

@@ -20,7 +20,7 @@ def pids(path: pathlib.Path) -> list[str]:
 
 
 def learner_node(work, *arguments) -> Node:
-    return Node("learner", functools.partial(work, *arguments), restarts=False)
+    return Node("learner", functools.partial(work, *arguments))
 
 
 def actor_node(work, *arguments, number=0, restarts=True) -> Node:

@@ -37,7 +37,7 @@ def resolve(logdir: pathlib.Path, **values: Any) -> tuple[Config, TaskSet, Topol
     tasks = task_set.resolve(config.environment)
     LogDir(config.run.logdir).check(config)
     address = f"localhost:{ports.free_port()}"
-    return config, tasks, topology.resolve(config, len(tasks.names), address)
+    return config, tasks, topology.resolve(config, len(tasks.names), topology.alone(address))
 
 
 def in_turns(logdir: pathlib.Path, stopped: bool, values: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -23,7 +23,8 @@ def test_the_run_ends_when_the_learner_has_ended(folder, logs, caplog):
     learner = learner_node(fake.learn_until, folder, "actor 1, start 0")
     with caplog.at_level("INFO", "impala_tf"):
         run(
-            Program(learner, (*actor_nodes(folder), actor_node(fake.act_and_report, folder, "actor 1", number=1))), logs
+            Program((learner,), (*actor_nodes(folder), actor_node(fake.act_and_report, folder, "actor 1", number=1))),
+            logs,
         )
     messages = caplog.messages
     assert messages[0].endswith(f"the output of the learner and 2 actors is in {logs}")
@@ -42,7 +43,7 @@ def test_time_spent_arrives_once_for_each_record(folder, logs):
         (folder / f"spent {record.seconds['environment']}").touch()
 
     learner = learner_node(fake.learn_until, folder, "actor 0, start 0")
-    run(Program(learner, (actor_node(fake.act_and_report, folder, "actor 0"),)), logs, on_spent=on_spent)
+    run(Program((learner,), (actor_node(fake.act_and_report, folder, "actor 0"),)), logs, on_spent=on_spent)
     assert [(name, record.seconds["environment"], record.elapsed) for name, record in spent] == [
         ("actor 0", 1.0, 4.0),
         ("actor 0", 2.5, 4.0),
@@ -59,7 +60,7 @@ def test_time_spent_arrives_once_for_each_record(folder, logs):
 )
 def test_a_learner_that_fails_ends_the_run(folder, logs, how, message):
     with pytest.raises(UserError, match=message):
-        run(Program(learner_node(fake.learn_and_end, folder, how), actor_nodes(folder)), logs)
+        run(Program((learner_node(fake.learn_and_end, folder, how),), actor_nodes(folder)), logs)
     if how == "exception":
         assert "Traceback" in (logs / "learner.log").read_text()
 
@@ -78,7 +79,7 @@ def test_an_actor_that_dies_is_restarted_and_told_how_often_it_was(folder, logs,
     learner = learner_node(fake.learn_until, folder, "enough")
     actors = (actor_node(fake.act_and_end, folder, "actor 0", True, how), *actor_nodes(folder, 2)[1:])
     with caplog.at_level("INFO", "impala_tf"):
-        run(Program(learner, actors), logs)
+        run(Program((learner,), actors), logs)
     started = sorted(path.name for path in folder.glob("actor *"))
     assert started == [*(f"actor 0, start {i}" for i in range(3)), "actor 1, start 0"]
     assert [message for message in caplog.messages if "actor 0" in message] == [
@@ -91,14 +92,14 @@ def test_an_actor_that_dies_is_restarted_and_told_how_often_it_was(folder, logs,
 def test_an_actor_that_worked_once_is_restarted_even_if_it_then_cannot_start(folder, logs, monkeypatch):
     monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
     learner = learner_node(fake.learn_until, folder, "enough")
-    run(Program(learner, (actor_node(fake.act_once, folder, "actor 0"),)), logs)
+    run(Program((learner,), (actor_node(fake.act_once, folder, "actor 0"),)), logs)
     assert (folder / "actor 0, start 2").exists()
 
 
 def test_an_actor_that_is_killed_before_it_is_ready_is_restarted(folder, logs):
     """Somebody else's doing, such as the kernel's where memory runs out."""
     learner = learner_node(fake.learn_until, folder, "enough")
-    run(Program(learner, (actor_node(fake.act_and_end, folder, "actor 0", False, "signal"),)), logs)
+    run(Program((learner,), (actor_node(fake.act_and_end, folder, "actor 0", False, "signal"),)), logs)
     assert (folder / "actor 0, start 2").exists()
 
 
@@ -109,7 +110,7 @@ def test_an_actor_that_cannot_start_ends_the_run_with_its_error(folder, logs, ho
     monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
     actors = (*actor_nodes(folder), actor_node(fake.act_and_end, folder, "actor 1", False, how, number=1))
     with pytest.raises(UserError, match=rf"^Actor 1 could not start: {message} \(see .*actor_1\.log\)$"):
-        run(Program(learner_node(fake.sleep, folder), actors), logs)
+        run(Program((learner_node(fake.sleep, folder),), actors), logs)
     assert not (folder / "actor 1, start 1").exists()
 
 
@@ -126,7 +127,7 @@ def test_an_actor_that_is_not_to_be_restarted_ends_the_run(folder, logs, ready, 
     monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
     actor = actor_node(fake.act_and_end, folder, "actor 0", ready, how, restarts=False)
     with pytest.raises(UserError, match=message):
-        run(Program(learner_node(fake.sleep, folder), (actor,)), logs)
+        run(Program((learner_node(fake.sleep, folder),), (actor,)), logs)
     assert not (folder / "actor 0, start 1").exists()
 
 
@@ -143,7 +144,7 @@ def test_whatever_ends_the_run_the_learner_may_save(folder, logs, how, monkeypat
     if how == "launcher":
         actor = actor_node(fake.act_and_report, folder, "actor 0")
     with pytest.raises(UserError if how == "actor" else ZeroDivisionError):
-        run(Program(learner_node(fake.learn_and_save, folder), (actor,)), logs, on_spent=fail)
+        run(Program((learner_node(fake.learn_and_save, folder),), (actor,)), logs, on_spent=fail)
     assert (folder / "saved").exists()
 
 
@@ -154,7 +155,7 @@ def test_a_learner_that_somebody_else_asks_to_end_has_not_finished(folder, logs)
 
     threading.Thread(target=end, daemon=True).start()
     with pytest.raises(UserError, match=r"asked to end by a signal, and has saved\. There is no checkpoint yet"):
-        run(Program(learner_node(fake.learn_and_save, folder), ()), logs)
+        run(Program((learner_node(fake.learn_and_save, folder),), ()), logs)
     assert (folder / "saved").exists()
 
 
@@ -162,7 +163,7 @@ def test_a_learner_that_somebody_else_asks_to_end_has_not_finished(folder, logs)
 def test_an_actor_that_fails_because_the_learner_ends_is_no_error(folder, logs, restarts):
     """It may notice that the server is gone before the launcher notices that the learner is."""
     learner = learner_node(fake.learn_after, folder, "actor 0", 0.7)
-    run(Program(learner, (actor_node(fake.act_and_fail_with_the_learner, folder, restarts=restarts),)), logs)
+    run(Program((learner,), (actor_node(fake.act_and_fail_with_the_learner, folder, restarts=restarts),)), logs)
 
 
 def test_an_actor_whose_process_cannot_be_started_leaves_nothing_running(folder, logs, monkeypatch):
@@ -178,6 +179,6 @@ def test_an_actor_whose_process_cannot_be_started_leaves_nothing_running(folder,
 
     monkeypatch.setattr(local, "_start", fail_at_the_third)
     with pytest.raises(UserError, match="no more processes"):
-        run(Program(learner_node(fake.sleep, folder), actor_nodes(folder, 3)), logs)
+        run(Program((learner_node(fake.sleep, folder),), actor_nodes(folder, 3)), logs)
     assert started == ["learner", "actor 0", "actor 1"]
     assert len(list(folder.glob("pid of *"))) == 2

@@ -20,7 +20,7 @@ def test_an_actor_that_hangs_is_named_killed_and_replaced(folder, logs, caplog):
     """After half of the time, since the learner gives up after all of it."""
     stop_process(folder / "actor 0, start 0")
     learner = learner_node(fake.learn_until, folder, "actor 0, start 1")
-    run(Program(learner, (actor_node(fake.act_and_beat, folder, "actor 0"),)), logs, stall_timeout=2.0)
+    run(Program((learner,), (actor_node(fake.act_and_beat, folder, "actor 0"),)), logs, stall_timeout=2.0)
     (message,) = caplog.messages
     log = logs / "actor_0.log"
     assert message == f"actor 0 gave no sign of life for 1 s and was killed (see {log}); restart 1 in 0.5 s"
@@ -35,7 +35,7 @@ def test_a_learner_that_hangs_is_killed_and_ends_the_run(folder, logs, monkeypat
         UserError,
         match=r"learner gave no sign of life for 1 s \(--stall_timeout\) .* 1,200 frames",
     ):
-        run(Program(learner_node(fake.sleep, folder), actor_nodes(folder)), logs, stall_timeout=1.0)
+        run(Program((learner_node(fake.sleep, folder),), actor_nodes(folder)), logs, stall_timeout=1.0)
     assert time.monotonic() - start < 10
 
 
@@ -49,7 +49,7 @@ def test_a_run_survives_its_fork_server(folder, logs, caplog):
 
     threading.Thread(target=kill, daemon=True).start()
     learner = learner_node(fake.learn_until, folder, "actor 0, start 1")
-    run(Program(learner, (actor_node(fake.act_alone, folder, "actor 0"),)), logs)
+    run(Program((learner,), (actor_node(fake.act_alone, folder, "actor 0"),)), logs)
     (message,) = caplog.messages
     assert message.startswith("actor 0 ended: its process has ended, as has the fork server, which would know how")
 
@@ -60,5 +60,5 @@ def test_a_fork_server_that_hangs_does_not_hold_up_the_end(folder, logs):
     os.kill(fork_server._SERVER._forkserver_pid, signal.SIGSTOP)
     threading.Timer(0.5, stop.set).start()
     start = time.monotonic()
-    run(Program(learner_node(fake.sleep, folder), actor_nodes(folder)), logs, stop)
+    run(Program((learner_node(fake.sleep, folder),), actor_nodes(folder)), logs, stop)
     assert time.monotonic() - start < 5

@@ -18,7 +18,7 @@ from impala_tf.processes import fork_server
 def test_a_learner_that_is_asked_to_stop_may_save(folder, logs, caplog):
     stop = stop_when(folder / "learner", folder / "actor 0, start 0")
     with caplog.at_level("INFO", "impala_tf"):
-        run(Program(learner_node(fake.learn_and_save, folder), actor_nodes(folder)), logs, stop)
+        run(Program((learner_node(fake.learn_and_save, folder),), actor_nodes(folder)), logs, stop)
     assert (folder / "saved").exists()
     assert caplog.messages[-1] == "saved"
 
@@ -28,14 +28,14 @@ def test_a_learner_that_does_not_stop_is_killed(folder, logs, caplog, monkeypatc
     monkeypatch.setattr(local, "_SAVE_SECONDS", 0.5)
     monkeypatch.setattr(local, "_QUIET_SECONDS", 0.2)
     stop = stop_when(folder / "learner", folder / "actor 0, start 0")
-    run(Program(learner_node(fake.learn_and_ignore, folder), actor_nodes(folder)), logs, stop)
+    run(Program((learner_node(fake.learn_and_ignore, folder),), actor_nodes(folder)), logs, stop)
     assert caplog.messages == ["the learner did not end within 0.5 s and is killed; its last checkpoint is kept"]
     assert len(pids(folder / "learner")) == 2
 
 
 def test_a_learner_that_is_stopped_before_it_has_begun_is_no_error(folder, logs, caplog):
     """It has nothing to save yet, and SIGTERM still ends it."""
-    run(Program(learner_node(fake.sleep, folder), ()), logs, stop_when(folder / "learner"))
+    run(Program((learner_node(fake.sleep, folder),), ()), logs, stop_when(folder / "learner"))
     assert caplog.messages == []
 
 
@@ -43,7 +43,7 @@ def test_a_stop_that_was_asked_for_before_the_start_ends_the_run(folder, logs):
     stop = threading.Event()
     stop.set()
     start = time.monotonic()
-    run(Program(learner_node(fake.sleep, folder), actor_nodes(folder, 2)), logs, stop)
+    run(Program((learner_node(fake.sleep, folder),), actor_nodes(folder, 2)), logs, stop)
     assert time.monotonic() - start < 30
 
 
@@ -58,4 +58,4 @@ def test_a_stop_while_an_actor_is_started_is_no_error(folder, logs, monkeypatch)
         return start(node, *arguments, **options)
 
     monkeypatch.setattr(local, "_start", hang)
-    run(Program(learner_node(fake.learn_and_save, folder), actor_nodes(folder)), logs, stop)
+    run(Program((learner_node(fake.learn_and_save, folder),), actor_nodes(folder)), logs, stop)

@@ -88,7 +88,7 @@ def test_figure_1_shows_the_actors_and_the_tables(num_actors):
     assert unrolls.count(",") + 1 == len(Trajectory._fields)
     assert any("at most 64" in text for text in written)  # From reverb_configs/on_policy.textproto.
     tasks = task_set.resolve(config.environment)
-    told = agreement.told(config, tasks, topology.resolve(config, len(tasks.names), address=""))
+    told = agreement.told(config, tasks, topology.resolve(config, len(tasks.names), topology.alone("")))
     (run,) = (text for text in written if text.startswith("run: "))
     assert all(name in run for name in told)
 

@@ -32,7 +32,7 @@ def test_a_new_folder_is_created_with_its_settings(tmp_path):
 
 def test_what_else_is_known_of_a_start(tmp_path):
     logdir, config = LogDir(str(tmp_path)), _config(tmp_path, envs_per_actor=7)
-    logdir.prepare(config, topology.resolve(config, 1, "localhost:1234"))
+    logdir.prepare(config, topology.resolve(config, 1, topology.alone("localhost:1234")))
     saved = json.loads(logdir.config.read_text())
     assert saved["num_actors"] == len(os.sched_getaffinity(0)) and saved["learner_threads"] >= 1
     assert saved["left_open"] == {"env_threads": 0, "num_actors": -1, "learner_threads": 0}
@@ -145,7 +145,7 @@ def test_settings_that_are_not_given_are_those_of_the_run(tmp_path):
     logdir = LogDir(str(tmp_path))
     assert logdir.completed({"seed": 2}) == {"seed": 2}
     config = _config(tmp_path, learning_rate=0.5, port=4000, role="learner")
-    logdir.prepare(config, topology.resolve(config, 1, "localhost:1"))
+    logdir.prepare(config, topology.resolve(config, 1, topology.alone("localhost:1")))
     given = {"logdir": "elsewhere", "total_frames": 7}
     expected = {"env": "catch", "learning_rate": 0.5, **given}
     assert config_lib.from_values(logdir.completed(given)) == config_lib.from_values(expected)

@@ -151,7 +151,7 @@ def test_the_commands_have_the_settings_of_the_run(tmp_path):
     }
     logdir.check(config_lib.from_values(values))
     config = config_lib.from_values({**values, "role": "learner", "port": 4000, "address": "x:1"})
-    logdir.prepare(config, topology.resolve(config, 1, "x:1"))
+    logdir.prepare(config, topology.resolve(config, 1, topology.alone("x:1")))
     logdir.progress.write_text(
         "frames,seconds,episodes,mean_return_100,learning_rate\n100,2.0,0,nan,0.0012\n500,10.0,7,0.5,0\n"
     )

@@ -34,7 +34,7 @@ class Run:
         settings = {"env": "catch", "unroll_length": UNROLL_LENGTH, "num_actors": 3, "envs_per_actor": ENVS, **values}
         self.config = config_lib.from_values({"architecture": "a3c", "learning_rate": 0.01, **settings})
         self.tasks = task_set.resolve(self.config.environment)
-        self.topology = topology.resolve(self.config, len(self.tasks.names), "localhost:0")
+        self.topology = topology.resolve(self.config, len(self.tasks.names), topology.alone("localhost:0"))
         self.learner = self.new_learner()
         parts = (self.config, self.tasks, self.topology, self.learner)
         self.intake = GradientIntake(*parts, make_publisher=VariablePublisher)

@@ -18,7 +18,7 @@ def _made(learner_step=3, **values):
     """(config, tasks, topology, agent, the end of an actor without a learner)."""
     config = config_lib.from_values({"env": "catch", "num_actors": 2, "envs_per_actor": 4, **values})
     tasks = task_set.resolve(config.environment)
-    resolved = topology.resolve(config, len(tasks.names), "localhost:1")
+    resolved = topology.resolve(config, len(tasks.names), topology.alone("localhost:1"))
     writer = types.SimpleNamespace(write=lambda unroll: None)
     end = types.SimpleNamespace(learner_step=learner_step, writer=writer, refresh=lambda: learner_step)
     return config, tasks, resolved, make_agent(tasks.spec, config), end

@@ -23,7 +23,7 @@ def _resolve(values):
 def _told(values):
     """What arrives at an actor."""
     config, tasks = _resolve(values)
-    resolved = topology.resolve(config, len(tasks.names), "localhost:1")
+    resolved = topology.resolve(config, len(tasks.names), topology.alone("localhost:1"))
     return json.loads(json.dumps(agreement.told(config, tasks, resolved)))
 
 

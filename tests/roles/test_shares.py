@@ -17,7 +17,7 @@ def test_while_actors_are_equally_fast_each_of_57_games_gets_as_many_unrolls():
     """Three actors with 19 games each. Within an actor it holds at any speed."""
     games = names("atari57")
     config = config_lib.from_values({"num_actors": 3})
-    resolved = topology.resolve(config, len(games), "localhost:1")
+    resolved = topology.resolve(config, len(games), topology.alone("localhost:1"))
     unrolls = np.zeros(len(games), int)
 
     def write(unroll):

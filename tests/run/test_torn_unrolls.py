@@ -34,7 +34,7 @@ class CountingLearner:
         tasks = task_set.resolve(config.environment)
         agent = make_agent(tasks.spec, config)
         port = ports.free_port()
-        told = agreement.told(config, tasks, topology.resolve(config, 1, f"localhost:{port}"))
+        told = agreement.told(config, tasks, topology.resolve(config, 1, topology.alone(f"localhost:{port}")))
         unroll = signatures.unroll_signature(tasks.spec, agent.core_state_spec, UNROLL_LENGTH)
         self._end = LearnerEnd(config.data, unroll, agent.trainable_variables, port=port, told=told)
         self.address = self._end.address
