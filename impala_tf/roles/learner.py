@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from impala_tf import tensor_leak
-from impala_tf.config import Config
+from impala_tf.config import FIXED, Config, to_values
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import LearnerLost, UserError
 from impala_tf.learning.group import ALONE, ConnectedGroup, Group, checksum
@@ -163,23 +163,32 @@ class Training:
                 raise self._nothing_arrived()
 
     def _run_together(self, stop: threading.Event, check: Callable[[], None], on_update: Callable[[], None]) -> None:
-        """Updates as one of several learners, which do everything alike: each decides from what all have said."""
+        """Updates as one of several learners, which do everything alike: each decides from what all have said.
+
+        Their variables are compared from time to time and at the end, before the last checkpoint.
+        """
         batch, waiting_since = None, time.monotonic()
         while not self.finished:
             check()
             parent.beat()
             batch = batch or self.next_batch(timeout=_LOOK_SECONDS)
             waited = time.monotonic() - waiting_since
-            compared = self.step_count % _COMPARE_STEPS == 0
-            mine = checksum(self.learner.variables) if compared else 0
-            agreed = self._rounds.agree(batch, waited, stop.is_set(), mine)
+            compared = checksum(self.learner.variables) if self.step_count % _COMPARE_STEPS == 0 else 0
+            agreed = self._rounds.agree(batch, waited, stop.is_set(), compared)
             if agreed.stop:
-                return
+                break
             if batch is not None and agreed.batch is not None:
                 self.update(batch, waited, on_update, counted=agreed.batch)
                 batch, waiting_since = None, time.monotonic()
             elif agreed.longest[0] > self._config.launch.stall_timeout:
                 raise self._nothing_arrived(f" at learner {agreed.longest[1]}")
+        compared = checksum(self.learner.variables)
+        self._rounds.agree(None, 0.0, True, compared)
+        group = self.learner.group
+        _LOGGER.info(
+            "learner %d of %d: checksum of all variables after step %s: %08x",
+            *(group.rank, group.size, f"{self.step_count:,}", compared),
+        )
 
     def _nothing_arrived(self, where: str = "") -> UserError:
         timeout, logs = self._config.launch.stall_timeout, LogDir(self._config.run.logdir).logs
@@ -322,5 +331,5 @@ def _join(config: Config, topology: Topology, rank: int, stop: threading.Event) 
     if len(gpus := tf.config.list_physical_devices("GPU")) > 1:  # Each has its own.
         tf.config.set_visible_devices(gpus[rank % len(gpus)], "GPU")
     addresses = [learner.exchange for learner in topology.learners]
-    _LOGGER.info("learner %d waits for the other learners", rank)
-    return ConnectedGroup(addresses, rank, config.launch.connect_timeout, parent.beat, stop)
+    settings = {name: value for name, value in to_values(config).items() if name in FIXED}
+    return ConnectedGroup(addresses, rank, config.launch.connect_timeout, settings, parent.beat, stop)
