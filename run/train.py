@@ -59,16 +59,6 @@ def _resolve(config: Config, learners: Sequence[LearnerAddress]) -> tuple[TaskSe
     return tasks, resolved, logdir
 
 
-def _on_this_machine(launch: LaunchConfig) -> list[LearnerAddress]:
-    """Returns addresses for the learners. The actors have to know them before the learners' servers are up."""
-    numbers = range(launch.num_learners)
-    servers = [launch.port + number if launch.port else ports.free_port() for number in numbers]
-    for port in servers:
-        ports.check_free(port)
-    exchanges = [f"localhost:{ports.free_port()}" if launch.num_learners > 1 else "" for _ in numbers]
-    return [LearnerAddress(f"localhost:{port}", exchange) for port, exchange in zip(servers, exchanges)]
-
-
 def _by_hand(launch: LaunchConfig) -> list[LearnerAddress]:
     """Returns the addresses of the learners, of which this process runs one."""
     ports.check_free(launch.port)
@@ -84,7 +74,7 @@ def _run_all(config: Config) -> int:
     from impala_tf.launch import local
 
     stop, received = stop_on_signal()
-    tasks, resolved, logdir = _resolve(config, _on_this_machine(config.launch))
+    tasks, resolved, logdir = _resolve(config, ports.on_this_machine(config.launch))
     if not _finished(config, logdir):
         program = table.program(config, tasks, resolved)
         local.run(program, logdir, stop, stall_timeout=config.launch.stall_timeout)

@@ -58,8 +58,13 @@ def test_a_learner_that_has_left_is_waited_for_again(pool):
     addresses = _addresses(2)
     host, _, port = addresses[0].rpartition(":")
     leader = pool.submit(_meet, addresses, 0)
-    for said in (b'{"rank": 1, "num_learners": 2, "discount": 0.99}\n', b"GET / HTTP/1.1\n", b"[1]\n", b'{"rank": 7}\n'):
-        for _ in range(50):
+    for said in (
+        b'{"rank": 1, "num_learners": 2, "discount": 0.99}\n',
+        b"GET / HTTP/1.1\n",
+        b"[1]\n",
+        b'{"rank": 7}\n',
+    ):
+        for _ in range(200):  # It may not listen yet.
             try:
                 connection = socket.create_connection((host, int(port)), 5)
                 break
