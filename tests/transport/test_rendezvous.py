@@ -54,16 +54,13 @@ def test_the_others_name_learner_0():
         _meet(addresses, 1, timeout=0.3)
 
 
-def test_a_learner_that_has_left_is_waited_for_again(pool):
-    addresses = _addresses(2)
+def test_only_learners_count(pool):
+    addresses = _addresses(3)
     host, _, port = addresses[0].rpartition(":")
     leader = pool.submit(_meet, addresses, 0)
-    for said in (
-        b'{"rank": 1, "num_learners": 2, "discount": 0.99}\n',
-        b"GET / HTTP/1.1\n",
-        b"[1]\n",
-        b'{"rank": 7}\n',
-    ):
+    other = pool.submit(_meet, addresses, 2)
+    hello = b'{"rank": 1, "num_learners": 3, "discount": 0.99}\n'
+    for said in (b"GET / HTTP/1.1\n", b"[1]\n", b'{"rank": 7}\n', hello[:9], hello[:9] + b"\n"):
         for _ in range(200):  # It may not listen yet.
             try:
                 connection = socket.create_connection((host, int(port)), 5)
@@ -76,6 +73,7 @@ def test_a_learner_that_has_left_is_waited_for_again(pool):
         leader.result(1.0)
     _meet(addresses, 1)
     leader.result(10)
+    other.result(10)
 
 
 def test_settings_that_differ_are_named_on_both_sides(pool):
