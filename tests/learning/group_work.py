@@ -13,7 +13,7 @@ from impala_tf.learning.group import ConnectedGroup, Group, checksum
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import Agent
 from impala_tf.processes import parent
-from impala_tf.roles.rounds import Rounds
+from impala_tf.roles.together import Rounds
 from impala_tf.structures import ArraySpec, Batch, EnvironmentSpec, Trajectory
 
 T, B, ACTIONS, FRAMES_PER_STEP, STEPS = 3, 2, 2, 4, 3
