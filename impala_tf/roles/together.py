@@ -9,18 +9,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.learning.group import Group, checksum
+from impala_tf.learning.learner import Learner
 from impala_tf.processes import parent
 from impala_tf.structures import Batch, Trajectory
-
-if TYPE_CHECKING:
-    from impala_tf.roles.learner import Training
 
 _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.25  # In which the others learn that this one has no batch yet.
@@ -117,6 +115,26 @@ class Rounds:
             task_id=task_id.ravel().astype(np.int32),
         )
         return Batch(unrolls, fresh.ravel().astype(bool))
+
+
+class Training(Protocol):
+    """One of the learners, as `impala_tf.roles.learner.Training` has it."""
+
+    learner: Learner
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def step_count(self) -> int: ...
+
+    def next_batch(self, timeout: float) -> Any | None: ...
+
+    def update(
+        self, batch: Any, waited: float, on_update: Callable[[], None], counted: Batch | None = None
+    ) -> None: ...
+
+    def nothing_arrived(self, where: str = "") -> UserError: ...
 
 
 def run(
