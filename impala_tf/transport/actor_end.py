@@ -62,7 +62,8 @@ class LearnerLink:
           exchange: called with what the learner tells about the run, after `check`; returns what will be exchanged.
           timeout: seconds to wait for a server to answer, and again for parameters.
           relay: host:port of the `Relay` from which parameters are pulled; "": they come from the learner itself.
-          check: called with what the learner tells about the run; raises `UserError` if this actor does not fit.
+          check: called with what the learner tells about the run, and with what the relay does; raises `UserError` if
+            this actor does not fit.
           on_end: called from a thread, with a message and whether the run has finished: when it has, or when a server
             has stopped answering for `timeout` seconds.
 
@@ -82,11 +83,13 @@ class LearnerLink:
             pulled_from, parameters = address, tables
             if relay:
                 pulled_from, (parameters, relays) = relay, reach(relay, "relay")
-                if relays != self.told:
+                try:
+                    check(relays)  # Not whether both tell the same: of several learners, any may be relayed.
+                except UserError:
                     raise UserError(
                         f"The relay at {relay} has the parameters of another run than that of the learner at "
                         f"{address}: start it anew with --address={address}."
-                    )
+                    ) from None
             what, table, signature, variables = exchange(self.told)
             if table not in tables:
                 raise UserError(

@@ -1,10 +1,17 @@
-"""Ports for the learner's server."""
+"""Ports for the learners' servers."""
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 
+from impala_tf.config import LaunchConfig
 from impala_tf.errors import UserError
+from impala_tf.topology import LearnerAddress
+
+_PORTS = (20_000, 32_768)  # Linux gives 32768 to 60999 to connections.
+_TRIES = 100
 
 
 def check_free(port: int) -> None:
@@ -43,7 +50,32 @@ def check_address(address: str, flag: str = "address", whose: str = "learner") -
 
 
 def free_port() -> int:
-    """Returns a port that nothing listens on at this moment."""
+    """Returns a port that nothing listens on at this moment.
+
+    It is below those that systems give to outgoing connections, one of which could take it before the server does.
+    """
+    generator = random.SystemRandom()  # Processes that are forked must not draw the same.
+    for _ in range(_TRIES):
+        port = generator.randrange(*_PORTS)
+        with contextlib.suppress(UserError):
+            check_free(port)
+            return port
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]
+
+
+def on_this_machine(launch: LaunchConfig) -> list[LearnerAddress]:
+    """Returns addresses for a run's learners, which actors have to know before the learners' servers are up.
+
+    Several learners have the ports from `launch.port` on, or free ones.
+
+    Raises:
+      UserError: a port cannot be used.
+    """
+    numbers = range(launch.num_learners)
+    servers = [launch.port + number if launch.port else free_port() for number in numbers]
+    for port in servers:
+        check_free(port)
+    exchanges = [f"localhost:{free_port()}" if launch.num_learners > 1 else "" for _ in numbers]
+    return [LearnerAddress(f"localhost:{port}", exchange) for port, exchange in zip(servers, exchanges)]

@@ -156,6 +156,11 @@ def test_a_learner_that_does_not_answer_is_waited_for(learner, monkeypatch):
         assert relay.pass_on()
 
 
+def _counts(told):
+    if told["tasks"] != ["counting"]:
+        raise UserError("other tasks")
+
+
 def test_the_relay_of_another_run_is_refused(learner):
     before = _threads()
     with _learner_end(_agent(1), told={**TOLD, "tasks": ["catch"]}) as other:
@@ -163,7 +168,7 @@ def test_the_relay_of_another_run_is_refused(learner):
         with Relay(other.address, timeout=10) as relay:
             between = _threads()
             with pytest.raises(UserError, match=f"relay at {relay.address} has the parameters of another run"):
-                _actor_end(learner[0].address, _agent(1), relay=relay.address, on_end=print)
+                _actor_end(learner[0].address, _agent(1), relay=relay.address, on_end=print, check=_counts)
             assert _threads() == between
     assert _threads() == before
 
