@@ -18,10 +18,20 @@ SETUP = setup.resolve(config.from_values({"env": "catch", "batch_size": 8, "envs
 
 
 @pytest.fixture(autouse=True)
-def threads_stay_as_they_are(monkeypatch):
-    """TensorFlow is in use already."""
+def as_in_a_process_of_its_own(monkeypatch):
+    """TensorFlow is in use already, and what ends with a process must be stopped here."""
     for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
         monkeypatch.setattr(tf.config.threading, name, lambda number: None)
+    made = []
+
+    def noting(make):
+        return lambda *arguments, **options: (made.append(make(*arguments, **options)), made[-1])[1]
+
+    for owner, name in ((parameters.server, "Server"), (parameters, "VariablePublisher"), (parameters, "Relay")):
+        monkeypatch.setattr(owner, name, noting(getattr(owner, name)))
+    yield
+    for one in reversed(made):
+        one.stop()
 
 
 @pytest.fixture
