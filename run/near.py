@@ -73,6 +73,8 @@ _MEANT = {
     "output_dir": "logdir output",
     "preset": "setup",
     "recurrent": "core=lstm",
+    "relay_address": "relay",
+    "relay_hz": "relay_rate",
     "restore": "logdir",
     "resume": "logdir",
     "replay_buffer_size": "replay_size",

@@ -107,16 +107,38 @@ def _run_learner(config: Config) -> int:
     return _conclude(config, received)
 
 
-def _run_actor(config: Config) -> int:
-    """Runs one actor, for a learner started elsewhere."""
+def _begin_beside_learner(config: Config) -> None:
+    """Prepares this process to be an actor or a relay, for a learner started elsewhere."""
     launch = config.launch
     if not launch.address:
-        raise UserError("--role=actor needs --address, the learner's host:port.")
+        raise UserError(f"--role={launch.role} needs --address, the learner's host:port.")
     ports.check_address(launch.address)
-    # An actor has nothing to save, so any signal may end it at once.
+    # It has nothing to save, so any signal may end it at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     quiet.native_stderr(os.devnull)
     console.show(sys.stderr)  # Not earlier: `native_stderr` replaces sys.stderr.
+
+
+def _run_relay(config: Config) -> int:
+    """Runs a relay, for a learner started elsewhere."""
+    launch = config.launch
+    ports.check_free(launch.port)
+    _begin_beside_learner(config)
+    from impala_tf.roles import relay
+
+    def ready(address: str) -> None:
+        print(f"ready: actors of this machine can pull parameters with --relay={address}", flush=True)
+
+    relay.run(config, address=launch.address, port=launch.port, ready=ready)
+    return 0
+
+
+def _run_actor(config: Config) -> int:
+    """Runs one actor, for a learner started elsewhere."""
+    launch = config.launch
+    if launch.relay:
+        ports.check_address(launch.relay, "relay", "relay")
+    _begin_beside_learner(config)
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
     from impala_tf.architectures import table
@@ -127,7 +149,8 @@ def _run_actor(config: Config) -> int:
     sent = "gradients" if launch.architecture == "a3c" else "unrolls"
     ready = functools.partial(print, f"ready: the learner has taken the first {sent}", flush=True)
     _, act = table.by_hand(config)
-    act(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready)
+    pulls = {"relay": launch.relay} if launch.relay else {}  # A3C has none.
+    act(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready, **pulls)
     return 0
 
 
@@ -197,7 +220,7 @@ def _try(problem: str, do: Callable[[], bool]) -> bool:
 def _config() -> Config:
     """Returns the settings from the flags; without --env, those not given are those of the run in --logdir."""
     values = flags.FLAGS
-    if values["env"].present or not values.logdir or values.role == "actor":
+    if values["env"].present or not values.logdir or values.role in ("actor", "relay"):
         return impala_flags.to_config()
     logdir = LogDir(values.logdir)
     given = {setting.name: values[setting.name].value for _, setting in settings() if values[setting.name].present}
@@ -213,6 +236,8 @@ def _main() -> int:
     config = _config()
     if config.launch.role == "actor":
         return _run_actor(config)
+    if config.launch.role == "relay":
+        return _run_relay(config)
     if config.launch.role == "learner" or config.launch.num_actors == 0:
         return _run_learner(config)
     return _run_all(config)

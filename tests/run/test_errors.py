@@ -27,6 +27,8 @@ AFTER_A_WAIT = 60
         (["--env=catch", "--role=actor"], ["--address"]),
         (["--env=catch", "--role=actor", "--address=nonsense"], ["nonsense", "host:port"]),
         (["--env=catch", "--role=actor", "--address=localhost:http"], ["localhost:http", "host:port"]),
+        (["--role=relay"], ["--role=relay needs --address"]),
+        (["--role=actor", "--address=localhost:9", "--relay=here"], ["--relay='here'", "the relay's host:port"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )

@@ -56,16 +56,19 @@ def test_all_differences_are_reported(start, error_of, learner):
     assert "--env: catch at the learner, counting here; --unroll_length: 20 at the learner, 5 here" in error
 
 
-def test_an_actor_ends_when_its_learner_has_finished(start, tmp_path):
-    port = ports.free_port()
+def test_a_relay_and_an_actor_that_pulls_from_it_end_when_their_learner_has_finished(start, tmp_path):
+    port, own = ports.free_port(), ports.free_port()
     catch = ("--env=catch", "--batch_size=8")
     flags = ("--role=learner", "--num_actors=1", f"--port={port}", f"--logdir={tmp_path}", "--total_frames=5000")
     learner = start(*catch, *flags)
-    actor = start(*catch, "--role=actor", f"--address=localhost:{port}")
+    relay = start("--role=relay", f"--address=localhost:{port}", f"--port={own}")
+    actor = start(*catch, "--role=actor", f"--address=localhost:{port}", f"--relay=localhost:{own}")
     assert learner.finish(90) == 0, learner.describe()
-    assert actor.finish(10) == 0, actor.describe()
-    assert f"The learner at localhost:{port} has finished its run." in actor.out, actor.describe()
-    assert "ERROR" not in actor.err, actor.describe()
+    for started in (relay, actor):
+        assert started.finish(10) == 0, started.describe()
+        assert f"The learner at localhost:{port} has finished its run." in started.out, started.describe()
+        assert "ERROR" not in started.err, started.describe()
+    assert f"ready: actors of this machine can pull parameters with --relay=localhost:{own}" in relay.out
 
 
 def test_an_actor_takes_part_and_has_as_many_environments_as_the_learner_says(start, learner, frames_saved):
