@@ -172,7 +172,7 @@ def pixels(path):
     return np.asarray(PIL.Image.open(path).convert("RGB"), np.int16)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_committed_picture_is_up_to_date(name, without_runs):
     """`make figures` updates the pictures. A few pixels may depend on the processor."""
@@ -183,13 +183,13 @@ def test_committed_picture_is_up_to_date(name, without_runs):
     assert (FOLDER / "figures" / f"{name}.png").stat().st_size < 150_000
 
 
-@pytest.mark.slow
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - WITHOUT_RUNS))
 def test_notebook_draws_new_runs(name, without_runs, with_runs):
     assert (without_runs / f"{name}.png").read_bytes() != (with_runs / f"{name}.png").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(3)
 def test_failing_notebook_is_named(tmp_path):
     good, bad = (tmp_path / f"{name}.ipynb" for name in ("good", "bad"))
     for path, source in ((good, "1"), (bad, "raise ValueError('what is wrong')")):

@@ -8,7 +8,7 @@ import signal
 import pandas as pd
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(30)
 
 SECONDS = 90
 SETTINGS = (
