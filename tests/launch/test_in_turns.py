@@ -18,7 +18,9 @@ from impala_tf.processes.child import FORK_SERVER, Child, ChildFailed
 
 
 def _run(logdir, stopped=False, log=None, **values):
-    child = Child("in turns", real_runs.in_turns, logdir, stopped, {"num_actors": 0, **values}, context=FORK_SERVER, log=log)
+    child = Child(
+        "in turns", real_runs.in_turns, logdir, stopped, {"num_actors": 0, **values}, context=FORK_SERVER, log=log
+    )
     try:
         return child.answer(120)
     finally:
