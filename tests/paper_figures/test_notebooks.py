@@ -190,14 +190,23 @@ def test_notebook_draws_new_runs(name, without_runs, with_runs):
 
 
 @pytest.mark.slow(3)
-def test_failing_notebook_is_named(tmp_path):
-    good, bad = (tmp_path / f"{name}.ipynb" for name in ("good", "bad"))
-    for path, source in ((good, "1"), (bad, "raise ValueError('what is wrong')")):
+def test_failing_notebooks_are_named_and_do_not_disturb_the_others(tmp_path):
+    """One kernel executes them all, and another one what is left if it dies; names do not reach the next notebook."""
+    sources = {
+        "good": "mine = 1",
+        "bad": "assert 'mine' not in globals()\nraise ValueError('what is wrong')",
+        "dead": "import os\nos._exit(1)",
+        "fine": "assert 'mine' not in globals()",
+    }
+    for name, source in sources.items():
         cell = {"cell_type": "code", "source": source, "outputs": [], "execution_count": None, "metadata": {}}
-        path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
-    done = execute("--figures", tmp_path, good, bad)
+        notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook))
+    done = execute("--at_once=1", "--figures", tmp_path, *(tmp_path / f"{name}.ipynb" for name in sources))
     assert done.returncode == 1
-    first, last = done.stderr.splitlines()
-    assert first == "ERROR: bad.ipynb: ValueError: what is wrong"
-    assert last == "ERROR: 1 of 2 notebooks failed: bad.ipynb"
-    assert "good" in done.stdout
+    assert done.stderr.splitlines() == [
+        "ERROR: bad.ipynb: ValueError: what is wrong",
+        "ERROR: dead.ipynb: Kernel died",
+        "ERROR: 2 of 4 notebooks failed: bad.ipynb, dead.ipynb",
+    ]
+    assert re.findall(r"^  (\w+) \(", done.stdout, re.MULTILINE) == ["good", "fine"]
