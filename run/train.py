@@ -25,7 +25,7 @@ from impala_tf.config import Config, LaunchConfig, from_values, settings
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError, one_line
-from impala_tf.processes import console
+from impala_tf.processes import console, imports
 from impala_tf.processes.signals import stop_on_signal
 from impala_tf.records.logdir import LogDir
 from impala_tf.topology import LearnerAddress, Topology
@@ -93,7 +93,9 @@ def _run_learner(config: Config) -> int:
         )
         _LOGGER.info("importing TensorFlow and Reverb")
         from impala_tf.architectures import table
-        from impala_tf.launch import in_turns
+
+        with imports.quickly():
+            from impala_tf.launch import in_turns
 
         if stop.is_set():
             pass  # During the imports; there is nothing to save.
