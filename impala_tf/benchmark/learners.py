@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from impala_tf.processes.child import FORK_SERVER, Child, ChildFailed
 from impala_tf.transport import ports
 
 _LOGGER = logging.getLogger(__name__)
-_SIZES = (1, 2, 3)
 _START_SECONDS = 300.0
 _WARM_UP = 3  # Updates.
 
@@ -32,12 +32,13 @@ class _Cost(NamedTuple):
     ms: float
 
 
-def measure(setup: Setup, seconds: float) -> dict[str, Any]:
-    """Measures 1, 2 and 3 learners, each with a batch of its own size B.
+def measure(setup: Setup, seconds: float, sizes: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
+    """Measures several numbers of learners, each with a batch of size B of its own.
 
     Args:
       setup: the run to measure.
       seconds: time for each measurement, about.
+      sizes: numbers of learners.
 
     Returns:
       {"machine": ..., "mb_per_sum": megabytes of gradients, "rows": one per number of learners}.
@@ -48,7 +49,7 @@ def measure(setup: Setup, seconds: float) -> dict[str, Any]:
     (alone,) = _run(setup, 1, 2 * _WARM_UP)
     updates = max(2 * _WARM_UP, round(1000 * seconds / alone["update"].ms))
     rows = []
-    for size in _SIZES:
+    for size in sizes:
         _LOGGER.info("measuring %d learner%s", size, "s" * (size > 1))
         costs = _run(setup, size, updates)
         row = {"learners": size, "updates": updates}
@@ -95,14 +96,14 @@ def _costs(setup: Setup, addresses: list[str], rank: int, updates: int) -> dict[
     if len(addresses) > 1:
         group = ConnectedGroup(addresses, rank, _START_SECONDS)
     step = parts.learner(setup, threads, group)
-    update = _cost(lambda: step(), updates)
+    update = _cost(step, updates)
     gradients = [tf.zeros_like(v) for v in make_agent(setup.tasks.spec, setup.config).trainable_variables]
     summed = tf.function(group.sum, autograph=False)
     sums = _cost(lambda: summed(gradients)[0].numpy(), updates) if group.size > 1 else _Cost(0.0, 0.0)
     return {"update": update, "sum": sums, "mb": sum(4 * gradient.shape.num_elements() for gradient in gradients) / 1e6}
 
 
-def _cost(work, times: int) -> _Cost:
+def _cost(work: Callable[[], Any], times: int) -> _Cost:
     for _ in range(_WARM_UP):
         work()
     start, cpu = time.perf_counter(), time.process_time()

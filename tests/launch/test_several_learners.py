@@ -36,7 +36,7 @@ def _kill_when(name: str, there: pathlib.Path) -> None:
     threading.Thread(target=kill, daemon=True).start()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_catch_is_learned_although_a_learner_is_killed(tmp_path, caplog):
     values = {**real_runs.LEARNS, "batch_size": 16, "num_learners": 2, "total_frames": 150_000}
     logdir = LogDir(str(tmp_path))
