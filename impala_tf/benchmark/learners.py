@@ -100,6 +100,7 @@ def _costs(setup: Setup, addresses: list[str], rank: int, updates: int) -> dict[
     gradients = [tf.zeros_like(v) for v in make_agent(setup.tasks.spec, setup.config).trainable_variables]
     summed = tf.function(group.sum, autograph=False)
     sums = _cost(lambda: summed(gradients)[0].numpy(), updates) if group.size > 1 else _Cost(0.0, 0.0)
+    group.leave()
     return {"update": update, "sum": sums, "mb": sum(4 * gradient.shape.num_elements() for gradient in gradients) / 1e6}
 
 

@@ -63,6 +63,9 @@ class Group:
         """Raises `LearnerLost` if a `sum` inside fails because another learner has died or cannot be reached."""
         yield
 
+    def leave(self) -> None:
+        """Returns when all learners have called it. Without it, one that ends cuts off others' last exchange."""
+
 
 ALONE = Group()
 
@@ -124,6 +127,11 @@ class ConnectedGroup(Group):
                 f"Learner {self.rank} has lost the others: one of the {self.size} learners has ended or cannot be "
                 "reached. Learners update together: all must be started again, and go on from the newest checkpoint."
             ) from None
+
+    def leave(self) -> None:
+        """Waits until all learners have called this."""
+        with contextlib.suppress(LearnerLost):  # Who has left already had all that it needed, and so has this one.
+            self.gather(np.zeros(1, np.int64))
 
     def _gathered(self, numbers: tf.Tensor) -> tf.Tensor:
         return self._strategy.run(_all_gather, args=(numbers,))

@@ -177,6 +177,7 @@ def run(
         elif agreed.longest[0] > config.launch.stall_timeout:
             raise training.nothing_arrived(f" at learner {agreed.longest[1]}")
     _compare(training, rounds)
+    training.learner.group.leave()
 
 
 def _compare(training: Training, rounds: Rounds) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,6 +92,7 @@ def learn(addresses: list[str], rank: int) -> dict:
         differs = ""
     except UserError as error:
         differs = str(error)
+    group.leave()
     return {
         "before": before,
         "start": start,
@@ -107,3 +111,23 @@ def stay(addresses: list[str], rank: int) -> None:
     while True:
         group.gather(np.array([rank], np.int64))
         parent.send(parent.Ready())
+
+
+def leave(addresses: list[str], rank: int) -> float:
+    """Leaves, learner 0 a second after the other; returns the seconds that this took."""
+    group = ConnectedGroup(addresses, rank, timeout=60)
+    group.gather(np.array([rank], np.int64))
+    if rank == 0:
+        time.sleep(1.0)
+    start = time.monotonic()
+    group.leave()
+    return time.monotonic() - start
+
+
+def leave_alone(addresses: list[str], rank: int) -> None:
+    """Leaves, although the other learner has died."""
+    group = ConnectedGroup(addresses, rank, timeout=60)
+    group.gather(np.array([rank], np.int64))
+    if rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+    group.leave()

@@ -107,6 +107,24 @@ def test_learners_that_differ_end(answers):
         assert answer["differs"].startswith("The learners' parameters differ")
 
 
+def test_learners_leave_together():
+    """One that has ended already would cut off what the others are still receiving from it."""
+    children = _start(work.leave, 2)
+    try:
+        assert children[1].answer(60) > 0.8 * 1.0
+        assert children[0].answer(60) < 60
+    finally:
+        child.kill_all(children)
+
+
+def test_a_learner_can_leave_although_another_has_died():
+    children = _start(work.leave_alone, 2)
+    try:
+        assert children[0].answer(60) is None
+    finally:
+        child.kill_all(children)
+
+
 @pytest.mark.parametrize("lost", [0, 1])
 def test_the_others_notice_that_a_learner_has_died(lost):
     children = _start(work.stay, 2)
