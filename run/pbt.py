@@ -39,6 +39,7 @@ from . import command, setups
 
 _LOGGER = logging.getLogger("impala_tf.run")
 _MARGIN = 0.05
+_SAY_SECONDS = 10.0
 
 
 def _population() -> tuple[Population, int]:
@@ -107,7 +108,8 @@ def _main() -> int:
     from impala_tf.experiments.population import on_ray  # Takes seconds, and needs the extra.
 
     resources = {"cpu": flags.FLAGS.member_cpus, "gpu": flags.FLAGS.member_gpus}
-    evolution = on_ray.run(population, stop, at_once, resources, config.run.log_interval)
+    say_every = max(_SAY_SECONDS, config.run.log_interval)  # A line is about the whole population.
+    evolution = on_ray.run(population, stop, at_once, resources, say_every)
     record = evolution.record
     if record.rows:
         _LOGGER.info("\n%s", table.text(population, record))
