@@ -69,6 +69,7 @@ def adopt(logdir: LogDir, config: Config, kept: pathlib.Path, source: str) -> No
     """
     checkpoint = saved(kept)[0]
     changes = LogDir(str(kept)).read_tuned()
+    logdir.path.mkdir(parents=True, exist_ok=True)
     with logdir.lock():
         shutil.rmtree(logdir.checkpoints, ignore_errors=True)
         logdir.set_aside()

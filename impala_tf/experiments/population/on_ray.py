@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import pathlib
 import shutil
@@ -36,6 +37,7 @@ from impala_tf.processes import signals
 warnings.filterwarnings("ignore", module=r"(ray|pydantic)(\..*)?")
 _LOGGER = logging.getLogger(__name__)
 _ENDING_SECONDS = 30.0  # A member's run saves within 8 s.
+_LOG = "driver.log"
 _RESTARTS = 1000  # Of a member's process, over the whole start.
 
 
@@ -65,7 +67,7 @@ def run(
     tune_folder = population.folder / "tune"
     shutil.rmtree(tune_folder, ignore_errors=True)
     tune_folder.mkdir()
-    _quiet(tune_folder / "driver.log")
+    _quiet(tune_folder / _LOG)
     marker = population.folder / f".stop-{uuid.uuid4().hex}"
     scheduler = _Scheduler(evolution, stop, say_every)
     try:
@@ -118,8 +120,11 @@ def _tune(
     )
     try:
         tuner.fit()
-    except ray.exceptions.RayError as error:
-        raise UserError(f"Ray failed: {error}. Run the same command again to resume.") from None
+    except (ray.exceptions.RayError, tune.TuneError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"Ray failed: {lines[-1]} (see {folder / _LOG}). Run the same command again to resume."
+        ) from None
 
 
 class MemberTrainable(tune.Trainable):
@@ -133,7 +138,7 @@ class MemberTrainable(tune.Trainable):
         """Trains to the next evaluation. The member may have evolved since the last one, so it is read anew."""
         made = self._population.member(self._number).train(self._marker.exists)
         if made is None:
-            return {"member": self._number, "done": True}
+            return {"fitness": math.nan, "evaluation": 0, "done": True}
         # As text, since Tune would flatten it; the others are what Tune compares.
         text = json.dumps(dataclasses.asdict(made))
         return {"made": text, "fitness": made.fitness, "evaluation": made.evaluation, "done": made.finished}
