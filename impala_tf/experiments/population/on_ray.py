@@ -84,19 +84,24 @@ def run(
 
 def _connect(at_once: int) -> None:
     """Connects to Ray or starts it, with a CPU for each member that trains at the same time."""
-    silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    chosen: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    where = os.environ.get("RAY_ADDRESS")
+    if not where:
+        chosen |= {"num_cpus": at_once, "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in signals.STOP}
-    try:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(**silent)
-        else:
-            ray.init(num_cpus=at_once, include_dashboard=False, **silent)
-    except Exception as error:  # Of many types.
-        where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise UserError(f"Ray cannot be reached or started on {where}: {error}.") from None
-    finally:
-        for number, handler in handlers.items():  # Ray has put its own in their place.
-            signal.signal(number, handler)
+    for tries_left in (1, 0):  # A busy machine may take longer to start it than Ray waits.
+        try:
+            ray.init(**chosen)
+            break
+        except Exception as error:  # Of many types.
+            ray.shutdown()
+            if not tries_left:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                problem = f"reached (RAY_ADDRESS={where})" if where else "started on this machine"
+                raise UserError(f"Ray cannot be {problem}: {reason}.") from None
+        finally:
+            for number, handler in handlers.items():  # Ray has put its own in their place.
+                signal.signal(number, handler)
 
 
 def _tune(

@@ -6,26 +6,27 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from impala_tf.files import replacing
+
+# pandas takes a second to import, and mistakes in flags are to be found before.
 
 _BEST = "#b2182b"
 _OTHERS = "#8a8a8a"
 
 
-def ancestry(rows: pd.DataFrame, member: int | None = None) -> pd.DataFrame:
+def ancestry(rows: Any, member: int | None = None) -> Any:
     """Returns the evaluations of which a member is the outcome, oldest first: the paper's way to draw Figure 5.
 
     It begins at the member's last evaluation and goes backwards; where the member copied another, it goes on with that
     one. Evaluations whose weights were given up for others' are not among them.
 
     Args:
-      rows: population.csv.
+      rows: population.csv as a pandas.DataFrame.
       member: number of the member; None: the one whose last fitness is the highest.
     """
-    rows = rows.assign(fitness=rows["fitness"].replace(-np.inf, np.nan))
+    import pandas as pd
+
+    rows = _scored(rows)
     last = rows.groupby("member").tail(1).set_index("member")["fitness"]
     member = int(last.idxmax()) if member is None else member
     by_key = rows.reset_index(drop=True).set_index(["member", "evaluation"], drop=False)
@@ -54,7 +55,8 @@ def draw(csv: pathlib.Path, picture: pathlib.Path, names: Sequence[str], fitness
     Raises:
       OSError: the picture cannot be written.
     """
-    import matplotlib.figure  # Takes a second.
+    import matplotlib.figure
+    import pandas as pd
 
     rows = pd.read_csv(csv)
     figure = matplotlib.figure.Figure(figsize=(4.6 * (1 + len(names)), 4), layout="constrained")
@@ -73,7 +75,7 @@ def draw(csv: pathlib.Path, picture: pathlib.Path, names: Sequence[str], fitness
         figure.savefig(partial, dpi=110, format="png")
 
 
-def draw_column(ax: Any, rows: pd.DataFrame, column: str, color: str = _BEST, scale: float = 1e6) -> None:
+def draw_column(ax: Any, rows: Any, column: str, color: str = _BEST, scale: float = 1e6) -> None:
     """Draws a column of population.csv against frames.
 
     Thin lines are the members' own evaluations, broken where they copied another; dotted ones lead to a copy from what
@@ -86,7 +88,7 @@ def draw_column(ax: Any, rows: pd.DataFrame, column: str, color: str = _BEST, sc
       color: of the ancestry.
       scale: frames per unit of the x axis.
     """
-    rows = rows.assign(fitness=rows["fitness"].replace(-np.inf, np.nan))
+    rows = _scored(rows)
     by_key = rows.set_index(["member", "evaluation"])
     for member, own in rows.groupby("member"):
         pieces = own["copied_from"].notna().shift(fill_value=False).cumsum()
@@ -101,3 +103,8 @@ def draw_column(ax: Any, rows: pd.DataFrame, column: str, color: str = _BEST, sc
     ax.plot(best["frames"] / scale, best[column], color=color, linewidth=2, label="ancestry of the best member")
     ax.set_xlabel("environment frames" + (" (millions)" if scale == 1e6 else ""))
     ax.grid(alpha=0.3)
+
+
+def _scored(rows: Any) -> Any:
+    """The rows with NaN as the fitness of members that could not train."""
+    return rows.assign(fitness=rows["fitness"].where(rows["fitness"] > float("-inf")))
