@@ -60,8 +60,10 @@ def _population() -> tuple[Population, int]:
         initial = sweep.draw(config.run.seed, given.members or sweep.COMBINATIONS)
     if len(initial) < 2:
         raise UserError("A population needs at least two members.")
-    at_once = min(given.at_once or max(1, cores() // 2), len(initial))
-    config = runs.shared(config, at_once) if not os.environ.get("RAY_ADDRESS") else config
+    at_once = len(initial)
+    if not os.environ.get("RAY_ADDRESS"):
+        at_once = min(given.at_once or max(1, cores() // 2), at_once)
+        config = runs.shared(config, at_once)
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
     topology.resolve(config, len(tasks.names), topology.alone("localhost:0"))

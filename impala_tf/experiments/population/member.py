@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
+import math
 import pathlib
 import shutil
 import signal
@@ -22,7 +22,6 @@ from impala_tf.files import write_json
 from impala_tf.records import csv_file, tuning
 from impala_tf.records.logdir import LogDir, saved
 
-_LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1
 _SAVE_SECONDS = 60.0  # A run takes 8 s at most to save, and then draws its curve.
 _START_SECONDS = 1200.0
@@ -43,7 +42,7 @@ class Evaluation:
       frames_trained: environment frames that the member itself has computed, also those that a copy has replaced.
       seconds: wall-clock time for which it has trained itself, starts included.
       finished: whether it has reached its frames.
-      problem: why it could not train; "" if it could.
+      problem: why its run has failed since the last evaluation, last; "" if it has not.
     """
 
     member: int
@@ -117,22 +116,21 @@ class Member:
         """
         if self._state["pending"]:
             return Evaluation(**self._state["pending"])
-        failures, problem = 0, ""
+        failures, seen = 0, ""
         while True:
             frames, begun = self._logdir.frames, time.monotonic()
             problem = self._run(stop)
+            seen = problem or seen
             done = self._logdir.frames - frames
             self._state["frames_trained"] += max(0, done)
             self._state["seconds"] += time.monotonic() - begun
             self._save()
             if stop():
                 return None
-            failures = failures + 1 if problem and not done else 0
             if problem:
-                _LOGGER.warning("member %d failed at %s frames: %s", self.number, f"{self._logdir.frames:,}", problem)
-            if failures == _TRIES:
-                return self._evaluated(-float("inf"), 0, problem)
-            if problem:
+                failures = 0 if done else failures + 1
+                if failures == _TRIES:
+                    return self._evaluated(-math.inf, 0, seen)
                 continue
             counts = self._counts()
             before = {task: (int(n), float(total)) for task, (n, total) in self._state["counts"].items()}
@@ -140,9 +138,9 @@ class Member:
             score = fitness.fitness(before, counts)
             if score is not None and (ended >= self._episodes or self._finished):
                 self._state["counts"] = counts
-                return self._evaluated(score, ended)
+                return self._evaluated(score, ended, seen)
             if self._finished:  # It has ended before every task has had an episode: there is no score.
-                return self._evaluated(float("nan"), ended)
+                return self._evaluated(math.nan, ended, seen)
 
     def evolve(self, values: Mapping[str, float], source: Member | None, evaluation: int) -> None:
         """Goes on after the pending evaluation. Doing it again does no harm.
@@ -213,7 +211,7 @@ class Member:
             self._finished,
             problem,
         )
-        if self._logdir.frames and not problem:
+        if self._logdir.frames and score != -math.inf:
             kept = self.kept(made.evaluation)
             kept.parent.mkdir(exist_ok=True)
             tuning.keep(self._logdir, kept)

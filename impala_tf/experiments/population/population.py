@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import math
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -188,8 +189,10 @@ class Evolution:
 
     def _note(self, made: Evaluation, row: Row) -> None:
         """Logs a member that cannot train; raises UserError if none can."""
-        if not made.problem:
+        if made.fitness != -math.inf:
             self._problems.pop(made.member, None)
+            if made.problem:
+                _LOGGER.warning("member %d's run failed and was resumed: %s", made.member, made.problem)
             return
         goes_on = f"it goes on from member {row.copied[0]}" if row.copied else "it tries again"
         _LOGGER.warning("member %d cannot train: %s; %s", made.member, made.problem, goes_on)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import re
 
 import pytest
 
 from impala_tf import config as config_lib
 from impala_tf.errors import UserError
+from impala_tf.experiments.population import population as population_lib
 from impala_tf.experiments.population.population import Evolution, Population
 from impala_tf.experiments.population.rule import Rule
 from impala_tf.files import write_json
@@ -132,6 +135,14 @@ def test_only_the_last_checkpoints_are_kept(population):
         evolution.evaluated(trained(population, 0, 100 * number, 0.5))
     kept = sorted(path.name for path in (population.folder / "members" / "00" / "evaluated").iterdir())
     assert kept == ["000003", "000004"]
+
+
+def test_ray_is_imported_where_it_is_used_only():
+    folder = pathlib.Path(population_lib.__file__).parents[1]
+    using = [
+        file.name for file in folder.rglob("*.py") if re.search(r"^\s*(import|from) ray\b", file.read_text(), re.M)
+    ]
+    assert using == ["on_ray.py"]
 
 
 def failure(population, number):
