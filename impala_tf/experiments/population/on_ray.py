@@ -89,7 +89,7 @@ def _connect(at_once: int) -> None:
     if not where:
         chosen |= {"num_cpus": at_once, "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in signals.STOP}
-    for tries_left in (1, 0):  # A busy machine may take longer to start it than Ray waits.
+    for tries_left in (2, 1, 0):  # A busy machine may take longer to start it than Ray waits.
         try:
             ray.init(**chosen)
             break
@@ -276,6 +276,7 @@ def _quiet(log: pathlib.Path) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_agent_register_timeout_ms": "120000",  # A busy machine takes longer than the 15 s that Ray allows.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",  # Members take turns.
