@@ -7,6 +7,7 @@ explains its columns.
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -53,37 +54,34 @@ def draw_schedule(ax: Any, rows: pd.DataFrame, color: str, column: str = "learni
     picture.draw_column(ax, rows, column, color, scale)
 
 
-def against_sweep(populations: dict[int, pathlib.Path], sweeps: dict[int, pathlib.Path], column: str) -> Any:
-    """Draws populations beside fixed sweeps from the same values with the same frames; {seed: folder} of each.
+def against_sweep(populations: Mapping[str, pathlib.Path], sweep: pathlib.Path, column: str) -> Any:
+    """Draws populations beside a fixed sweep from the same values, up to the same frames.
 
     Args:
-      populations: folders of populations.
-      sweeps: folders of sweeps, with sweep.csv and, by combination, <number>.csv or <number>/progress.csv.
+      populations: {title: folder of a population}.
+      sweep: folder of the sweep, with sweep.csv and, by combination, <number>.csv or <number>/progress.csv.
       column: hyperparameter that was adapted and swept.
 
     Returns:
-      The figure: a row for each seed, with the population's fitness and hyperparameter and the sweep's curves.
+      The figure: a row for each population, with its fitness, its hyperparameter, and the sweep's curves.
     """
-    figure, axes = plt.subplots(len(populations), 3, figsize=(13, 3.6 * len(populations)), squeeze=False)
-    for (fitness, values, fixed), seed in zip(axes, populations):
-        rows = read(populations[seed])
-        for ax, what in ((fitness, "fitness"), (values, column)):
-            picture.draw_column(ax, rows, what)
-        fitness.set(title=f"population, seed {seed}", ylabel="return")
-        values.set(title=f"population, seed {seed}", ylabel=column.replace("_", " "), yscale="log")
-        runs = pd.read_csv(sweeps[seed] / "sweep.csv")
-        for run in runs.itertuples():
-            files = (
-                sweeps[seed] / f"{run.combination:02}.csv",
-                sweeps[seed] / f"{run.combination:02}" / "progress.csv",
-            )
+    figure, axes = plt.subplots(len(populations), 3, figsize=(13, 3.4 * len(populations)), squeeze=False)
+    for (fitness, values, fixed), (title, folder) in zip(axes, populations.items()):
+        rows = read(folder)
+        picture.draw_column(fitness, rows, "fitness")
+        picture.draw_column(values, rows, column)
+        values.set(title=title, ylabel=column.replace("_", " "), yscale="log")
+        for run in pd.read_csv(sweep / "sweep.csv").itertuples():
+            files = (sweep / f"{run.combination:02}.csv", sweep / f"{run.combination:02}" / "progress.csv")
             curve = pd.read_csv(next(file for file in files if file.exists()))
-            label = f"{getattr(run, column):g}"
-            fixed.plot(curve["frames"] / 1e6, curve["mean_return_100"], label=label, linewidth=1)
-        fixed.set(title=f"fixed, seed {seed}", xlabel="environment frames (millions)", ylabel="return")
+            fixed.plot(curve["frames"] / 1e6, curve["mean_return_100"], label=f"{getattr(run, column):g}", linewidth=1)
         fixed.legend(title=column.replace("_", " "), fontsize="small")
-        fixed.grid(alpha=0.3)
+        fixed.set(title="fixed, the same frames")
+        last = rows["frames"].max() / 1e6
+        for ax in (fitness, values, fixed):
+            ax.set(xlim=(0, 1.02 * last), xlabel="environment frames of a member (millions)")
         for ax in (fitness, fixed):
-            ax.set_ylim(-1.05, 1.05)
+            ax.set(ylim=(-1.05, 1.05), ylabel="return")
+        fitness.set_title(title)
     axes[0][0].legend(fontsize="small")
     return figure

@@ -72,3 +72,11 @@ def test_a_folder_without_a_population_has_none(tmp_path):
     assert populations.read(tmp_path) is None
     (tmp_path / "population.csv").write_text(f"{COLUMNS}\n")
     assert populations.read(tmp_path) is None
+
+
+def test_a_population_is_drawn_beside_a_sweep(folder):
+    data = plotting.DATA / "pbt"
+    figure = populations.against_sweep({"factor 1.2": data / "factor_1.2"}, data / "sweep", "learning_rate")
+    _, _, fixed = figure.axes
+    assert [text.get_text() for text in fixed.get_legend().get_texts()] == ["3e-05", "0.0001", "0.0003", "0.3"]
+    assert len(fixed.lines) == 4
