@@ -69,7 +69,7 @@ def _population() -> tuple[Population, int]:
     topology.resolve(config, len(tasks.names), topology.alone("localhost:0"))
     tables.check(config)
     population = Population(
-        pathlib.Path(given.output),
+        pathlib.Path(given.output).absolute(),  # Members may have other working directories.
         config,
         tasks.names,
         initial,
@@ -101,6 +101,7 @@ def _check_ray() -> None:
 def _main() -> int:
     population, at_once = _population()
     _check_ray()
+    lock = runs.lock(population.folder)
     population.prepare()
     stop, received = stop_on_signal()
     config: Config = population.config
@@ -112,6 +113,7 @@ def _main() -> int:
     resources = {"cpu": flags.FLAGS.member_cpus, "gpu": flags.FLAGS.member_gpus}
     say_every = max(_SAY_SECONDS, config.run.log_interval)  # A line is about the whole population.
     evolution = on_ray.run(population, stop, at_once, resources, say_every)
+    lock.close()
     record = evolution.record
     if record.rows:
         _LOGGER.info("\n%s", table.text(population, record))

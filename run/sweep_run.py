@@ -54,10 +54,12 @@ def _main() -> int:
             task_set.check(tasks)
         topology.resolve(each.config, len(tasks.names), topology.alone("localhost:0"))
         tables.check(each.config)
+    lock = runs.lock(folder)
     whole.prepare()
     stop, received = stop_on_signal()
     _LOGGER.info("%d combinations, %d at once, in %s", len(combinations), at_once, folder)
     whole.run(at_once, stop, config.run.log_interval)
+    lock.close()
     _LOGGER.info("\n%s\n", whole.table())
     _LOGGER.info("  rows     %s", whole.csv)
     if sweep_picture.draw(whole.combinations, folder / "sweep.png"):

@@ -12,6 +12,7 @@ from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.machine import cores
 from impala_tf.processes.command import Command
+from impala_tf.records.logdir import LogDir
 
 OUTPUT = "output.txt"
 """What a run has written to the terminal, in its folder's logs."""
@@ -54,6 +55,21 @@ def shared(config: Config, at_once: int) -> Config:
     if not launch.learner_threads:
         chosen["learner_threads"] = share if config.unrolls_together else max(1, share // 2)
     return dataclasses.replace(config, launch=dataclasses.replace(launch, **chosen))
+
+
+def lock(folder: pathlib.Path) -> Any:
+    """Makes the folder of several runs, and locks it for as long as the returned file is open.
+
+    Raises:
+      UserError: it cannot be made, or another process holds the lock.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return LogDir(str(folder)).lock()
+    except OSError as error:
+        raise UserError(f"--output={folder} cannot be written: {error.strerror}.") from None
+    except UserError:
+        raise UserError(f"--output={folder} is in use: wait until that command has ended, or give another.") from None
 
 
 def check_alone(config: Config, command: str) -> None:

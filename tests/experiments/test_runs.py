@@ -48,3 +48,15 @@ def test_runs_share_the_cores_unless_told_otherwise():
 def test_what_belongs_to_a_single_run_is_refused(values, flag):
     with pytest.raises(UserError, match=flag):
         runs.check_alone(config_lib.from_values(values), "impala-pbt")
+
+
+def test_a_folder_is_locked_against_a_second_command(tmp_path):
+    folder = tmp_path / "new" / "sweep"
+    file = runs.lock(folder)
+    with pytest.raises(UserError, match=r"--output=.*/sweep is in use"):
+        runs.lock(folder)
+    file.close()
+    runs.lock(folder).close()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written: Not a directory"):
+        runs.lock(tmp_path / "file" / "sweep")

@@ -71,7 +71,7 @@ def run(
     marker = population.folder / f".stop-{uuid.uuid4().hex}"
     scheduler = _Scheduler(evolution, stop, say_every)
     try:
-        _connect(at_once)
+        _connect(at_once, stop)
         with _marked_when_set(stop, marker):
             _tune(population, marker, scheduler, tune_folder, resources)
     finally:
@@ -82,7 +82,7 @@ def run(
     return evolution
 
 
-def _connect(at_once: int) -> None:
+def _connect(at_once: int, stop: threading.Event) -> None:
     """Connects to Ray or starts it, with a CPU for each member that trains at the same time."""
     chosen: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     where = os.environ.get("RAY_ADDRESS")
@@ -95,7 +95,7 @@ def _connect(at_once: int) -> None:
             break
         except Exception as error:  # Of many types.
             ray.shutdown()
-            if not tries_left:
+            if not tries_left or stop.is_set():
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
                 problem = f"reached (RAY_ADDRESS={where})" if where else "started on this machine"
                 raise UserError(f"Ray cannot be {problem}: {reason}.") from None
@@ -276,6 +276,7 @@ def _quiet(log: pathlib.Path) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Settings may name relative paths.
         "RAY_agent_register_timeout_ms": "120000",  # A busy machine takes longer than the 15 s that Ray allows.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
