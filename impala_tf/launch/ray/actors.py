@@ -107,4 +107,6 @@ class PlacedActor:
             return ""
         if self.host.report is None:
             return "waits for a machine"
-        return "restarts" if self.host.answers else "is being moved"
+        if not self.host.answers:
+            return "is lost"
+        return "restarts" if self.ever_ready else "starts"

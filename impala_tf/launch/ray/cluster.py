@@ -31,7 +31,6 @@ def joined(address: str) -> Iterator[None]:
     given = address or os.environ.get("RAY_ADDRESS", "")
     try:
         import ray
-        from ray.exceptions import RayError
     except ImportError as error:
         raise UserError(_INSTALL if error.name == "ray" else f"{_INSTALL} ({one_line(error)})") from None
     if given.startswith("ray://"):
@@ -48,7 +47,7 @@ def joined(address: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=given or "local", namespace="impala_tf", **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
+    except Exception as error:  # Ray raises many types.
         problem = one_line(error)
         if given == "auto":
             problem = "no cluster runs on this machine; `ray start --head` starts one"
@@ -121,4 +120,4 @@ class _RayHost(host.Host):
     def __init__(self) -> None:
         import ray
 
-        super().__init__(ray.util.get_node_ip_address())
+        super().__init__(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())

@@ -126,7 +126,7 @@ class _Run:
         """Returns "2 learners, 6 of 8 actors, 3 machines", and who is missing."""
         count, acting = len(self._actors), sum(actor.acts for actor in self._actors)
         actors = f"{count if acting == count else f'{acting} of {count}'} actor{'s' * (count != 1)}"
-        places = {host.report.machine for host in self._hosts if host.report and host.answers}
+        places = {host.report.node for host in self._hosts if host.report and host.answers}
         learners = len(self._learners.hosts)
         return (
             f"{learners} learner{'s' * (learners > 1)}, {actors}, {len(places)} machine{'s' * (len(places) != 1)}"
@@ -144,13 +144,13 @@ class _Run:
         self._said_at = now
 
 
-def _look(hosts: Sequence[Placed], summary: Callable[[], str]) -> None:
+def _look(hosts: Sequence[Placed], summary: Callable[[], str] | None = None) -> None:
     """Looks at all hosts, and logs the lines that have come; the summary is added to lines of progress."""
     for host in hosts:
         host.look()
         learner = host.name.startswith("learner")
         for level, text in host.lines:
-            if learner and _PROGRESS.match(text):
+            if learner and summary and _PROGRESS.match(text):
                 text = f"{text}  {summary()}"
             elif not learner:
                 text = f"{host.name}: {text}"
@@ -171,7 +171,7 @@ def _let_save(learners: Learners, hosts: Sequence[Placed]) -> None:
     now = time.monotonic()
     said, deadline = now + 2.0, now + SAVE_SECONDS + 1.0
     while not learners.ended and (now := time.monotonic()) < deadline:
-        _look(hosts, lambda: "")
+        _look(hosts)
         if now > said:
             _LOGGER.info("waiting for the learner to write its last checkpoint, at most %g s", SAVE_SECONDS)
             said = deadline

@@ -89,6 +89,7 @@ class Report(NamedTuple):
       serial: number of this report.
       order: number of the last order that it has followed; 0: none.
       machine: address of its machine.
+      node: Ray's name for that; several may have one address.
       cores: of its machine.
       free_ports: two, if it runs no process.
       running: whether it runs a process.
@@ -106,6 +107,7 @@ class Report(NamedTuple):
     serial: int
     order: int
     machine: str
+    node: str
     cores: int
     free_ports: tuple[int, ...]
     running: bool
@@ -121,15 +123,16 @@ class Report(NamedTuple):
 class Host:
     """Runs one process at a time, watched by a thread."""
 
-    def __init__(self, machine: str, lease: float = LEASE_SECONDS):
+    def __init__(self, machine: str, node: str = "", lease: float = LEASE_SECONDS):
         """Starts no process.
 
         Args:
           machine: address of this machine.
+          node: Ray's name for it.
           lease: seconds.
         """
         _restore_environment()
-        self._machine, self._lease = machine, lease
+        self._machine, self._node, self._lease = machine, node, lease
         self._life = uuid.uuid4().hex
         self._child: Child | None = None
         self._order: Start | Stop | None = None
@@ -244,6 +247,7 @@ class Host:
             serial=self._serial,
             order=self._last,
             machine=self._machine,
+            node=self._node,
             cores=cores(),
             free_ports=() if running else (ports.free_port(), ports.free_port()),
             running=running,

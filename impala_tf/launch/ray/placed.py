@@ -17,6 +17,7 @@ from impala_tf.launch.ray.host import Received, Report, Start, Stop
 _LOGGER = logging.getLogger(__name__)
 _NEVER = float("-inf")
 _ASK_SECONDS = 1.0
+_END_SECONDS = 0.1  # Where the end of its process is awaited.
 _PATIENCE_SECONDS = 5.0
 _SILENT_SECONDS = 90.0  # Of a host that has not been lost as far as Ray knows. Ray takes 64 s to give up a machine.
 _SHORT = 300  # Characters of Ray's explanations.
@@ -95,7 +96,8 @@ class Placed:
             order = self._order
             if self.followed or (self._life and not (self.report and self.report.life == self._life)):
                 order = None
-            self._next, self._asked = now + _ASK_SECONDS, now
+            ending = isinstance(self._order, Stop) and self.report and self.report.running
+            self._next, self._asked = now + (_END_SECONDS if ending else _ASK_SECONDS), now
             self._answer = self._actor.exchange.remote(self._received, order)
 
     def _take(self, now: float) -> None:

@@ -1,0 +1,108 @@
+"""Ray clusters of several nodes on this machine, each with processes of its own that can be killed.
+
+The processes of a cluster belong to the process that made it. `python clusters.py <folder> <CPUs of each node>...` makes
+one, prints its address and obeys lines on its standard input: "add CPUS" and "kill NUMBER"; it ends with its input.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+FAST = {
+    "health_check_initial_delay_ms": 2000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 2000,
+    "health_check_failure_threshold": 3,
+}
+"""Settings with which a machine that is lost is noticed within 9 s."""
+
+
+class Nodes:
+    """A cluster in a process of its own.
+
+    Attributes:
+      address: host:port of its head.
+    """
+
+    def __init__(self, folder: pathlib.Path, *cpus: int):
+        """Starts a head, without CPUs of its own, and a node for each of `cpus`."""
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(folder), *map(str, cpus)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.address = self._line()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        assert line, "the cluster could not be started"
+        return line
+
+    def _obey(self, order: str) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(order + "\n")
+        self._process.stdin.flush()
+        return self._line()
+
+    def add(self, cpus: int) -> None:
+        """Adds a node."""
+        self._obey(f"add {cpus}")
+
+    def kill(self, node: str) -> None:
+        """Kills all processes of a node, without a farewell; named as Ray names it."""
+        assert self._obey(f"kill {node}") == "done"
+
+    def close(self) -> None:
+        """Ends all processes of the cluster."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def _serve(folder: str, cpus: list[int]) -> None:
+    os.environ |= {"RAY_TMPDIR": folder, "RAY_raylet_start_wait_time_s": "120"}
+    from ray.cluster_utils import Cluster
+
+    memory = 80 << 20
+    head = {"num_cpus": 0, "object_store_memory": memory, "include_dashboard": False, "_system_config": FAST}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = {}
+
+    def add(count: int) -> None:
+        for _ in range(3):
+            try:
+                node = cluster.add_node(num_cpus=count, object_store_memory=memory)
+            except Exception:  # A busy machine takes too long to start it.
+                time.sleep(1)
+                continue
+            nodes[node.node_id] = node
+            return
+        raise SystemExit("a node could not be started")
+
+    for count in cpus:
+        add(count)
+    print(cluster.address, flush=True)
+    for line in sys.stdin:
+        order, value = line.split()
+        if order == "add":
+            add(int(value))
+        else:
+            cluster.remove_node(nodes.pop(value), allow_graceful=False)
+        print("done", flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], list(map(int, sys.argv[2:])))
