@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class LearnerLost(UserError):
+    """Another learner of the run has died or cannot be reached; they can only update together."""
+
+
 def one_line(error: BaseException) -> str:
     """Formats an exception as one line; omits the type for `UserError`."""
     text = " ".join(str(error).split())

@@ -86,7 +86,9 @@ def resolve(
         environments is not `config.unrolls_together`.
     """
     told, launch, together = told or {}, config.launch, config.unrolls_together
-    num_actors = launch.num_actors if launch.num_actors >= 0 else told.get("num_actors", _num_actors(together))
+    num_actors = launch.num_actors
+    if num_actors < 0:
+        num_actors = told.get("num_actors", max(_num_actors(together), launch.num_learners))
     # All tasks have the same number of environments if each actor has a multiple of `share` of them.
     share = num_tasks // math.gcd(num_tasks, max(num_actors, 1))
     envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or together // max(num_actors, 1)

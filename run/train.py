@@ -14,21 +14,21 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 
 from impala_tf import flags as impala_flags
 from impala_tf import programs, quiet, topology
-from impala_tf.config import Config, from_values, settings
+from impala_tf.config import Config, LaunchConfig, from_values, settings
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError, one_line
 from impala_tf.processes import console
 from impala_tf.processes.signals import stop_on_signal
 from impala_tf.records.logdir import LogDir
-from impala_tf.topology import Topology
+from impala_tf.topology import LearnerAddress, Topology
 from impala_tf.transport import ports, tables
 
 from . import command, setups
@@ -38,34 +38,53 @@ from . import command, setups
 _LOGGER = logging.getLogger("impala_tf.run")
 
 
-def _resolve(config: Config, port: int) -> tuple[TaskSet, Topology, LogDir]:
+def _resolve(config: Config, learners: Sequence[LearnerAddress]) -> tuple[TaskSet, Topology, LogDir]:
     """Resolves the settings and checks everything that can be checked before importing or starting anything slow.
 
     Args:
       config: the flags.
-      port: of the learner's server; 0: a free one, chosen when the server starts.
+      learners: the learners' addresses; port 0: a free one, chosen when the learner's server starts.
     """
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
-    resolved = topology.resolve(config, len(tasks.names), topology.alone(f"localhost:{port}"))
+    resolved = topology.resolve(config, len(tasks.names), learners)
     tables.check(config)
-    ports.check_free(port)
     logdir = LogDir(config.run.logdir)
     logdir.check(config)
+    if config.launch.learner_id:
+        return tasks, resolved, logdir  # Learner 0 uses the folder.
     logdir.lock().close()
     if not logdir.frames and (advice := setups.advice(config)):
         _LOGGER.info(advice)
     return tasks, resolved, logdir
 
 
+def _on_this_machine(launch: LaunchConfig) -> list[LearnerAddress]:
+    """Returns addresses for the learners. The actors have to know them before the learners' servers are up."""
+    numbers = range(launch.num_learners)
+    servers = [launch.port + number if launch.port else ports.free_port() for number in numbers]
+    for port in servers:
+        ports.check_free(port)
+    exchanges = [f"localhost:{ports.free_port()}" if launch.num_learners > 1 else "" for _ in numbers]
+    return [LearnerAddress(f"localhost:{port}", exchange) for port, exchange in zip(servers, exchanges)]
+
+
+def _by_hand(launch: LaunchConfig) -> list[LearnerAddress]:
+    """Returns the addresses of the learners, of which this process runs one."""
+    ports.check_free(launch.port)
+    exchanges = launch.learners.split(",")
+    for address in exchanges if launch.learners else ():
+        ports.check_address(address.strip(), "learners")
+    return [LearnerAddress(f"localhost:{launch.port}", exchange.strip()) for exchange in exchanges]
+
+
 def _run_all(config: Config) -> int:
-    """Runs learner and actors as processes on this machine."""
+    """Runs learners and actors as processes on this machine."""
     from impala_tf.architectures import table
     from impala_tf.launch import local
 
     stop, received = stop_on_signal()
-    # The actors have to know the port before the learner's server is up.
-    tasks, resolved, logdir = _resolve(config, config.launch.port or ports.free_port())
+    tasks, resolved, logdir = _resolve(config, _on_this_machine(config.launch))
     if not _finished(config, logdir):
         program = table.program(config, tasks, resolved)
         local.run(program, logdir, stop, stall_timeout=config.launch.stall_timeout)
@@ -74,7 +93,7 @@ def _run_all(config: Config) -> int:
 
 def _run_cluster(config: Config) -> int:
     """Runs learners and actors on a Ray cluster."""
-    tasks, _, logdir = _resolve(config, 0)
+    tasks, _, logdir = _resolve(config, [LearnerAddress("localhost:0")] * config.launch.num_learners)
     received: list[int] = []
     if not _finished(config, logdir):
         from impala_tf.launch.ray import cluster
@@ -88,22 +107,28 @@ def _run_cluster(config: Config) -> int:
 
 
 def _run_learner(config: Config) -> int:
-    """Runs the learner alone or, without actor processes, learner and actor in turns in this process."""
+    """Runs a learner alone or, without actor processes, learner and actor in turns in this process."""
     stop, received = stop_on_signal()
-    tasks, resolved, logdir = _resolve(config, config.launch.port)
+    launch = config.launch
+    tasks, resolved, logdir = _resolve(config, _by_hand(launch))
     if not _finished(config, logdir):
-        quiet.native_stderr(logdir.logs / "learner.log")
+        logdir.logs.mkdir(parents=True, exist_ok=True)
+        quiet.native_stderr(
+            logdir.logs / ("learner.log" if launch.num_learners == 1 else f"learner_{launch.learner_id}.log")
+        )
         _LOGGER.info("importing TensorFlow and Reverb")
         from impala_tf.architectures import table
         from impala_tf.launch import in_turns
 
         if stop.is_set():
             pass  # During the imports; there is nothing to save.
-        elif config.launch.role == "learner":
+        elif launch.role == "learner":
             learn, _ = table.by_hand(config)
-            learn(config, tasks, resolved, stop)
+            learn(config, tasks, resolved, stop, **({"rank": launch.learner_id} if launch.num_learners > 1 else {}))
         else:
             in_turns.run(config, tasks, resolved, stop)
+    if launch.learner_id:  # Learner 0 says what the run has left.
+        return 128 + received[0] if received else 0
     return _conclude(config, received)
 
 

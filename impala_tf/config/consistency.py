@@ -14,6 +14,7 @@ def check(config: Config) -> None:
     _check_correction(config.loss)
     _check_replay(config.data)
     _check_waiting(config)
+    _check_learners(config)
     _check_cluster(config)
     if config.launch.architecture == "a3c":
         _check_a3c(config)
@@ -110,6 +111,38 @@ def _check_cluster(config: Config) -> None:
     for wrong, flag, reason in refused:
         if wrong:
             raise UserError(f"--cluster={launch.cluster} does not go with {flag}: {reason}.")
+
+
+def _check_learners(config: Config) -> None:
+    """Checks what several learners cannot be combined with, and how one of them is started by hand."""
+    launch, count = config.launch, config.launch.num_learners
+    addresses = [address.strip() for address in launch.learners.split(",")] if launch.learners else []
+    if count == 1:
+        if addresses or launch.learner_id:
+            flag = "--learners" if addresses else f"--learner_id={launch.learner_id}"
+            raise UserError(f"{flag} is for several learners: give --num_learners, too, or remove it.")
+        return
+    flag = f"--num_learners={count}"
+    refused = (
+        (launch.architecture != "impala", f"--architecture={launch.architecture}", "it has one learner"),
+        (config.data.policy_lag >= 0, f"--policy_lag={config.data.policy_lag}", "its actors wait for one learner"),
+        (launch.inference == "central", "--inference=central", "the policy then runs in one learner's process"),
+        (launch.num_actors == 0, "--num_actors=0", "each learner is a process"),
+    )
+    for wrong, other, reason in refused:
+        if wrong:
+            raise UserError(f"{flag} does not go with {other}: {reason}.")
+    if launch.role == "all" and 0 < launch.num_actors < count:
+        raise UserError(f"{flag}: each learner needs an actor of its own; set --num_actors to at least {count}.")
+    if launch.role != "learner":
+        return
+    if len(addresses) != count or not all(addresses):
+        raise UserError(
+            f"--role=learner with {flag} needs --learners, host:port of each of the {count} learners, separated by "
+            f"commas, in the same order everywhere; it names {len(addresses)}."
+        )
+    if launch.learner_id >= count:
+        raise UserError(f"--learner_id={launch.learner_id}: the {count} learners are numbered from 0.")
 
 
 def _check_a3c(config: Config) -> None:

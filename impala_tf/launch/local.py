@@ -1,4 +1,4 @@
-"""Runs a program as processes on this machine and restarts actors that fail. Does not import TensorFlow."""
+"""Runs a program as processes on this machine and restarts what fails. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import math
 import pathlib
 import signal
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from impala_tf.architectures.program import Node, Program
-from impala_tf.errors import UserError
+from impala_tf.errors import LearnerLost, UserError
+from impala_tf.launch import processes
+from impala_tf.launch.processes import Actor, log_of
 from impala_tf.processes import child, fork_server
-from impala_tf.processes.child import FORK_SERVER, Child
+from impala_tf.processes.child import Child
 from impala_tf.processes.parent import Spent
 from impala_tf.processes.restarts import Restarted
 from impala_tf.records.logdir import LogDir
@@ -22,8 +23,10 @@ _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 _SAVE_SECONDS = 8.0
 _QUIET_SECONDS = 2.0  # Of waiting without a word.
-_ENDING_SECONDS = 2.0
 _ACTORS_SHARE = 0.5  # Of the stall timeout: the rest is for a new actor, before the learner gives up waiting for it.
+_TRIES = 3  # Starts in a row after which learners that never made an update are given up.
+
+OnSpent = Callable[[str, Spent], None]
 
 fork_server.preload(["impala_tf.roles.learner", "impala_tf.roles.actor", "impala_tf.roles.a3c_worker"])
 
@@ -32,198 +35,201 @@ def run(
     program: Program,
     logdir: LogDir,
     stop: threading.Event,
-    on_spent: Callable[[str, Spent], None] = lambda name, spent: None,
+    on_spent: OnSpent = lambda name, spent: None,
     stall_timeout: float = math.inf,
 ) -> None:
-    """Runs a program until its learner ends or `stop` is set.
+    """Runs a program until its learners end or `stop` is set.
 
-    An actor that dies or hangs is restarted after 0.5, 1, 2, ... 30 s. The run ends if the learner fails or hangs, if
-    an actor fails that was never ready, or if an actor ends that is not to be restarted. Whatever ends it, a learner
-    that still works has 8 s to write a checkpoint, if it has made an update. No process outlives this call.
+    An actor that dies or hangs is restarted after 0.5, 1, 2, ... 30 s. If one of several learners dies or hangs,
+    everything is started again after such a time, from the newest checkpoint; learners can only update together. The
+    run ends if the only learner dies or hangs, if a learner fails, if an actor fails that was never ready, or if an
+    actor ends that is not to be restarted. Whatever ends it, learners that still work have 8 s to write a checkpoint,
+    if they have made an update. No process outlives this call.
 
     Args:
       program: the program to run.
       logdir: folder of the run; its `logs` exist.
       stop: set it to end the run early.
       on_spent: called with a process's name and its time spent so far, each time that the process reports it.
-      stall_timeout: seconds without a `Beat` after which the learner hangs (`Child.hangs`); actors after half of it.
+      stall_timeout: seconds without a `Beat` after which a learner hangs (`Child.hangs`); actors after half of it.
 
     Raises:
       UserError: the error of the process that ended the run.
     """
-    logs = logdir.logs
-    count = len(program.actors)
-    actors_named = f"{count} actor{'s' * (count != 1)}"
-    _LOGGER.info("importing TensorFlow and Reverb; the output of the learner and %s is in %s", actors_named, logs)
-    try:
-        learner = _start(program.learners[0], logs, stop, 0, orderly=True)
-    except UserError:
-        if stop.is_set():  # `_start` gave up.
-            return
-        raise
-    actors: list[_Actor] = []
-    reported: dict[str, Spent] = {}
-
-    def report() -> None:
-        for process in (learner, *(actor.process for actor in actors)):
-            if process and process.spent and process.spent is not reported.get(process.name):
-                reported[process.name] = process.spent
-                on_spent(process.name, process.spent)
-
-    try:
+    tries = 0
+    life: Restarted[_Life] = Restarted(lambda restarts: _Life(program, logdir, stop, on_spent, stall_timeout))
+    while True:
+        current = life.start()
         try:
-            for node in program.actors:
-                if stop.is_set():
-                    break
-                actors.append(_Actor(node, logs, stop))
-        except UserError:
-            if not stop.is_set():  # Otherwise `_start` gave up.
-                raise
-        while learner.status is None and not stop.wait(_LOOK_SECONDS):
-            learner.poll()
-            if learner.hangs(stall_timeout):  # Before the actors, which may be waiting for it.
-                learner.kill()
-                raise UserError(
-                    f"The learner gave no sign of life for {learner.silence:.0f} s (--stall_timeout) and was killed "
-                    f"(see {_log_of(program.learners[0], logs)}). {_how_to_resume(logdir)}"
-                )
-            for actor in actors:
-                actor.watch(_ACTORS_SHARE * stall_timeout)
-            report()
-        if learner.status is None:
-            _let_save(learner)
-        learner.poll()  # Its last lines come before those below.
-        report()
-        if not stop.is_set():
-            _check_end(learner, _log_of(program.learners[0], logs), logdir)
-        elif learner.status is not None and learner.status > 0:
-            raise UserError(f"The learner failed while it ended: {learner.describe_error()}")
-        if restarts := sum(actor.restarts for actor in actors):
-            _LOGGER.info("actors were restarted %d times", restarts)
-    except BaseException:
-        if learner.status is None:
-            _let_save(learner)
-            if learner.status is not None and learner.status > 0:
-                _LOGGER.warning("the learner failed while it ended: %s", learner.describe_error())
-        raise
-    finally:
-        # Actors have nothing to save, and the learner has had its time.
-        child.kill_all([process for process in (learner, *(actor.process for actor in actors)) if process])
+            current.run()
+            return
+        except LearnerLost as lost:
+            tries = 0 if current.ever_ready else tries + 1
+            if tries == _TRIES:
+                raise UserError(f"The learners failed {tries} times before their first update: {lost}") from None
+            wait = life.failed()
+            again = f"from the checkpoint at {logdir.frames:,} frames" if logdir.frames else "from the beginning"
+            _LOGGER.warning("%s; all learners start again %s, in %g s", lost, again, wait)
+            if stop.wait(wait):
+                return
 
 
-class _Actor:
-    """One of the program's actors, over all of its processes."""
+class _Life:
+    """All processes of a program, from their start to their end.
 
-    def __init__(self, node: Node, logs: pathlib.Path, stop: threading.Event):
-        """Starts the first process."""
-        self._node, self._log = node, _log_of(node, logs)
-        self._life: Restarted[Child] = Restarted(lambda restarts: _start(node, logs, stop, restarts))
-        self._life.start()
-        self._ended_at: float | None = None  # When the end of the current process was noticed.
-        self._ever_ready = False
+    Attributes:
+      ever_ready: whether the learners have made an update.
+    """
 
-    @property
-    def process(self) -> Child | None:
-        """The process, or None while it waits for its restart."""
-        return self._life.current
+    def __init__(
+        self, program: Program, logdir: LogDir, stop: threading.Event, on_spent: OnSpent, stall_timeout: float
+    ):
+        """Starts nothing yet; arguments as for `run`."""
+        self._program, self._logdir, self._stop = program, logdir, stop
+        self._on_spent, self._stall_timeout = on_spent, stall_timeout
+        self._learners: list[Child] = []
+        self._actors: list[Actor] = []
+        self._reported: dict[str, Spent] = {}
+        self.ever_ready = False
 
-    @property
-    def restarts(self) -> int:
-        """Number of failures so far."""
-        return self._life.restarts
-
-    def watch(self, patience: float) -> None:
-        """Handles a failure, such as a silence of `patience` seconds; restarts the process when a restart is due.
+    def run(self) -> None:
+        """Runs the processes until the learners end or `stop` is set.
 
         Raises:
-          UserError: the failure ends the run.
+          UserError: the error of the process that ended the run.
+          LearnerLost: one of several learners has died or hung, and the others have ended.
         """
-        process = self._life.current
-        if process is None:
-            if self._life.due:
-                self._restart()
-            return
-        status = process.status  # Before polling: once it has ended, `poll` sees all of its records.
-        process.poll()
-        self._ever_ready = self._ever_ready or process.ready
-        if status is None:
-            if process.hangs(patience):
-                process.kill()
-                silence = f"{process.silence:.0f} s"
-                self._has_failed(f"gave no sign of life for {silence} and was killed (see {self._log})")
-            return
-        now = time.monotonic()
-        self._ended_at = self._ended_at or now
-        if status > 0 and now - self._ended_at < _ENDING_SECONDS:
-            return  # It may have failed because the learner is ending, which ends the run.
-        if status > 0 and not self._ever_ready:
-            raise UserError(f"{self._node.name.capitalize()} could not start: {process.describe_error()}")
-        cause = f"was ended by signal {-status}" if status < 0 else f"ended: {process.error}"
-        process.kill()
-        self._ended_at = None
-        self._has_failed(f"{cause} (see {self._log})")
-
-    def _restart(self) -> None:
+        _say_start(self._program, self._logdir.logs)
         try:
-            self._life.start()
-        except UserError as error:  # Too many processes, no memory, ...: perhaps later.
-            self._wait(str(error))
+            if self._start():
+                self._watch()
+        except BaseException:
+            _let_save(self._learners)
+            raise
+        finally:
+            # Actors have nothing to save, and the learners have had their time.
+            child.kill_all(self._processes())
 
-    def _has_failed(self, cause: str) -> None:
-        if not self._node.restarts:
-            problem = "failed" if self._ever_ready else "could not start"
-            raise UserError(f"{self._node.name.capitalize()} {problem}: it {cause}")
-        self._wait(f"{self._node.name} {cause}")
+    def _start(self) -> bool:
+        """Starts all processes; returns whether the learners are started: `stop` may be set meanwhile."""
+        logs, stop = self._logdir.logs, self._stop
+        try:
+            for node in self._program.learners:
+                leads = not self._learners
+                self._learners.append(processes.start(node, logs, stop, 0, learns=True, leads=leads))
+            for node in self._program.actors:
+                if stop.is_set():
+                    break
+                self._actors.append(Actor(node, logs, stop))
+        except UserError:
+            if not stop.is_set():  # Otherwise `start` gave up.
+                raise
+        return len(self._learners) == len(self._program.learners)
 
-    def _wait(self, problem: str) -> None:
-        wait = self._life.failed()
-        _LOGGER.warning("%s; restart %d in %g s", problem, self._life.restarts, wait)
+    def _watch(self) -> None:
+        """Watches all processes until the learners have ended."""
+        learners, stop = self._learners, self._stop
+        while not (self._have_ended() or stop.wait(_LOOK_SECONDS)):
+            for learner in learners:
+                learner.poll()
+                if learner.hangs(self._stall_timeout):  # Before the actors, which may be waiting for it.
+                    self._has_hung(learner)
+            self.ever_ready = self.ever_ready or learners[0].ready
+            for actor in self._actors:
+                actor.watch(_ACTORS_SHARE * self._stall_timeout)
+            self._report()
+        if any(learner.status is None for learner in learners):
+            _let_save(learners)
+        for learner in learners:
+            learner.poll()  # Its last lines come before those below.
+        self._report()
+        if not stop.is_set():
+            self._check_end()
+        elif failed := [learner for learner in learners if _has_failed(learner)]:
+            raise UserError(f"The {failed[0].name} failed while it ended: {failed[0].describe_error()}")
+        if restarts := sum(actor.restarts for actor in self._actors):
+            _LOGGER.info("actors were restarted %d times", restarts)
+
+    def _have_ended(self) -> bool:
+        """Whether all learners have ended, or one has ended badly: the others cannot go on without it."""
+        statuses = [learner.status for learner in self._learners]
+        return None not in statuses or any(statuses)
+
+    def _has_hung(self, learner: Child) -> None:
+        learner.kill()
+        problem = (
+            f"The {learner.name} gave no sign of life for {learner.silence:.0f} s (--stall_timeout) and was killed "
+            f"(see {self._log_of(learner)})."
+        )
+        if len(self._learners) == 1:
+            raise UserError(f"{problem} {_how_to_resume(self._logdir)}")
+        _let_save(self._learners)
+        raise LearnerLost(problem.rstrip("."))
+
+    def _check_end(self) -> None:
+        """Raises UserError or LearnerLost if the learners, which nobody has asked to end, did not end by themselves."""
+        failed = [learner for learner in self._learners if _has_failed(learner)]
+        # The learners that lose another one fail because of that.
+        if causes := [learner for learner in failed if not isinstance(learner.error, LearnerLost)]:
+            raise UserError(f"The {causes[0].name} failed: {causes[0].describe_error()}")
+        killed = [learner for learner in self._learners if learner.status is not None and learner.status < 0]
+        if killed:
+            assert killed[0].status is not None
+            name, log = signal.Signals(-killed[0].status).name, self._log_of(killed[0])
+            problem = f"The {killed[0].name} was ended by {name} (see {log})"
+            if len(self._learners) == 1:
+                raise UserError(f"{problem}. {_how_to_resume(self._logdir)}")
+            raise LearnerLost(problem)
+        if failed:
+            raise LearnerLost(f"The {failed[0].name} failed: {failed[0].describe_error()}")
+        if any(learner.answer(0.0) for learner in self._learners):
+            raise UserError(f"The learner was asked to end by a signal, and has saved. {_how_to_resume(self._logdir)}")
+
+    def _log_of(self, learner: Child) -> pathlib.Path:
+        return log_of(self._program.learners[self._learners.index(learner)], self._logdir.logs)
+
+    def _processes(self) -> list[Child]:
+        return [*self._learners, *(actor.process for actor in self._actors if actor.process)]
+
+    def _report(self) -> None:
+        for process in self._processes():
+            if process.spent and process.spent is not self._reported.get(process.name):
+                self._reported[process.name] = process.spent
+                self._on_spent(process.name, process.spent)
 
 
-def _start(node: Node, logs: pathlib.Path, stop: threading.Event, restarts: int, orderly: bool = False) -> Child:
-    """Starts a node's process; gives up once `stop` is set. An `orderly` one, the learner, is left to save when the
-    launcher ends."""
-    return Child(
-        node.name,
-        node.work,
-        restarts,
-        context=FORK_SERVER,
-        log=_log_of(node, logs),
-        forward=logging.INFO if orderly else logging.WARNING,
-        orderly=orderly,
-        on_line=(lambda level, text: _LOGGER.log(level, "%s", text)) if orderly else None,
-        give_up=stop,
-    )
+def _has_failed(learner: Child) -> bool:
+    return learner.status is not None and learner.status > 0
 
 
-def _log_of(node: Node, logs: pathlib.Path) -> pathlib.Path:
-    return logs / f"{node.name.replace(' ', '_')}.log"
+def _say_start(program: Program, logs: pathlib.Path) -> None:
+    learners, actors = _counted(program.learners, "learner"), _counted(program.actors, "actor")
+    learners = "the learner" if len(program.learners) == 1 else learners
+    _LOGGER.info("importing TensorFlow and Reverb; the output of %s and %s is in %s", learners, actors, logs)
 
 
-def _let_save(learner: Child) -> None:
-    """Asks the learner to save and end, and waits for it.
+def _counted(nodes: Sequence[Node], name: str) -> str:
+    return f"{len(nodes)} {name}{'s' * (len(nodes) != 1)}"
 
-    It saves nothing before its first update, and then need not be waited for.
+
+def _let_save(learners: Sequence[Child]) -> None:
+    """Asks the learners to save and end, and waits for them.
+
+    They save nothing before their first update, and then need not be waited for.
     """
-    learner.terminate()
-    if learner.ends_within(_QUIET_SECONDS) or not learner.ready:
+    running = [learner for learner in learners if learner.status is None]
+    for learner in running:
+        learner.terminate()
+    if _end_within(running, _QUIET_SECONDS) or not any(learner.ready for learner in running):
         return
     _LOGGER.info("waiting for the learner to write its last checkpoint, at most %g s", _SAVE_SECONDS)
-    if not learner.ends_within(_SAVE_SECONDS - _QUIET_SECONDS):
+    if not _end_within(running, _SAVE_SECONDS - _QUIET_SECONDS):
         _LOGGER.warning("the learner did not end within %g s and is killed; its last checkpoint is kept", _SAVE_SECONDS)
 
 
-def _check_end(learner: Child, log: pathlib.Path, logdir: LogDir) -> None:
-    """Raises UserError if the learner, which nobody has asked to end, did not end by itself."""
-    status = learner.status
-    assert status is not None
-    if status > 0:
-        raise UserError(f"The learner failed: {learner.describe_error()}")
-    if status < 0:
-        name = signal.Signals(-status).name
-        raise UserError(f"The learner was ended by {name} (see {log}). {_how_to_resume(logdir)}")
-    if learner.answer(0.0):
-        raise UserError(f"The learner was asked to end by a signal, and has saved. {_how_to_resume(logdir)}")
+def _end_within(learners: Sequence[Child], seconds: float) -> bool:
+    """Waits for the learners to end, for `seconds` each at most; returns whether all have."""
+    return all([learner.ends_within(seconds) for learner in learners])
 
 
 def _how_to_resume(logdir: LogDir) -> str:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from impala_tf.config import Config
 from impala_tf.learning.gradients import Gradients, LossGradients, time_major
+from impala_tf.learning.group import ALONE, Group
 from impala_tf.learning.optimizer import Optimizer, linear_schedule
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import Batch, Trajectory
@@ -26,18 +27,20 @@ class Learner(tf.Module):
       refused: int64 variable, number of updates refused because the loss or the gradient was not finite.
       refused_in_a_row: int64 variable, number of refused updates since the last accepted one.
       xla: whether the parts of the update are compiled with XLA.
+      group: the learners of the run, which update together.
     """
 
-    def __init__(self, agent: Agent, config: Config, frames_per_step: int):
+    def __init__(self, agent: Agent, config: Config, frames_per_step: int, group: Group = ALONE):
         """Creates the optimizer; the update is compiled by `trace` or the first call.
 
         Args:
           agent: the network to train.
           config: settings of the run; loss, optimizer and compilation are used.
           frames_per_step: environment frames per agent step.
+          group: the learners of the run: an update sums their gradients.
         """
         super().__init__()
-        self.agent = agent
+        self.agent, self.group = agent, group
         self.optimizer = Optimizer(
             [*agent.head_variables, *agent.other_variables],
             decay=config.optimizer.rmsprop_decay,
@@ -108,12 +111,30 @@ class Learner(tf.Module):
         return self._apply(self._loss_gradients(batch.unrolls), frames)
 
     def _apply(self, gradients: Gradients, frames: tf.Tensor) -> dict[str, tf.Tensor]:
+        if self.group.size > 1:
+            gradients, frames = self._summed(gradients, frames)
         initial = self._config.optimizer.learning_rate
         learning_rate = linear_schedule(initial, self.frames, self._config.annealing_frames)
         gradient_norm = self._update_if_finite(gradients.loss, gradients.gradients, learning_rate)
         self.step_count.assign_add(1)
         self.frames.assign_add(frames)
         return {"gradient_norm": gradient_norm, "learning_rate": learning_rate, **gradients.metrics}
+
+    def _summed(self, gradients: Gradients, frames: tf.Tensor) -> tuple[Gradients, tf.Tensor]:
+        """Returns the gradients and the frames of all learners together, as if one had drawn all of their unrolls.
+
+        What follows, such as clipping, the schedule and refusing an update, is then the same for all of them.
+        """
+        names = sorted(gradients.metrics)
+        metrics = [gradients.metrics[name] for name in names]
+        # In one call, as float32: an update's frames are exact below 2^24.
+        loss, count, *summed = self.group.sum(
+            [gradients.loss, tf.cast(frames, tf.float32), *metrics, *gradients.gradients]
+        )
+        # Losses are sums over the batch, everything else is a mean.
+        metrics = [s if name.endswith("_loss") else s / self.group.size for name, s in zip(names, summed)]
+        together = Gradients(loss, tuple(summed[len(names) :]), dict(zip(names, metrics)))
+        return together, tf.cast(count, tf.int64)
 
     def _optimize_if_finite(
         self, loss: tf.Tensor, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor

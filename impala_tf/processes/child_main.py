@@ -59,7 +59,7 @@ def run(
     except UserError as error:
         if log is not None:
             print(f"ERROR: {error}", file=sys.stderr, flush=True)
-        failure: Exception = UserError(str(error))
+        failure: Exception = type(error)(str(error))
     except (Exception, SystemExit) as error:  # An environment may call sys.exit.
         if log is not None:
             traceback.print_exc()

@@ -156,10 +156,10 @@ class Progress:
         Raises:
           UserError: an episode's return is not finite.
         """
-        unrolls, fresh = batch.unrolls, batch.fresh.numpy()
-        lengths = unrolls.episode_length[1:].numpy()[:, fresh]
+        unrolls, fresh = batch.unrolls, np.asarray(batch.fresh)
+        lengths = np.asarray(unrolls.episode_length)[1:, fresh]
         ended = lengths > 0
-        returns = unrolls.episode_return[1:].numpy()[:, fresh][ended]
+        returns = np.asarray(unrolls.episode_return)[1:, fresh][ended]
         if not np.isfinite(returns).all():
             raise UserError(
                 f"An episode that ended before {frames:,} frames had the return {returns[~np.isfinite(returns)][0]}: "
@@ -173,7 +173,7 @@ class Progress:
         self._lengths.extend(int(n) for n in lengths[ended])
         if self._task_log:
             self._task_log.add(batch)
-        self._interval.add(learner_step - unrolls.learner_step[1:].numpy(), fresh, metrics, waited)
+        self._interval.add(learner_step - np.asarray(unrolls.learner_step)[1:], fresh, metrics, waited)
         self._frames = frames
         self._steps_here += 1
         now = time.monotonic()

@@ -60,10 +60,10 @@ class TaskLog:
 
     def add(self, batch: Batch) -> None:
         """Records a batch's fresh unrolls; entry 0 of an unroll has been counted with the unroll before it."""
-        fresh = batch.fresh.numpy()
-        task_ids = batch.unrolls.task_id.numpy()[fresh]
-        lengths = batch.unrolls.episode_length[1:].numpy()[:, fresh]
-        returns = batch.unrolls.episode_return[1:].numpy()[:, fresh]
+        fresh = np.asarray(batch.fresh)
+        task_ids = np.asarray(batch.unrolls.task_id)[fresh]
+        lengths = np.asarray(batch.unrolls.episode_length)[1:, fresh]
+        returns = np.asarray(batch.unrolls.episode_return)[1:, fresh]
         for task in task_ids:
             self._tasks[task]["frames"] += len(lengths) * self._frames_per_step
         # By unroll, then by time: the order in which one environment's episodes ended.

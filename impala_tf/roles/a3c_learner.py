@@ -57,7 +57,7 @@ class GradientIntake:
         self._contribution = trace(config, tasks, topology, learner.agent, worker_gradients(learner.agent, config))
         self._applied = Applied(topology.num_actors)
         variables = [*learner.agent.trainable_variables, self._applied.variable]
-        options = served(config, tasks, topology, make_publisher)
+        options = served(config, tasks, topology, learner, make_publisher)
         self.end = GradientLearnerEnd(config.data, self._contribution, variables, **options)
 
     def trace(self) -> None:

@@ -48,10 +48,12 @@ MakeIntake = Callable[..., Intake]
 """Called with the settings, the tasks, the topology and the learner, and with `make_publisher`, as for `ServingEnd`."""
 
 
-def served(config: Config, tasks: TaskSet, topology: Topology, make_publisher: Callable) -> dict[str, Any]:
-    """Returns the options of a run's `ServingEnd`: its port, what it tells, and its publisher."""
+def served(
+    config: Config, tasks: TaskSet, topology: Topology, learner: Learner, make_publisher: Callable
+) -> dict[str, Any]:
+    """Returns the options of a learner's `ServingEnd`: its port, what it tells, and its publisher."""
     return {
-        "port": int(topology.learners[0].server.rpartition(":")[2] or 0),
+        "port": int(topology.learners[learner.group.rank].server.rpartition(":")[2] or 0),
         "told": agreement.told(config, tasks, topology),
         "make_publisher": make_publisher,
     }
@@ -81,7 +83,7 @@ class UnrollIntake:
         unroll = (tasks.spec, learner.agent.core_state_spec, config.data.unroll_length)
         self._unroll = trajectory_signature(*unroll)
         variables = learner.agent.trainable_variables
-        options = served(config, tasks, topology, make_publisher)
+        options = served(config, tasks, topology, learner, make_publisher)
         self.end = LearnerEnd(config.data, unroll_signature(*unroll), variables, **options)
 
     def trace(self) -> None:

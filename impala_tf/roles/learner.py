@@ -15,14 +15,17 @@ import tensorflow as tf
 from impala_tf import tensor_leak
 from impala_tf.config import Config
 from impala_tf.environments.task_set import TaskSet
-from impala_tf.errors import UserError
+from impala_tf.errors import LearnerLost, UserError
+from impala_tf.learning.group import ALONE, ConnectedGroup, Group, checksum
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
 from impala_tf.processes import parent
 from impala_tf.processes.timings import Timings
 from impala_tf.records.logdir import LogDir
 from impala_tf.roles.intake import MakeIntake, UnrollIntake
-from impala_tf.roles.run_record import RunRecord
+from impala_tf.roles.rounds import Rounds
+from impala_tf.roles.run_record import FollowerRecord, RunRecord
+from impala_tf.structures import Batch
 from impala_tf.topology import Topology
 from impala_tf.transport.variables import VariablePublisher
 
@@ -30,6 +33,7 @@ ACTIVITIES = ("batch", "update", "publish", "records")
 """What a learner spends its time on: waiting for a batch, the update, copying parameters, logs and checkpoints."""
 
 _LOGGER = logging.getLogger(__name__)
+_COMPARE_STEPS = 1000  # Updates between two checks that all learners have the same variables.
 _LOOK_SECONDS = 0.25  # Between two looks at whether to stop.
 
 
@@ -50,11 +54,12 @@ class Training:
         *,
         make_intake: MakeIntake = UnrollIntake,
         make_publisher: Callable = VariablePublisher,
+        group: Group = ALONE,
         spans: pathlib.Path | None = None,
     ):
         """Opens the log directory, restores the newest checkpoint, starts the server and publishes the parameters.
 
-        If that fails, nothing is left running.
+        Only learner 0 opens the log directory; the others take its variables. If that fails, nothing is left running.
 
         Args:
           config: settings of the run.
@@ -62,6 +67,7 @@ class Training:
           topology: topology of the run; the server listens on the port of its address, or on a free one if that is 0.
           make_intake: makes what the learner takes in.
           make_publisher: as for `ServingEnd`.
+          group: the learners of the run.
           spans: CSV file for the spans of `ACTIVITIES`; None: no file.
 
         Raises:
@@ -70,18 +76,25 @@ class Training:
         tensor_leak.stop()
         tf.config.threading.set_intra_op_parallelism_threads(topology.learner_threads)
         self._config = config
-        logdir = LogDir(config.run.logdir)
-        logdir.check(config)
+        logdir, leads = LogDir(config.run.logdir), group.rank == 0
         with contextlib.ExitStack() as stack:
-            stack.callback(logdir.lock().close)
+            if leads:
+                logdir.check(config)
+                stack.callback(logdir.lock().close)
             self.agent = make_agent(tasks.spec, config)
-            self.learner = Learner(self.agent, config, tasks.spec.frames_per_step)
+            self.learner = Learner(self.agent, config, tasks.spec.frames_per_step, group)
             self._intake = make_intake(config, tasks, topology, self.learner, make_publisher=make_publisher)
             self.end = self._intake.end
             stack.callback(self.end.stop)
-            logdir.prepare(config, topology)  # Not earlier: settings that cannot work must not claim the folder.
-            self._record = RunRecord(config, tasks, logdir, self.learner)
+            self._record: RunRecord | FollowerRecord
+            if leads:
+                logdir.prepare(config, topology)  # Not earlier: settings that cannot work must not claim the folder.
+                self._record = RunRecord(config, tasks, logdir, self.learner)
+            else:
+                self._record = FollowerRecord(config, self.learner)
             stack.callback(self._record.close)
+            group.broadcast(self.learner.variables)
+            self._rounds = Rounds(group, config.data.unroll_length, config.data.batch_size)
             self.end.publish(self.step_count)  # What the actors wait for.
             self._timings = Timings(ACTIVITIES, spans, on_lap=parent.beat)
             self._open = stack.pop_all()
@@ -121,11 +134,23 @@ class Training:
 
         Raises:
           UserError: nothing came for `stall_timeout` seconds; or as for `update`, `on_update` and `finish`.
+          LearnerLost: another learner has died or cannot be reached; what has been learned is saved.
         """
-        stall_timeout = self._config.launch.stall_timeout
+        group = self.learner.group
         self.trace()
         if not self.finished:
-            _LOGGER.info("learner ready at %s; waiting for the actors' first %s", self.end.address, self._intake.what)
+            several = f" {group.rank} of {group.size}" if group.size > 1 else ""
+            ready = "learner%s ready at %s; waiting for the actors' first %s"
+            _LOGGER.info(ready, several, self.end.address, self._intake.what)
+        try:
+            self._run_alone(stop, check, on_update) if group.size == 1 else self._run_together(stop, check, on_update)
+        except LearnerLost:
+            if self._record.begun:
+                self._record.save_at_end()
+            raise
+        self.finish(stop)
+
+    def _run_alone(self, stop: threading.Event, check: Callable[[], None], on_update: Callable[[], None]) -> None:
         waiting_since = time.monotonic()
         while not (self.finished or stop.is_set()):
             check()
@@ -134,13 +159,34 @@ class Training:
             if batch is not None:
                 self.update(batch, waited, on_update)
                 waiting_since = time.monotonic()
-            elif waited > stall_timeout:
-                logs = LogDir(self._config.run.logdir).logs
-                raise self.stalled(
-                    f"No {self._intake.what} arrived for {stall_timeout:g} s (--stall_timeout). The actors' own output "
-                    f"is in {logs}."
-                )
-        self.finish(stop)
+            elif waited > self._config.launch.stall_timeout:
+                raise self._nothing_arrived()
+
+    def _run_together(self, stop: threading.Event, check: Callable[[], None], on_update: Callable[[], None]) -> None:
+        """Updates as one of several learners, which do everything alike: each decides from what all have said."""
+        batch, waiting_since = None, time.monotonic()
+        while not self.finished:
+            check()
+            parent.beat()
+            batch = batch or self.next_batch(timeout=_LOOK_SECONDS)
+            waited = time.monotonic() - waiting_since
+            compared = self.step_count % _COMPARE_STEPS == 0
+            mine = checksum(self.learner.variables) if compared else 0
+            agreed = self._rounds.agree(batch, waited, stop.is_set(), mine)
+            if agreed.stop:
+                return
+            if batch is not None and agreed.batch is not None:
+                self.update(batch, waited, on_update, counted=agreed.batch)
+                batch, waiting_since = None, time.monotonic()
+            elif agreed.longest[0] > self._config.launch.stall_timeout:
+                raise self._nothing_arrived(f" at learner {agreed.longest[1]}")
+
+    def _nothing_arrived(self, where: str = "") -> UserError:
+        timeout, logs = self._config.launch.stall_timeout, LogDir(self._config.run.logdir).logs
+        return self.stalled(
+            f"No {self._intake.what} arrived{where} for {timeout:g} s (--stall_timeout). The actors' own output is in "
+            f"{logs}."
+        )
 
     def next_batch(self, timeout: float) -> Any | None:
         """Returns what the next update takes, or None if there is nothing within `timeout` seconds."""
@@ -149,7 +195,13 @@ class Training:
         self._timings.lap("batch")
         return batch
 
-    def update(self, batch: Any, waited: float, on_update: Callable[[], None] = lambda: None) -> None:
+    def update(
+        self,
+        batch: Any,
+        waited: float,
+        on_update: Callable[[], None] = lambda: None,
+        counted: Batch | None = None,
+    ) -> None:
         """Takes one learner step, publishes the new parameters, and reports and saves when that is due.
 
         Args:
@@ -157,6 +209,7 @@ class Training:
           waited: seconds that the learner waited for it.
           on_update: called when the parameters have been handed to the publisher; what waits for them need not wait
             for logs and checkpoints, too.
+          counted: the unrolls of all learners, for the logs; None: those of this one.
 
         Raises:
           UserError: as for `RunRecord.add` and `on_update`.
@@ -167,14 +220,15 @@ class Training:
             _LOGGER.info("first %s are here; compiling the learner%s", self._intake.what, xla)
         start, step_before = time.monotonic(), self.step_count
         self._timings.begin()
-        counted, metrics = self._intake.learn(batch)
-        step = self.step_count  # Waits for the update.
+        with self.learner.group.watched():
+            own, metrics = self._intake.learn(batch)
+            step = self.step_count  # Waits for the update.
         self._timings.lap("update")
         self.end.publish(step)
         self._timings.lap("publish")
         on_update()
         self._timings.begin()
-        self._record.add(counted, step_before, metrics, waited)
+        self._record.add(counted or own, step_before, metrics, waited)
         if first:
             seconds, interval = time.monotonic() - start, self._config.run.log_interval
             _LOGGER.info("first update done, %.1f s later; progress every %g s", seconds, interval)
@@ -246,8 +300,27 @@ def run(
 
     Raises:
       UserError: as for `Training`, `Training.run` and `on_update`.
+      LearnerLost: another learner has died or cannot be reached.
     """
-    with Training(config, tasks, topology, make_intake=make_intake, spans=spans) as training:
+    group = ALONE
+    if len(topology.learners) > 1:
+        try:
+            group = _join(config, topology, rank, stop)
+        except UserError:
+            if stop.is_set():  # During the wait for the others.
+                return
+            raise
+    with Training(config, tasks, topology, make_intake=make_intake, group=group, spans=spans) as training:
         training.run(stop, on_update=lambda: on_update(training, stop))
         if config.launch.role == "learner" and training.finished:
             training.end.tell_finished()  # Elsewhere, actors end with the run's command.
+
+
+def _join(config: Config, topology: Topology, rank: int, stop: threading.Event) -> Group:
+    """Waits for the other learners; must come before the process makes its first tensor."""
+    tf.config.threading.set_intra_op_parallelism_threads(topology.learner_threads)
+    if len(gpus := tf.config.list_physical_devices("GPU")) > 1:  # Each has its own.
+        tf.config.set_visible_devices(gpus[rank % len(gpus)], "GPU")
+    addresses = [learner.exchange for learner in topology.learners]
+    _LOGGER.info("learner %d waits for the other learners", rank)
+    return ConnectedGroup(addresses, rank, config.launch.connect_timeout, parent.beat, stop)

@@ -88,11 +88,7 @@ class RunRecord:
         refused = int(self._learner.refused_in_a_row)
         if refused >= self._config.optimizer.max_refused_updates:
             self._report()
-            raise UserError(
-                f"{refused} updates in a row were refused because the loss or its gradient was not finite (NaN or "
-                f"infinite), the last at {self.frames:,} frames. The newest checkpoint is from before. Lower "
-                "--learning_rate, raise --rmsprop_epsilon, or look for rewards or observations that are not finite."
-            )
+        check_refused(self._learner, self._config)
         if refused:
             message = "update %s refused: its loss or gradient is not finite (%d in a row)"
             _LOGGER.warning(message, f"{step_before:,}", refused)
@@ -179,6 +175,43 @@ class RunRecord:
         """Describes the newest checkpoint for a message about a full disk."""
         age = self._checkpointer.age
         return "There is no checkpoint." if age is None else f"The last checkpoint is {duration(age)} old."
+
+
+class FollowerRecord:
+    """In place of a `RunRecord` in the learners that do not lead: learner 0 writes the run's folder."""
+
+    def __init__(self, config: Config, learner: Learner):
+        """Opens nothing."""
+        self._config, self._learner = config, learner
+        self.begun = False
+
+    def add(self, batch: Batch, step_before: int, metrics: dict[str, tf.Tensor], waited: float) -> None:
+        """Raises UserError if the limit of refused updates in a row is reached, as in all learners at once."""
+        check_refused(self._learner, self._config)
+
+    def keep_up(self) -> None:
+        """Notes that an update has been made."""
+        self.begun = True
+
+    def save_at_end(self) -> None:
+        """Does nothing."""
+
+    def finish(self, stop: threading.Event) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def check_refused(learner: Learner, config: Config) -> None:
+    """Raises UserError if the limit of refused updates in a row is reached."""
+    refused = int(learner.refused_in_a_row)
+    if refused >= config.optimizer.max_refused_updates:
+        raise UserError(
+            f"{refused} updates in a row were refused because the loss or its gradient was not finite (NaN or "
+            f"infinite), the last at {int(learner.frames):,} frames. The newest checkpoint is from before. Lower "
+            "--learning_rate, raise --rmsprop_epsilon, or look for rewards or observations that are not finite."
+        )
 
 
 def _close_log(close: Callable[[], None]) -> None:

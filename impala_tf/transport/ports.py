@@ -26,15 +26,19 @@ def check_free(port: int) -> None:
             ) from None
 
 
-def check_address(address: str) -> None:
+def check_address(address: str, flag: str = "address") -> None:
     """Checks the form of a learner's address.
+
+    Args:
+      address: host:port.
+      flag: the flag that gave it, for the message.
 
     Raises:
       UserError: it is not host:port.
     """
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise UserError(f"--address={address!r}: must be the learner's host:port, for example localhost:8000.")
+        raise UserError(f"--{flag}={address!r}: must be the learner's host:port, for example localhost:8000.")
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ from fake_runs import actor_node, actor_nodes, learner_node, pids, run
 
 from impala_tf.architectures.program import Program
 from impala_tf.errors import UserError
-from impala_tf.launch import local
+from impala_tf.launch import processes
 
 
 def test_the_run_ends_when_the_learner_has_ended(folder, logs, caplog):
@@ -75,7 +75,7 @@ def test_a_learner_that_fails_ends_the_run(folder, logs, how, message):
     ],
 )
 def test_an_actor_that_dies_is_restarted_and_told_how_often_it_was(folder, logs, how, cause, caplog, monkeypatch):
-    monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "_ENDING_SECONDS", 0.0)
     learner = learner_node(fake.learn_until, folder, "enough")
     actors = (actor_node(fake.act_and_end, folder, "actor 0", True, how), *actor_nodes(folder, 2)[1:])
     with caplog.at_level("INFO", "impala_tf"):
@@ -90,7 +90,7 @@ def test_an_actor_that_dies_is_restarted_and_told_how_often_it_was(folder, logs,
 
 
 def test_an_actor_that_worked_once_is_restarted_even_if_it_then_cannot_start(folder, logs, monkeypatch):
-    monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "_ENDING_SECONDS", 0.0)
     learner = learner_node(fake.learn_until, folder, "enough")
     run(Program((learner,), (actor_node(fake.act_once, folder, "actor 0"),)), logs)
     assert (folder / "actor 0, start 2").exists()
@@ -107,7 +107,7 @@ def test_an_actor_that_is_killed_before_it_is_ready_is_restarted(folder, logs):
     ("how", "message"), [("user error", "no such level"), ("exception", "RuntimeError: the dice are lost")]
 )
 def test_an_actor_that_cannot_start_ends_the_run_with_its_error(folder, logs, how, message, monkeypatch):
-    monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "_ENDING_SECONDS", 0.0)
     actors = (*actor_nodes(folder), actor_node(fake.act_and_end, folder, "actor 1", False, how, number=1))
     with pytest.raises(UserError, match=rf"^Actor 1 could not start: {message} \(see .*actor_1\.log\)$"):
         run(Program((learner_node(fake.sleep, folder),), actors), logs)
@@ -124,7 +124,7 @@ def test_an_actor_that_cannot_start_ends_the_run_with_its_error(folder, logs, ho
     ],
 )
 def test_an_actor_that_is_not_to_be_restarted_ends_the_run(folder, logs, ready, how, message, monkeypatch):
-    monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "_ENDING_SECONDS", 0.0)
     actor = actor_node(fake.act_and_end, folder, "actor 0", ready, how, restarts=False)
     with pytest.raises(UserError, match=message):
         run(Program((learner_node(fake.sleep, folder),), (actor,)), logs)
@@ -133,7 +133,7 @@ def test_an_actor_that_is_not_to_be_restarted_ends_the_run(folder, logs, ready, 
 
 @pytest.mark.parametrize("how", ["actor", "launcher"])
 def test_whatever_ends_the_run_the_learner_may_save(folder, logs, how, monkeypatch):
-    monkeypatch.setattr(local, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "_ENDING_SECONDS", 0.0)
     actor = actor_node(
         fake.act_and_end, folder, "actor 0", False, "user error" if how == "actor" else "", restarts=False
     )
@@ -167,7 +167,7 @@ def test_an_actor_that_fails_because_the_learner_ends_is_no_error(folder, logs, 
 
 
 def test_an_actor_whose_process_cannot_be_started_leaves_nothing_running(folder, logs, monkeypatch):
-    started, start = [], local._start
+    started, start = [], processes.start
 
     def fail_at_the_third(node, *arguments, **options):
         started.append(node.name)
@@ -177,7 +177,7 @@ def test_an_actor_whose_process_cannot_be_started_leaves_nothing_running(folder,
         (folder / f"pid of {node.name}").write_text(str(process.process.pid))
         return process
 
-    monkeypatch.setattr(local, "_start", fail_at_the_third)
+    monkeypatch.setattr(processes, "start", fail_at_the_third)
     with pytest.raises(UserError, match="no more processes"):
         run(Program((learner_node(fake.sleep, folder),), actor_nodes(folder, 3)), logs)
     assert started == ["learner", "actor 0", "actor 1"]

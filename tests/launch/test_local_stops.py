@@ -11,7 +11,7 @@ import fake_programs as fake
 from fake_runs import actor_nodes, learner_node, pids, run, stop_when
 
 from impala_tf.architectures.program import Program
-from impala_tf.launch import local
+from impala_tf.launch import local, processes
 from impala_tf.processes import fork_server
 
 
@@ -49,7 +49,7 @@ def test_a_stop_that_was_asked_for_before_the_start_ends_the_run(folder, logs):
 
 def test_a_stop_while_an_actor_is_started_is_no_error(folder, logs, monkeypatch):
     """The fork server, which is killed for it, may hang."""
-    stop, start = threading.Event(), local._start
+    stop, start = threading.Event(), processes.start
 
     def hang(node, *arguments, **options):
         if node.name == "actor 0":
@@ -57,5 +57,5 @@ def test_a_stop_while_an_actor_is_started_is_no_error(folder, logs, monkeypatch)
             threading.Timer(0.2, stop.set).start()
         return start(node, *arguments, **options)
 
-    monkeypatch.setattr(local, "_start", hang)
+    monkeypatch.setattr(processes, "start", hang)
     run(Program((learner_node(fake.learn_and_save, folder),), actor_nodes(folder)), logs, stop)

@@ -10,8 +10,8 @@ import time
 
 from impala_tf.architectures.program import Node
 from impala_tf.errors import UserError
+from impala_tf.launch.processes import log_of
 from impala_tf.launch.ray.host import Start
-from impala_tf.launch.ray.learners import log_of
 from impala_tf.launch.ray.placed import Placed
 from impala_tf.processes.restarts import Restarted
 
@@ -54,7 +54,7 @@ class PlacedActor:
             name=node.name,
             work=node.work,
             starts=restarts,
-            log=log_of(node.name, self._logs),
+            log=log_of(node, self._logs),
             leased=False,
             patience=self._patience,
         )

@@ -48,7 +48,7 @@ def run(
     and none has ever worked. Whatever ends it, learners have 8 s to save.
 
     Args:
-      describe: returns the program, given the learners' addresses and the cores of the first one's machine.
+      describe: returns the program, given the learners' addresses and how many cores each has on its machine.
       place_learners: ask for a host each, which saves.
       place_actors: ask for a host each.
       logdir: folder of the run, on storage that the learners' machines share with this one; its `logs` exist.
@@ -102,14 +102,13 @@ class _Run:
 
     def _start(self) -> None:
         addresses = self._learners.addresses()
-        first = self._learners.hosts[0].report
-        assert first is not None
-        program = self._describe(addresses, first.cores)
+        reports = [host.report for host in self._learners.hosts if host.report]
+        nodes = [report.node for report in reports]
+        program = self._describe(addresses, min(report.cores // nodes.count(report.node) for report in reports))
         self._learners.start(program.learners)
         for actor, node in zip(self._actors, program.actors, strict=True):
             actor.start(node)
-        machines = ", ".join(address.server.rpartition(":")[0] for address in addresses)
-        _LOGGER.info("starting: learner on %s; %s", machines, self._summary())
+        _LOGGER.info("starting: learner at %s; %s", ", ".join(address.server for address in addresses), self._summary())
 
     def _missing(self) -> str:
         """Returns who is missing and why, as "actor 3 restarts, actor 7 waits for a machine"; "" if nobody is."""

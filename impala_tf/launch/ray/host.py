@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from impala_tf.errors import UserError
+from impala_tf.errors import LearnerLost, UserError
 from impala_tf.machine import cores
 from impala_tf.processes.child import Child
 from impala_tf.processes.parent import ChildFailed
@@ -98,7 +98,7 @@ class Report(NamedTuple):
       asked: whether that process has ended well because a signal asked it to.
       error: how that process has ended, in a few words; "" if it runs or has ended well. Where `status` is positive,
         it is what its work has raised.
-      user_error: whether that was a `UserError`.
+      user_error: whether that was a `UserError`, but not that another learner was lost.
       frames: of the newest checkpoint that its processes have written; 0: none.
       lines: log lines of its processes since the last report: (level, text).
     """
@@ -233,7 +233,8 @@ class Host:
             try:
                 asked = bool(child.answer(0.0))
             except (UserError, ChildFailed) as failure:
-                error, user_error = child.describe_error(), isinstance(failure, UserError)
+                error = child.describe_error()
+                user_error = isinstance(failure, UserError) and not isinstance(failure, LearnerLost)
                 error = error.removeprefix("its process ")
         running = child is not None and status is None
         lines = tuple(self._lines)

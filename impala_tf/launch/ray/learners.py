@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 import functools
 import logging
-import pathlib
 import time
 from collections.abc import Sequence
 
 from impala_tf.architectures.program import Node
 from impala_tf.errors import UserError
+from impala_tf.launch.processes import log_of
 from impala_tf.launch.ray import folder
 from impala_tf.launch.ray.host import LEASE_SECONDS, Report, Start, Stop
 from impala_tf.launch.ray.placed import Placed
@@ -89,7 +89,7 @@ class Learners:
             work = functools.partial(
                 folder.run_there, str(self._logdir.path), self._word, self.frames, host.report.machine, node.work
             )
-            log = log_of(node.name, self._logdir.logs)
+            log = log_of(node, self._logdir.logs)
             start = functools.partial(
                 Start, name=node.name, work=work, starts=self.starts, log=log, leased=True, patience=self._patience
             )
@@ -181,11 +181,6 @@ class Learners:
         again = f"resumes at {frames:,} frames" if frames else "starts again: there is no checkpoint yet"
         _LOGGER.warning("%s. The run %s, in %g s or when there is a machine.", cause, again, wait)
         self.state = State.WAITING
-
-
-def log_of(name: str, logs: pathlib.Path) -> pathlib.Path:
-    """Returns the log file of a process of the run."""
-    return logs / f"{name.replace(' ', '_')}.log"
 
 
 def _name(number: int, count: int) -> str:

@@ -40,7 +40,7 @@ def run(config: Config, tasks: TaskSet, logdir: LogDir, stop: threading.Event) -
     of_learner = max(launch.learner_threads, 1)
     of_actor = max(launch.actor_threads, config.environment.env_threads, 1)
     room = max(cpus - learners * of_learner, 0) // of_actor
-    actors = launch.num_actors if launch.num_actors > 0 else max(room, 1)
+    actors = launch.num_actors if launch.num_actors > 0 else max(room, learners)
 
     def describe(addresses: Sequence[LearnerAddress], cores: int) -> Program:
         resolved = topology.resolve(config, len(tasks.names), addresses, told={"num_actors": actors})
