@@ -1,7 +1,8 @@
 """Ray clusters of several nodes on this machine, each with processes of its own that can be killed.
 
-The processes of a cluster belong to the process that made it. `python clusters.py <folder> <CPUs of each node>...` makes
-one, prints its address and obeys lines on its standard input: "add CPUS" and "kill NUMBER"; it ends with its input.
+The processes of a cluster belong to the process that made it. `python clusters.py <folder> <CPUs of each node>...`
+makes one, prints its address and obeys lines on its standard input: "add CPUS" and "kill RAYLET"; it ends with its
+input.
 """
 
 from __future__ import annotations
@@ -12,14 +13,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
+ROOT = pathlib.Path(__file__).parents[3]
 FAST = {
     "health_check_initial_delay_ms": 2000,
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 3,
+    "prestart_worker_first_driver": False,
 }
-"""Settings with which a machine that is lost is noticed within 9 s."""
+"""Settings with which a machine that is lost is noticed within 9 s; and no workers that nobody needs."""
+T = TypeVar("T")
+
+PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests" / "launch"), os.environ.get("PYTHONPATH")]))
+"""With which the workers find the package and what tests run."""
 
 
 class Nodes:
@@ -37,6 +46,7 @@ class Nodes:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env={**os.environ, "PYTHONPATH": PYTHONPATH},
         )
         self.address = self._line()
 
@@ -56,9 +66,9 @@ class Nodes:
         """Adds a node."""
         self._obey(f"add {cpus}")
 
-    def kill(self, node: str) -> None:
-        """Kills all processes of a node, without a farewell; named as Ray names it."""
-        assert self._obey(f"kill {node}") == "done"
+    def kill(self, raylet: int) -> None:
+        """Kills all processes of a node, without a farewell; named by its raylet's process id."""
+        assert self._obey(f"kill {raylet}") == "done"
 
     def close(self) -> None:
         """Ends all processes of the cluster."""
@@ -73,23 +83,26 @@ class Nodes:
 
 def _serve(folder: str, cpus: list[int]) -> None:
     os.environ |= {"RAY_TMPDIR": folder, "RAY_raylet_start_wait_time_s": "120"}
+    pathlib.Path(folder).mkdir(exist_ok=True)
     from ray.cluster_utils import Cluster
 
     memory = 80 << 20
     head = {"num_cpus": 0, "object_store_memory": memory, "include_dashboard": False, "_system_config": FAST}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = {}
 
-    def add(count: int) -> None:
+    def patiently(start: Callable[[], T]) -> T:
         for _ in range(3):
             try:
-                node = cluster.add_node(num_cpus=count, object_store_memory=memory)
+                return start()
             except Exception:  # A busy machine takes too long to start it.
                 time.sleep(1)
-                continue
-            nodes[node.node_id] = node
-            return
         raise SystemExit("a node could not be started")
+
+    cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+
+    def add(count: int) -> None:
+        node = patiently(lambda: cluster.add_node(num_cpus=count, object_store_memory=memory))
+        nodes[node.all_processes["raylet"][0].process.pid] = node
 
     for count in cpus:
         add(count)
@@ -99,7 +112,7 @@ def _serve(folder: str, cpus: list[int]) -> None:
         if order == "add":
             add(int(value))
         else:
-            cluster.remove_node(nodes.pop(value), allow_graceful=False)
+            cluster.remove_node(nodes.pop(int(value)), allow_graceful=False)
         print("done", flush=True)
     cluster.shutdown()
 

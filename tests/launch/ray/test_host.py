@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import pathlib
 import signal
 import time
 
@@ -71,19 +72,10 @@ def save(frames: int, _starts: int) -> None:
     raise ValueError("no\nshape")
 
 
-@pytest.mark.parametrize(
-    ("work", "error", "user_error"),
-    [
-        (functools.partial(fake.act_once, 1), "no such level", True),
-        (functools.partial(save, 300), "ValueError: no shape", False),
-    ],
-)
-def test_errors_are_told_apart(driver, folder, logs, work, error, user_error):
-    if user_error:
-        order = start(1, fake.act_once, folder, "actor 0", logs=logs)
-    else:
-        order = start(1, save, 300, logs=logs)
-    driver.ask(order)
+@pytest.mark.parametrize(("error", "user_error"), [("no such level", True), ("ValueError: no shape", False)])
+def test_errors_are_told_apart(driver, folder, logs, error, user_error):
+    arguments = (fake.act_once, folder, "actor 0") if user_error else (save, 300)
+    driver.ask(start(1, *arguments, logs=logs))
     report = driver.until(lambda report: not report.running)
     assert report.error == f"{error} (see {logs / 'learner.log'})"
     assert report.user_error is user_error and report.ready and report.status == (2 if user_error else 1)
@@ -178,7 +170,7 @@ def tell_environment(path, _starts: int) -> None:
 
 def test_what_ray_sets_for_itself_is_not_inherited(folder, logs, monkeypatch):
     for name, value in (("OMP_NUM_THREADS", "1"), ("CUDA_VISIBLE_DEVICES", "3")):
-        assert name not in open("/proc/self/environ").read()
+        assert name not in pathlib.Path("/proc/self/environ").read_text()
         monkeypatch.setenv(name, value)
     driver = Driver(Host("a"))
     driver.ask(start(1, tell_environment, logs / "environment", logs=logs))

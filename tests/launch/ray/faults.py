@@ -1,0 +1,462 @@
+"""Breaks runs on a cluster and measures how they recover: `python tests/launch/ray/faults.py --output=faults.csv`.
+
+The cluster is a real one, of several nodes on this machine, each with processes of its own; health checks are as fast
+as docs/cluster.md advises. The run is the real command, which learns catch. One after the other, each of `FAULTS` happens
+to it while it learns. For each, the command prints a row and writes it to the CSV file:
+
+- seconds until there are more frames than before the fault and all actors act, or until the command has ended;
+- frames of the last row of progress.csv before the fault, and of the first one after it;
+- the most processes at once that led the learners, seen ten times a second: with more than one, two could write;
+- processes left behind, 10 s after the command has ended where it ends;
+- what was wrong: nothing, or what does not hold.
+
+With --learners=2, the run has two learners. Name faults to see these only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import functools
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+from clusters import PYTHONPATH, Nodes
+
+FLAGS = (
+    *("--setup=catch", "--cluster=ray", "--envs_per_actor=8", "--log_interval=0.5", "--checkpoint_interval=3"),
+    *("--seed=1", "--connect_timeout=20"),
+)
+RECOVERS = 60.0
+"""Seconds."""
+STARTS = 180.0
+ENDS = 10.0
+
+
+class Run:
+    """A run on a cluster, and what is known of its processes, which carry a mark in their environment."""
+
+    def __init__(self, folder: pathlib.Path, learners: int, actors: int):
+        self.folder, self.logdir, self.actors = folder, folder / "run", actors
+        self.mark = f"IMPALA_TF_FAULTS={uuid.uuid4()}"
+        self.environment = dict([self.mark.split("=")])
+        self.leader = "learner" if learners == 1 else "learner 0"
+        self.flags = (*FLAGS, f"--num_learners={learners}", f"--num_actors={actors}", f"--logdir={self.logdir}")
+        self.writers, self._watching = 0, threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+        self.process: subprocess.Popen | None = None
+        self.output = folder / "output"
+
+    def start(self, address: str, *more: str) -> None:
+        """Starts the command; it goes on with the run, if there is one."""
+        command = [sys.executable, "-u", "-m", "run.train", *self.flags, f"--address={address}", *more]
+        if not any(flag.startswith("--total_frames") for flag in more):
+            command.append("--total_frames=1000000000000")
+        with open(self.output, "ab") as out:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env={**os.environ, **self.environment, "PYTHONPATH": PYTHONPATH},
+            )
+
+    @property
+    def frames(self) -> int:
+        """Frames in the last whole row of progress.csv."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            lines = (self.logdir / "progress.csv").read_text().split("\n")
+            column = lines[0].split(",").index("frames")
+            return int(float(lines[-2].split(",")[column]))
+        return 0
+
+    @property
+    def saved(self) -> int:
+        """Frames of the newest checkpoint."""
+        return max((int(p.name) for p in (self.logdir / "checkpoints").glob("[0-9]*")), default=0)
+
+    def all_act(self, since: int = 0) -> bool:
+        """Whether the last progress line after `since` bytes of output says that all actors act."""
+        lines = [line for line in self.said(since).splitlines() if " frames (" in line and "machine" in line]
+        return bool(lines) and f" {self.actors} actor" in lines[-1] and " of " not in lines[-1]
+
+    def said(self, since: int = 0) -> str:
+        return self.output.read_bytes()[since:].decode(errors="replace") if self.output.exists() else ""
+
+    def until(self, condition: Callable[[], object], seconds: float) -> float | None:
+        """Waits; returns the seconds that it took, or None if it did not happen in time."""
+        start = time.monotonic()
+        while not condition():
+            if time.monotonic() - start > seconds:
+                return None
+            time.sleep(0.05)
+        return time.monotonic() - start
+
+    def processes(self, name: str = "") -> list[int]:
+        """Ids of the run's processes of that name, or of all that carry its mark."""
+        return [pid for pid, other in running(self.mark).items() if name in ("", other)]
+
+    def close(self) -> None:
+        self._watching.set()
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _watch(self) -> None:
+        while not self._watching.wait(0.1):
+            self.writers = max(self.writers, len(self.processes(self.leader)))
+
+
+def running(mark: str) -> dict[int, str]:
+    """Returns {process id: name} of the processes, dead ones left out, with name=value in their environment."""
+    found = {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # The process has just ended.
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "comm").read_text().strip()
+    return found
+
+
+def parent(pid: int) -> int:
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def raylet(pid: int) -> int:
+    """The raylet that a process belongs to."""
+    entries = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next(int(entry.split(b"=")[1]) for entry in entries if entry.startswith(b"RAY_RAYLET_PID="))
+
+
+def of_node(run: Run, number: int) -> list[int]:
+    """The processes of a node, its raylet first."""
+    found = [number]
+    for pid in run.processes():
+        with contextlib.suppress(OSError, StopIteration):
+            if raylet(pid) == number:
+                found.append(pid)
+    return found
+
+
+# Each fault returns whether the run is to go on, and the flags of the command that is started again, if it is.
+
+
+def kill_process(name: str, run: Run, nodes: Nodes) -> None:
+    os.kill(run.processes(name)[0], signal.SIGKILL)
+
+
+def kill_host(name: str, run: Run, nodes: Nodes) -> None:
+    os.kill(parent(run.processes(name)[0]), signal.SIGKILL)
+
+
+def kill_node(name: str, run: Run, nodes: Nodes) -> None:
+    """Another node takes its place, 2 s later, as in a cluster that is scaled."""
+    number = raylet(run.processes(name)[0])
+    pids = of_node(run, number)
+    nodes.kill(number)
+    for pid in pids:  # A machine takes everything with it.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    time.sleep(2)
+    nodes.add(2)
+
+
+def stop_node(name: str, run: Run, nodes: Nodes) -> None:
+    """The machine hangs for 30 s, all of it, and then goes on as if nothing had happened."""
+    pids = of_node(run, raylet(run.processes(name)[0]))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+
+    def go_on() -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    threading.Timer(30, go_on).start()
+    nodes.add(2)
+
+
+def add_actors(run: Run, nodes: Nodes) -> None:
+    """Two of the actors have been waiting for a machine."""
+    run.actors += 2
+    nodes.add(3)
+
+
+def kill_driver(run: Run, nodes: Nodes) -> None:
+    assert run.process is not None
+    run.process.kill()
+    run.process.wait()
+    gone = run.until(lambda: not (run.processes(run.leader) or run.processes("actor 0")), 20)
+    print(f"  after the kill of the command, its processes were gone {gone} s later", flush=True)
+    run.start(nodes.address)
+
+
+FAULTS: dict[str, Callable[[Run, Nodes], None]] = {
+    "actor killed": functools.partial(kill_process, "actor 0"),
+    "actor's host killed": functools.partial(kill_host, "actor 0"),
+    "actor's node killed": functools.partial(kill_node, "actor 0"),
+    "learner killed": functools.partial(kill_process, "LEADER"),
+    "learner's host killed": functools.partial(kill_host, "LEADER"),
+    "learner's node killed": functools.partial(kill_node, "LEADER"),
+    "learner's node hangs for 30 s": functools.partial(stop_node, "LEADER"),
+    "command killed, started again": kill_driver,
+    "node added": add_actors,
+}
+SIGNALS = {"Ctrl-C": (signal.SIGINT, 130), "SIGTERM": (signal.SIGTERM, 143)}
+
+
+def provoke(name: str, run: Run, nodes: Nodes) -> dict[str, object]:
+    """Provokes a fault that the run survives; returns its row."""
+    fault = FAULTS[name]
+    if isinstance(fault, functools.partial) and fault.args == ("LEADER",):
+        fault = functools.partial(fault.func, run.leader)
+    before, saved, run.writers = run.frames, run.saved, 0
+    since, at = len(run.output.read_bytes()), time.monotonic()
+    fault(run, nodes)
+    marked = len(run.output.read_bytes())
+    first: list[int] = []
+
+    def recovered() -> bool:
+        frames = run.frames
+        if frames > before and not first:
+            first.append(frames)
+        text = run.said(since)
+        restarted = "resum" in text or "restart" in text or "starting" in text or " of " in text or name == "node added"
+        return frames > before and restarted and run.all_act(marked if name == "node added" else since)
+
+    took = run.until(recovered, 120)
+    seconds = time.monotonic() - at
+    return {
+        "fault": name,
+        "seconds": round(seconds, 1),
+        "frames_before": before,
+        "saved_before": saved,
+        "frames_after": first[0] if first else 0,
+        "writers": run.writers,
+        "left": "",
+        "wrong": problems(run, took is not None and seconds <= RECOVERS, saved),
+    }
+
+
+def end(name: str, run: Run) -> dict[str, object]:
+    """Ends the run by a signal; returns its row."""
+    assert run.process is not None
+    sig, status = SIGNALS[name]
+    before, saved, run.writers, at = run.frames, run.saved, 0, time.monotonic()
+    run.process.send_signal(sig)
+    code: int | None = None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        code = run.process.wait(30)
+    seconds = time.monotonic() - at
+    kinds = ("learner", "learner 0", "learner 1", *(f"actor {n}" for n in range(9)))
+
+    def left() -> list[int]:
+        return [pid for kind in kinds for pid in run.processes(kind)]
+
+    run.until(lambda: not left(), ENDS)
+    wrong = problems(run, code == status and run.saved >= before, saved)
+    return {
+        "fault": name,
+        "seconds": round(seconds, 1),
+        "frames_before": before,
+        "saved_before": saved,
+        "frames_after": run.saved,
+        "writers": run.writers,
+        "left": len(left()),
+        "wrong": wrong or ("processes are left" if left() else ""),
+    }
+
+
+def problems(run: Run, well: bool, saved: int) -> str:
+    found = [] if well else ["did not recover in time"]
+    if run.writers > 1:
+        found.append("two learners at once")
+    if run.saved < saved:
+        found.append("a checkpoint is lost")
+    table = pd.read_csv(run.logdir / "progress.csv", dtype=float).iloc[:-1]
+    if table.isna().all(axis=None) or not table["frames"].diff().iloc[1:].gt(-1e7).all():
+        found.append("progress.csv is damaged")
+    return ", ".join(found)
+
+
+@contextlib.contextmanager
+def started(learners: int, cpus: tuple[int, ...], actors: int, more: int = 0) -> Iterator[tuple[Run, Nodes]]:
+    """A run that learns, on a cluster of its own; of its actors, `more` have no room yet."""
+    with tempfile.TemporaryDirectory(prefix="faults_", dir="/tmp") as name:
+        run = Run(pathlib.Path(name), learners, actors + more)
+        run.actors = actors
+        os.environ.update(run.environment)  # For the cluster.
+        nodes = Nodes(pathlib.Path(name) / "ray", *cpus)
+        try:
+            run.start(nodes.address)
+            if run.until(lambda: run.saved and run.frames and (more or run.all_act()), STARTS) is None:
+                raise SystemExit(f"ERROR: the run did not start\n{run.said()[-3000:]}")
+            yield run, nodes
+        finally:
+            if run.process is not None and run.process.poll() is None:
+                run.process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    run.process.wait(20)
+            nodes.close()
+            run.close()
+            for variable in run.environment:
+                os.environ.pop(variable, None)
+
+
+def job(name: str, learners: int) -> Iterator[dict[str, object]]:
+    """Submits the run as a job to a head with a dashboard; stops it; kills the head and submits it again to another."""
+    with tempfile.TemporaryDirectory(prefix="faults_", dir="/tmp") as folder:
+        run = Run(pathlib.Path(folder), learners, 2)
+        heads = []
+        try:
+            for number in range(2):
+                heads.append(Head(run, pathlib.Path(folder) / f"ray{number}"))
+                job_id = heads[-1].submit(run)
+                base = run.saved
+                if run.until(lambda base=base: run.saved > base and run.frames, STARTS) is None:  # type: ignore[misc]
+                    raise SystemExit(f"ERROR: the job did not start\n{heads[-1].logs(job_id)[-3000:]}")
+                before, saved, run.writers, at = run.frames, run.saved, 0, time.monotonic()
+                if number == 0:
+                    heads[0].kill()
+                else:
+                    heads[1].stop(job_id)
+                gone = run.until(lambda: not (run.processes(run.leader) or run.processes("actor 0")), 90)
+                yield {
+                    "fault": ("head killed (then submitted again)", "ray job stop")[number],
+                    "seconds": round(time.monotonic() - at, 1),
+                    "frames_before": before,
+                    "saved_before": saved,
+                    "frames_after": run.saved,
+                    "writers": run.writers,
+                    "left": len(run.processes(run.leader) + run.processes("actor 0") + run.processes("actor 1")),
+                    "wrong": problems(run, gone is not None and (number == 0 or run.saved >= before), saved),
+                }
+        finally:
+            for head in heads:
+                head.kill()
+            run.close()
+
+
+class Head:
+    """A cluster of one node that takes jobs."""
+
+    def __init__(self, run: Run, folder: pathlib.Path):
+        ports = [free_port() for _ in range(4)]
+        self.address, self.url = f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"
+        self._environment = {**os.environ, **run.environment, "PYTHONPATH": PYTHONPATH}
+        self._ray = [sys.executable, "-m", "ray.scripts.scripts"]
+        self._process = subprocess.Popen(
+            [
+                *self._ray,
+                *("start", "--head", "--block", "--num-cpus=3", "--include-dashboard=true", "--disable-usage-stats"),
+                *(f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--ray-client-server-port={ports[2]}"),
+                *(f"--dashboard-agent-listen-port={ports[3]}", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1"),
+                f"--object-store-memory={80 << 20}",
+            ],
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._run = run
+
+    def _do(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._ray, "job", arguments[0], f"--address={self.url}", *arguments[1:]],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout + done.stderr
+
+    def submit(self, run: Run) -> str:
+        command = [sys.executable, "-m", "run.train", *run.flags, "--total_frames=1000000000000"]
+        for _ in range(40):
+            said = self._do("submit", "--no-wait", "--", *command)
+            if found := re.search(r"Job '(\w+)' submitted", said):
+                return found[1]
+            time.sleep(2)
+        raise SystemExit(f"ERROR: the job could not be submitted\n{said}")
+
+    def logs(self, job_id: str) -> str:
+        return self._do("logs", job_id)
+
+    def stop(self, job_id: str) -> None:
+        self._do("stop", "--no-wait", job_id)
+
+    def kill(self) -> None:
+        """Kills the head's own processes, and its command; those of its workers have to notice."""
+        names = ("raylet", "gcs_server", "python", "ray")
+        for pid, comm in running(self._run.mark).items():
+            if comm.startswith(names) and pid != os.getpid():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("faults", nargs="*", help=f"of {[*FAULTS, *SIGNALS, 'job']}; all of them by default")
+    parser.add_argument("--learners", type=int, default=1)
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("faults.csv"), help="CSV file to write")
+    options = parser.parse_args()
+    chosen = options.faults or [*FAULTS, *SIGNALS, "job"]
+    with open(options.output, "w", newline="") as file:
+        rows: list[dict[str, object]] = []
+        writer = None
+
+        def note(row: dict[str, object]) -> None:
+            nonlocal writer
+            row = {"learners": options.learners, **row}
+            rows.append(row)
+            writer = writer or csv.DictWriter(file, row)
+            if len(rows) == 1:
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            print(*(f"{key} {value}" for key, value in row.items()), sep=", ", flush=True)
+
+        usual = [name for name in FAULTS if name in chosen]
+        signals = [name for name in SIGNALS if name in chosen]
+        if usual or signals:
+            cpus = (3, 2) if options.learners == 1 else (3, 3)
+            more = 2 if "node added" in usual else 0
+            with started(options.learners, cpus, sum(cpus) - options.learners - 1, more) as (run, nodes):
+                for name in usual:
+                    note(provoke(name, run, nodes))
+                    time.sleep(5)
+                for number, name in enumerate(signals):
+                    if number:
+                        run.start(nodes.address)
+                        saved = run.saved
+                        run.until(lambda saved=saved: run.saved > saved, STARTS)  # type: ignore[misc]
+                    note(end(name, run))
+                print(run.said(), flush=True)
+        if "job" in chosen:
+            for row in job("job", options.learners):
+                note(row)
+    wrong = [row for row in rows if row["wrong"]]
+    print(f"{len(rows)} faults, {len(wrong)} of them with problems", flush=True)
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
