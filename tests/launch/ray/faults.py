@@ -1,8 +1,8 @@
 """Breaks runs on a cluster and measures how they recover: `python tests/launch/ray/faults.py --output=faults.csv`.
 
 The cluster is a real one, of several nodes on this machine, each with processes of its own; health checks are as fast
-as docs/cluster.md advises. The run is the real command, which learns catch. One after the other, each of `FAULTS` happens
-to it while it learns. For each, the command prints a row and writes it to the CSV file:
+as docs/cluster.md advises. The run is the real command, which learns catch. One after the other, each of `FAULTS`
+happens to it while it learns. For each, the command prints a row and writes it to the CSV file:
 
 - seconds until there are more frames than before the fault and all actors act, or until the command has ended;
 - frames of the last row of progress.csv before the fault, and of the first one after it;
