@@ -44,7 +44,7 @@ def run(
 
     Actors and learners that are killed, hang, or lose their machines are started again, without limit; learners all
     together, from the newest checkpoint. The run ends with an error if a learner fails with a `UserError` while actors
-    act, or three times in a row with something else before its first update; or if an actor fails with a `UserError`
+    act, or three times in a row, for whatever reason, before its first update; or if an actor fails with a `UserError`
     and none has ever worked. Whatever ends it, learners have 8 s to save.
 
     Args:

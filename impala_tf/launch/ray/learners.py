@@ -22,7 +22,7 @@ SAVE_SECONDS = 8.0
 _LOGGER = logging.getLogger(__name__)
 _LEASE_OVER_SECONDS = LEASE_SECONDS + 2.0  # Since a host's last report; the rest is for the kill.
 _SILENT_SECONDS = 10.0  # After which a learner is taken for lost.
-_MOST_FAILURES = 3  # In a row, by an exception before the first update.
+_MOST_FAILURES = 3  # In a row, before the first update.
 
 
 class State(enum.Enum):
@@ -59,7 +59,7 @@ class Learners:
         self._causes: dict[int, str] = {}  # Why learners are gone that have failed by no fault of their own.
         self._errors: dict[int, Report] = {}  # Of learners that have failed with an error.
         self._pause: Restarted[bool] = Restarted(lambda _: True)
-        self._failures = 0
+        self._failures, self._ever_ready = 0, False
 
     @property
     def frames(self) -> int:
@@ -111,7 +111,7 @@ class Learners:
         if self.state is State.RUNNING:
             self._judge()
             if all(host.followed and host.followed.ready for host in self.hosts):
-                self._failures = 0
+                self._failures, self._ever_ready = 0, True
         if self.state is State.ENDING:
             self._judge()
             if self.ended:
@@ -175,7 +175,9 @@ class Learners:
             number, report = min(self._errors.items(), key=lambda item: (not item[1].user_error, item[0]))
             cause = f"{_name(number, len(self.hosts))} failed: {report.error}"
             self._failures += 1
-            if (report.user_error and actors_act) or self._failures >= _MOST_FAILURES:
+            # What has worked before may fail at a new start because of what is still changing: others, storage.
+            hopeless = report.user_error and actors_act and (report.ready or not self._ever_ready)
+            if hopeless or self._failures >= _MOST_FAILURES:
                 raise UserError(f"{cause[0].upper()}{cause[1:]}")
         wait, frames = self._pause.failed(), self.frames
         again = f"resumes at {frames:,} frames" if frames else "starts again: there is no checkpoint yet"

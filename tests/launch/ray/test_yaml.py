@@ -1,4 +1,4 @@
-"""The clusters described in run/clusters: Ray's own checks accept them, and they name commands and settings that exist."""
+"""The clusters described in run/clusters: Ray's own checks accept them, and their commands exist."""
 
 from __future__ import annotations
 
