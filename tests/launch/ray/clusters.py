@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -81,13 +82,23 @@ class Nodes:
             self._process.wait()
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
 def _serve(folder: str, cpus: list[int]) -> None:
     os.environ |= {"RAY_TMPDIR": folder, "RAY_raylet_start_wait_time_s": "120"}
     pathlib.Path(folder).mkdir(exist_ok=True)
     from ray.cluster_utils import Cluster
 
-    memory = 80 << 20
-    head = {"num_cpus": 0, "object_store_memory": memory, "include_dashboard": False, "_system_config": FAST}
+    def options(count: int) -> dict:
+        # With ports given, a node need not wait for its agents, which take long to start on a busy machine.
+        ports = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port", "metrics_export_port")
+        return {"num_cpus": count, "object_store_memory": 80 << 20, **{port: free_port() for port in ports}}
+
+    head = {**options(0), "include_dashboard": False, "_system_config": FAST}
     nodes = {}
 
     def patiently(start: Callable[[], T]) -> T:
@@ -101,7 +112,7 @@ def _serve(folder: str, cpus: list[int]) -> None:
     cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
 
     def add(count: int) -> None:
-        node = patiently(lambda: cluster.add_node(num_cpus=count, object_store_memory=memory))
+        node = patiently(lambda: cluster.add_node(**options(count)))
         nodes[node.all_processes["raylet"][0].process.pid] = node
 
     for count in cpus:

@@ -23,7 +23,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pandas as pd
-from clusters import PYTHONPATH, Nodes
+from clusters import PYTHONPATH, Nodes, free_port
 
 FLAGS = (
     *("--setup=catch", "--cluster=ray", "--envs_per_actor=8", "--log_interval=0.5", "--checkpoint_interval=3"),
@@ -363,6 +362,7 @@ class Head:
                 *("start", "--head", "--block", "--num-cpus=3", "--include-dashboard=true", "--disable-usage-stats"),
                 *(f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--ray-client-server-port={ports[2]}"),
                 *(f"--dashboard-agent-listen-port={ports[3]}", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1"),
+                *(f"--{name}-port={free_port()}" for name in ("metrics-export", "runtime-env-agent")),
                 f"--object-store-memory={80 << 20}",
             ],
             env=self._environment,
@@ -404,12 +404,6 @@ class Head:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def main() -> None:
