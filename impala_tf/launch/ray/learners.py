@@ -119,14 +119,14 @@ class Learners:
 
     def end(self) -> None:
         """Asks them to save and end, at most `SAVE_SECONDS` later. Does not wait."""
-        for number, host in enumerate(self.hosts):
-            if number < len(self._lives):
-                host.give(functools.partial(Stop, seconds=SAVE_SECONDS), self._lives[number])
+        for life, host in zip(self._lives, self.hosts):
+            if host.followed is None or host.followed.running:
+                host.give(functools.partial(Stop, seconds=SAVE_SECONDS), life)
 
     @property
     def ended(self) -> bool:
         """Whether none of them runs, as far as their hosts have told; those that are lost count as ended."""
-        reports = [host.report for host in self.hosts[: len(self._lives)]]
+        reports = [host.followed for host in self.hosts[: len(self._lives)]]
         return all(self._gone(number) or (report and not report.running) for number, report in enumerate(reports))
 
     def error(self) -> str:

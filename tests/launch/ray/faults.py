@@ -23,6 +23,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pandas as pd
-from clusters import PYTHONPATH, Nodes, free_port
+from clusters import PYTHONPATH, Nodes
 
 FLAGS = (
     *("--setup=catch", "--cluster=ray", "--envs_per_actor=8", "--log_interval=0.5", "--checkpoint_interval=3"),
@@ -404,6 +405,12 @@ class Head:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def main() -> None:
