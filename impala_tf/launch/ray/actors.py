@@ -95,10 +95,15 @@ class PlacedActor:
         _LOGGER.warning("%s %s; restart %d in %g s", where, failed, self._life.restarts, wait)
 
     @property
-    def acts(self) -> bool:
+    def runs(self) -> bool:
         """Whether its process runs, as far as is known."""
         report = self.host.followed
         return bool(self._life.current and self.host.answers and report and report.running)
+
+    @property
+    def acts(self) -> bool:
+        """Whether it runs and the learner has taken its first unrolls."""
+        return self.runs and self.host.followed is not None and self.host.followed.ready
 
     @property
     def missing(self) -> str:

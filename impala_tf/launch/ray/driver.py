@@ -93,7 +93,7 @@ class _Run:
             # A learner without actors would only wait, and end when nothing comes.
             if learners.ready and any(actor.host.answers for actor in self._actors):
                 self._start()
-            learners.look(any(actor.acts for actor in self._actors))
+            learners.look(any(actor.runs for actor in self._actors))
             if learners.state is State.RUNNING:
                 any_ready = any(actor.ever_ready for actor in self._actors)
                 for actor in self._actors:

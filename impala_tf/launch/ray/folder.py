@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -9,9 +10,12 @@ from typing import Any
 
 from impala_tf.errors import UserError
 from impala_tf.files import replacing
+from impala_tf.processes import parent
 from impala_tf.records.logdir import LogDir
 
 _MARK = ".driver"
+_LOGGER = logging.getLogger(__name__)
+_LOCK_SECONDS = 120.0  # NFS version 4 keeps the locks of a machine that is lost for 90 s.
 _SEEN_SECONDS = 10.0  # A file server may show a file to other machines a moment late.
 
 
@@ -51,7 +55,25 @@ def run_there(logdir: str, word: str, frames: int, machine: str, work: Callable[
                 f"--logdir={logdir} holds checkpoints up to {folder.frames:,} frames, and one at {frames:,} was "
                 f"written: it is missing on {machine}. Training does not begin again below it."
             )
+    _wait_for_lock(folder)
     return work(starts)
+
+
+def _wait_for_lock(folder: LogDir) -> None:
+    """Waits while a learner that is lost still holds the folder's lock, as file servers let it for a while.
+
+    Whoever holds it longer is another run, which the work itself will say.
+    """
+    deadline, said = time.monotonic() + _LOCK_SECONDS, False
+    while time.monotonic() < deadline:
+        parent.beat()
+        try:
+            folder.lock().close()
+            return
+        except UserError:
+            if not said:
+                _LOGGER.info("waiting for the lock of --logdir=%s, which a lost learner may still hold", folder.path)
+            said = True
 
 
 def _has(folder: LogDir, word: str) -> bool:

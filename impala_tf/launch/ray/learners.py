@@ -99,11 +99,11 @@ class Learners:
         self.starts += 1
         self.state = State.RUNNING
 
-    def look(self, actors_act: bool) -> None:
+    def look(self, actors_run: bool) -> None:
         """Notices what has become of them.
 
         Args:
-          actors_act: whether there are actors that could have sent what the learners wait for.
+          actors_run: whether there are actors that could have sent what the learners wait for.
 
         Raises:
           UserError: a failure that would only come again.
@@ -115,7 +115,7 @@ class Learners:
         if self.state is State.ENDING:
             self._judge()
             if self.ended:
-                self._conclude(actors_act)
+                self._conclude(actors_run)
 
     def end(self) -> None:
         """Asks them to save and end, at most `SAVE_SECONDS` later. Does not wait."""
@@ -166,7 +166,7 @@ class Learners:
             elif finished == len(self.hosts):
                 self.state = State.FINISHED
 
-    def _conclude(self, actors_act: bool) -> None:
+    def _conclude(self, actors_run: bool) -> None:
         """All have ended: decides whether they are started again."""
         if self._causes:
             self._failures = 0
@@ -176,7 +176,7 @@ class Learners:
             cause = f"{_name(number, len(self.hosts))} failed: {report.error}"
             self._failures += 1
             # What has worked before may fail at a new start because of what is still changing: others, storage.
-            hopeless = report.user_error and actors_act and (report.ready or not self._ever_ready)
+            hopeless = report.user_error and actors_run and (report.ready or not self._ever_ready)
             if hopeless or self._failures >= _MOST_FAILURES:
                 raise UserError(f"{cause[0].upper()}{cause[1:]}")
         wait, frames = self._pause.failed(), self.frames

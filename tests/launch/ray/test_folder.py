@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from impala_tf.errors import UserError
@@ -27,3 +29,10 @@ def test_work_runs_where_the_folder_is(tmp_path, monkeypatch):
         run(logdir.path, word, 300)
     (logdir.checkpoints / "000000000300").mkdir()
     assert run(logdir.path, word, 300) == 3
+    lock = logdir.lock()
+    threading.Timer(1.5, lock.close).start()  # Whoever tries once waits a second.
+    assert run(logdir.path, word, 300) == 3
+    assert lock.closed
+    monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.1)
+    with logdir.lock():
+        assert run(logdir.path, word, 300) == 3  # The work itself will say so.
