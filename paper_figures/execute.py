@@ -13,36 +13,57 @@ import sys
 import time
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-async def _execute(notebook: pathlib.Path, slots: asyncio.Semaphore, timeout: int) -> bool:
-    """Executes a notebook and prints its time or its error; returns whether it succeeded."""
-    async with slots:
-        start = time.monotonic()
-        client = NotebookClient(
-            nbformat.read(notebook, as_version=4), timeout=timeout, resources={"metadata": {"path": str(HERE)}}
-        )
-        try:
-            await client.async_execute()
-        except CellExecutionError as error:
-            print(f"ERROR: {notebook.name}: {error.ename}: {error.evalue}", file=sys.stderr, flush=True)
-            return False
-        except (CellTimeoutError, DeadKernelError) as error:
-            print(f"ERROR: {notebook.name}: {error}", file=sys.stderr, flush=True)
-            return False
-        print(f"  {notebook.stem} ({time.monotonic() - start:.1f} s)", flush=True)
-        return True
+async def _execute(notebook: pathlib.Path, kernel: AsyncKernelManager, timeout: int) -> bool:
+    """Executes a notebook and prints its time or its error; returns whether it succeeded.
+
+    If the kernel cannot be used any more, it is shut down, and the next notebook needs another.
+    """
+    start = time.monotonic()
+    nodes = nbformat.read(notebook, as_version=4)
+    nodes.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # Only modules stay from the notebook before.
+    client = NotebookClient(nodes, km=kernel, timeout=timeout, resources={"metadata": {"path": str(HERE)}})
+    try:
+        await client.async_execute()
+    except CellExecutionError as error:
+        print(f"ERROR: {notebook.name}: {error.ename}: {error.evalue}", file=sys.stderr, flush=True)
+        return False
+    except (CellTimeoutError, DeadKernelError) as error:
+        print(f"ERROR: {notebook.name}: {error}", file=sys.stderr, flush=True)
+        await kernel.shutdown_kernel(now=True)
+        return False
+    finally:
+        if client.kc is not None:
+            client.kc.stop_channels()
+    print(f"  {notebook.stem} ({time.monotonic() - start:.1f} s)", flush=True)
+    return True
 
 
 async def _execute_all(notebooks: list[pathlib.Path], at_once: int, timeout: int) -> list[str]:
     """Executes the notebooks; returns the names of those that failed."""
-    slots = asyncio.Semaphore(at_once)
-    succeeded = await asyncio.gather(*(_execute(notebook, slots, timeout) for notebook in notebooks))
-    return [notebook.name for notebook, success in zip(notebooks, succeeded) if not success]
+    left, failed = iter(notebooks), []
+
+    async def execute_some() -> None:
+        """One notebook after the other in one kernel, so that what they import is imported once."""
+        kernel = AsyncKernelManager()
+        try:
+            for notebook in left:
+                if not kernel.has_kernel:
+                    kernel = AsyncKernelManager()
+                if not await _execute(notebook, kernel, timeout):
+                    failed.append(notebook.name)
+        finally:
+            if kernel.has_kernel:
+                await kernel.shutdown_kernel(now=True)
+
+    await asyncio.gather(*(execute_some() for _ in range(min(at_once, len(notebooks)))))
+    return failed
 
 
 def main() -> int:
@@ -53,9 +74,7 @@ def main() -> int:
     )
     parser.add_argument("--runs", default=HERE.parent / "runs", type=pathlib.Path, help="folder of the runs")
     parser.add_argument("--figures", default=HERE / "figures", type=pathlib.Path, help="folder for the pictures")
-    parser.add_argument(
-        "--at_once", default=os.cpu_count(), type=int, help="notebooks to execute in parallel, each in its own process"
-    )
+    parser.add_argument("--at_once", default=os.cpu_count(), type=int, help="notebooks to execute in parallel")
     parser.add_argument("--timeout", default=120, type=int, help="time limit for a cell, in seconds")
     arguments = parser.parse_args()
     notebooks = arguments.notebooks or sorted(HERE.glob("*.ipynb"))

@@ -62,8 +62,8 @@ def record(scheme: str, config: Config, updates: int) -> list[Row]:
       UserError: as `local.run`.
     """
     config = from_values(to_values(config) | {"architecture": scheme})
-    tasks, address = task_set.resolve(config.environment), f"localhost:{ports.free_port()}"
-    resolved = topology.resolve(config, len(tasks.names), topology.alone(address))
+    tasks = task_set.resolve(config.environment)
+    resolved = topology.resolve(config, len(tasks.names), ports.on_this_machine(config.launch))
     frames = updates * config.data.fresh_batch_size * config.data.unroll_length * tasks.spec.frames_per_step
     with tempfile.TemporaryDirectory() as folder:
         spans = pathlib.Path(folder, "spans")

@@ -22,6 +22,7 @@ from impala_tf import programs, quiet
 from impala_tf.errors import UserError
 from impala_tf.evaluation.protocols import MACHINE_OPTIONS
 from impala_tf.export import of_run, saved_model
+from impala_tf.processes import imports
 from impala_tf.records.logdir import LogDir
 
 from . import command
@@ -130,7 +131,8 @@ def _prepare(ending: Ending) -> tuple[pathlib.Path, _Paths]:
     model = of_run.find(logdir)
     if model is None:
         _say("importing TensorFlow")
-        import tensorflow  # noqa: F401
+        with imports.quickly():
+            import tensorflow  # noqa: F401
 
         ending.begin()
         model = of_run.make(logdir)

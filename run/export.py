@@ -15,6 +15,7 @@ from absl import flags
 from impala_tf import flags as impala_flags
 from impala_tf import programs, quiet
 from impala_tf.errors import UserError
+from impala_tf.processes import imports
 
 from . import command
 
@@ -32,7 +33,8 @@ def _main() -> int:
     logdir.read_config()  # Reports errors before TensorFlow is imported, which takes seconds.
     saved_model.check_output(output)
     quiet.native_stderr(os.devnull)
-    from impala_tf.export import exporter
+    with imports.quickly():
+        from impala_tf.export import exporter
 
     checkpoint = exporter.export(logdir, output)
     _LOGGER.info("Exported %s to %s.", checkpoint, output)

@@ -76,6 +76,8 @@ _MEANT = {
     "recurrent": "core=lstm",
     "ray": "cluster=ray",
     "ray_address": "address",
+    "relay_address": "relay",
+    "relay_hz": "relay_rate",
     "restore": "logdir",
     "resume": "logdir",
     "replay_buffer_size": "replay_size",

@@ -25,7 +25,7 @@ from impala_tf.config import Config, LaunchConfig, from_values, settings
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError, one_line
-from impala_tf.processes import console
+from impala_tf.processes import console, imports
 from impala_tf.processes.signals import stop_on_signal
 from impala_tf.records.logdir import LogDir
 from impala_tf.topology import LearnerAddress, Topology
@@ -59,16 +59,6 @@ def _resolve(config: Config, learners: Sequence[LearnerAddress]) -> tuple[TaskSe
     return tasks, resolved, logdir
 
 
-def _on_this_machine(launch: LaunchConfig) -> list[LearnerAddress]:
-    """Returns addresses for the learners. The actors have to know them before the learners' servers are up."""
-    numbers = range(launch.num_learners)
-    servers = [launch.port + number if launch.port else ports.free_port() for number in numbers]
-    for port in servers:
-        ports.check_free(port)
-    exchanges = [f"localhost:{ports.free_port()}" if launch.num_learners > 1 else "" for _ in numbers]
-    return [LearnerAddress(f"localhost:{port}", exchange) for port, exchange in zip(servers, exchanges)]
-
-
 def _by_hand(launch: LaunchConfig) -> list[LearnerAddress]:
     """Returns the addresses of the learners, of which this process runs one."""
     ports.check_free(launch.port)
@@ -84,7 +74,7 @@ def _run_all(config: Config) -> int:
     from impala_tf.launch import local
 
     stop, received = stop_on_signal()
-    tasks, resolved, logdir = _resolve(config, _on_this_machine(config.launch))
+    tasks, resolved, logdir = _resolve(config, ports.on_this_machine(config.launch))
     if not _finished(config, logdir):
         program = table.program(config, tasks, resolved)
         local.run(program, logdir, stop, stall_timeout=config.launch.stall_timeout)
@@ -118,7 +108,9 @@ def _run_learner(config: Config) -> int:
         )
         _LOGGER.info("importing TensorFlow and Reverb")
         from impala_tf.architectures import table
-        from impala_tf.launch import in_turns
+
+        with imports.quickly():
+            from impala_tf.launch import in_turns
 
         if stop.is_set():
             pass  # During the imports; there is nothing to save.
@@ -132,16 +124,38 @@ def _run_learner(config: Config) -> int:
     return _conclude(config, received)
 
 
-def _run_actor(config: Config) -> int:
-    """Runs one actor, for a learner started elsewhere."""
+def _begin_beside_learner(config: Config) -> None:
+    """Prepares this process to be an actor or a relay, for a learner started elsewhere."""
     launch = config.launch
     if not launch.address:
-        raise UserError("--role=actor needs --address, the learner's host:port.")
+        raise UserError(f"--role={launch.role} needs --address, the learner's host:port.")
     ports.check_address(launch.address)
-    # An actor has nothing to save, so any signal may end it at once.
+    # It has nothing to save, so any signal may end it at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     quiet.native_stderr(os.devnull)
     console.show(sys.stderr)  # Not earlier: `native_stderr` replaces sys.stderr.
+
+
+def _run_relay(config: Config) -> int:
+    """Runs a relay, for a learner started elsewhere."""
+    launch = config.launch
+    ports.check_free(launch.port)
+    _begin_beside_learner(config)
+    from impala_tf.roles import relay
+
+    def ready(address: str) -> None:
+        print(f"ready: actors of this machine can pull parameters with --relay={address}", flush=True)
+
+    relay.run(config, address=launch.address, port=launch.port, ready=ready)
+    return 0
+
+
+def _run_actor(config: Config) -> int:
+    """Runs one actor, for a learner started elsewhere."""
+    launch = config.launch
+    if launch.relay:
+        ports.check_address(launch.relay, "relay", "relay")
+    _begin_beside_learner(config)
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
     from impala_tf.architectures import table
@@ -152,7 +166,8 @@ def _run_actor(config: Config) -> int:
     sent = "gradients" if launch.architecture == "a3c" else "unrolls"
     ready = functools.partial(print, f"ready: the learner has taken the first {sent}", flush=True)
     _, act = table.by_hand(config)
-    act(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready)
+    pulls = {"relay": launch.relay} if launch.relay else {}  # A3C has none.
+    act(config, tasks, resolve, launch.actor_id, address=launch.address, ready=ready, **pulls)
     return 0
 
 
@@ -222,7 +237,7 @@ def _try(problem: str, do: Callable[[], bool]) -> bool:
 def _config() -> Config:
     """Returns the settings from the flags; without --env, those not given are those of the run in --logdir."""
     values = flags.FLAGS
-    if values["env"].present or not values.logdir or values.role == "actor":
+    if values["env"].present or not values.logdir or values.role in ("actor", "relay"):
         return impala_flags.to_config()
     logdir = LogDir(values.logdir)
     given = {setting.name: values[setting.name].value for _, setting in settings() if values[setting.name].present}
@@ -240,6 +255,8 @@ def _main() -> int:
         return _run_actor(config)
     if config.launch.cluster == "ray":
         return _run_cluster(config)
+    if config.launch.role == "relay":
+        return _run_relay(config)
     if config.launch.role == "learner" or config.launch.num_actors == 0:
         return _run_learner(config)
     return _run_all(config)

@@ -52,7 +52,10 @@ def actors(
     spans: pathlib.Path | None = None,
     gate: Gate | None = None,
 ) -> tuple[Node, ...]:
-    """Actors that run the policy themselves and, with a `gate`, wait there for each update."""
+    """Actors that run the policy themselves and, with a `gate`, wait there for each update.
+
+    Without a gate, their work also takes `relay`, the host:port of their machine's, as a keyword.
+    """
     return tuple(
         Node(
             name := f"actor {number}",
@@ -68,6 +71,28 @@ def actors(
         )
         for number in range(topology.num_actors)
     )
+
+
+def relay(
+    config: Config,
+    address: str,
+    *,
+    port: int = 0,
+    name: str = "relay",
+    ready: Callable[[str], None] | None = None,
+) -> Node:
+    """Passes parameters on to the actors of its machine. It is no part of an `Architecture`: a launcher may add it.
+
+    Args:
+      config: settings of the run, of --architecture=impala without a policy lag.
+      address: address of a learner's server, host:port, as seen from the relay's machine. Any learner will do, also for
+        actors that send to another: all have the same parameters.
+      port: port of the relay's server; 0: a free one.
+      name: of the node.
+      ready: called in its process with the address of its server, localhost:port, before the launcher is told that the
+        process works; to be pickled.
+    """
+    return Node(name, functools.partial(_relay, config, address, port, ready))
 
 
 def environments(
@@ -139,7 +164,7 @@ def _learn(config, tasks, topology, rank, on_update, spans, _starts: int) -> boo
     return stop.is_set()
 
 
-def _act(config, tasks, topology, number, gate: ActorGate | None, spans, starts: int) -> None:
+def _act(config, tasks, topology, number, gate: ActorGate | None, spans, starts: int, relay: str = "") -> None:
     if gate and starts:
         gate.restart()
     from impala_tf.roles import actor as role
@@ -151,9 +176,21 @@ def _act(config, tasks, topology, number, gate: ActorGate | None, spans, starts:
         number,
         address=topology.server_of(number),
         ready=say_ready,
+        relay=relay,
         gate=gate,
         spans=spans,
     )
+
+
+def _relay(config, address, port, ready, _starts: int) -> None:
+    from impala_tf.roles import relay as role
+
+    def tell(own: str) -> None:
+        if ready:
+            ready(own)
+        say_ready()
+
+    role.run(config, address=address, port=port, ready=tell)
 
 
 def _step(tasks, topology, number, mailbox: WorkerMailbox, seed, interval, spans, starts: int) -> None:

@@ -10,6 +10,7 @@ from impala_tf.architectures import a3c, batched_a2c, impala
 from impala_tf.architectures.program import Program
 from impala_tf.config import Config
 from impala_tf.environments.task_set import TaskSet
+from impala_tf.processes import imports
 from impala_tf.topology import Topology
 
 
@@ -47,7 +48,8 @@ def program(config: Config, tasks: TaskSet, topology: Topology, spans: pathlib.P
 
 def by_hand(config: Config) -> tuple[Callable[..., None], Callable[..., None]]:
     """Returns what --role=learner and --role=actor run: `run` of the role. Imports TensorFlow and Reverb."""
-    from impala_tf.roles import a3c_learner, a3c_worker, actor, learner
+    with imports.quickly():
+        from impala_tf.roles import a3c_learner, a3c_worker, actor, learner
 
     if config.launch.architecture == "a3c":
         return a3c_learner.run, a3c_worker.run

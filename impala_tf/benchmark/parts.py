@@ -18,6 +18,7 @@ from impala_tf.acting.policy import Policy
 from impala_tf.benchmark.setup import Setup
 from impala_tf.environments import task_set
 from impala_tf.environments.base import empty_output
+from impala_tf.learning.group import ALONE, Group
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import Agent, make_agent
 from impala_tf.structures import Batch, Trajectory, agent_input
@@ -63,11 +64,11 @@ def inference(setup: Setup, threads: int) -> Step:
     return step
 
 
-def learner(setup: Setup, threads: int) -> Step:
-    """Updates on the same batch every time."""
+def learner(setup: Setup, threads: int, group: Group = ALONE) -> Step:
+    """Updates on the same batch every time, together with the other learners of a group."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     agent, data = make_agent(setup.tasks.spec, setup.config), setup.config.data
-    updated = Learner(agent, setup.config, setup.tasks.spec.frames_per_step)
+    updated = Learner(agent, setup.config, setup.tasks.spec.frames_per_step, group)
     fresh = tf.range(data.batch_size) < data.fresh_batch_size
     batch = Batch(_random_unrolls(setup, agent, data.batch_size), fresh)
 

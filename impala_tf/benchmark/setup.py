@@ -67,5 +67,5 @@ def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
     if tasks is None:
         tasks = task_set.resolve(config.environment)
         task_set.check(tasks)
-    address = f"localhost:{ports.free_port()}"
-    return Setup(config, tasks, topology.resolve(config, len(tasks.names), topology.alone(address)))
+    learners = ports.on_this_machine(config.launch)
+    return Setup(config, tasks, topology.resolve(config, len(tasks.names), learners))

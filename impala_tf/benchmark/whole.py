@@ -105,7 +105,7 @@ class WholeSystem:
             "policy_lag_mean": sum(float(row["policy_lag_mean"]) for row in rows) / len(rows),
             "policy_lag_max": max(float(row["policy_lag_max"]) for row in rows),
             "learner_waiting": sum(float(row["learner_waiting"]) for row in rows) / len(rows),
-            "actor_shares": _shares([spent for name, spent in self._spent.items() if name != "learner"]),
+            "actor_shares": _shares([spent for name, spent in self._spent.items() if name.startswith("actor")]),
             "central_inference_shares": _shares([spent for name, spent in self._spent.items() if name == "learner"]),
         }
 
@@ -172,10 +172,10 @@ class WholeSystem:
         return [row for row in rows if None not in row.values()]
 
     def _processes(self) -> dict[str, _Process]:
-        """Returns the learner and the actors among this process's descendants, by name."""
+        """Returns the learners and the actors among this process's descendants, by name."""
         found = {}
         for pid, name in descendants().items():
-            if not re.fullmatch(r"learner|actor \d+", name):
+            if not re.fullmatch(r"learner( \d+)?|actor \d+", name):
                 continue
             folder = pathlib.Path(f"/proc/{pid}")
             try:

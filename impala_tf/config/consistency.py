@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from impala_tf.config.groups import CORRECTIONS, Config, DataConfig, LossConfig
+from impala_tf.config.groups import CORRECTIONS, Config, DataConfig, LaunchConfig, LossConfig
 from impala_tf.errors import UserError
 
 
@@ -16,6 +16,7 @@ def check(config: Config) -> None:
     _check_waiting(config)
     _check_learners(config)
     _check_cluster(config)
+    _check_relay(config.launch)
     if config.launch.architecture == "a3c":
         _check_a3c(config)
     elif 0 < config.data.queue_size <= config.data.fresh_batch_size:
@@ -143,6 +144,19 @@ def _check_learners(config: Config) -> None:
         )
     if launch.learner_id >= count:
         raise UserError(f"--learner_id={launch.learner_id}: the {count} learners are numbered from 0.")
+
+
+def _check_relay(launch: LaunchConfig) -> None:
+    if launch.relay and launch.role != "actor":
+        raise UserError(
+            f"--relay={launch.relay} says where an actor started by hand pulls parameters from: remove it, or add "
+            "--role=actor."
+        )
+    if launch.architecture == "a3c" and (launch.relay or launch.role == "relay"):
+        raise UserError(
+            "--architecture=a3c goes without a relay, as its actors wait for parameters that their gradients have "
+            f"changed: remove {'--relay' if launch.relay else '--role=relay'}."
+        )
 
 
 def _check_a3c(config: Config) -> None:

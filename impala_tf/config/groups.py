@@ -315,8 +315,8 @@ class LaunchConfig:
     role: str = _setting(
         "all",
         "Which processes this command runs. all: learner and actors on this machine. learner, actor: only that one, "
-        "for runs across machines.",
-        choices=("all", "learner", "actor"),
+        "for runs across machines. relay: passes the learner's parameters on to the actors of its machine.",
+        choices=("all", "learner", "actor", "relay"),
     )
     num_learners: int = _setting(
         1,
@@ -347,9 +347,19 @@ class LaunchConfig:
     )
     address: str = _setting(
         "",
-        "With --role=actor: host:port of the learner that it sends to. With --cluster=ray: host:port of the cluster's "
-        "head; auto: the cluster that this machine belongs to; empty: that of RAY_ADDRESS, as in a submitted job, or "
-        "else one that is started on this machine for the run.",
+        "With --role=actor: host:port of the learner that it sends to. With --role=relay: of that it pulls from. With "
+        "--cluster=ray: host:port of the cluster's head; auto: the cluster that this machine belongs to; empty: that of "
+        "RAY_ADDRESS, as in a submitted job, or else one that is started on this machine for the run.",
+    )
+    relay: str = _setting(
+        "", "With --role=actor: host:port of the relay that it pulls parameters from; empty: from the learner."
+    )
+    relay_rate: float = _setting(
+        10.0,
+        "With --role=relay: how many times a second it looks for new parameters and passes them on, at most. Between "
+        "two of them, its actors play with the last, which adds to the policy lag.",
+        at_least=1,
+        at_most=1000,
     )
     learner_id: int = _setting(
         0,
@@ -363,8 +373,8 @@ class LaunchConfig:
     )
     port: int = _setting(
         0,
-        "Port of the learner's Reverb server; 0: a free one. Reverb speaks plain gRPC on every interface, without "
-        "encryption or password: keep the port inside a network that you trust.",
+        "Port of the learner's, or the relay's, Reverb server; 0: a free one. Reverb speaks plain gRPC on every "
+        "interface, without encryption or password: keep the port inside a network that you trust.",
         at_least=0,
         at_most=65535,
     )

@@ -23,7 +23,7 @@ from impala_tf.export import saved_model
 from impala_tf.export.saved_model import SavedPolicy
 from impala_tf.files import write_json
 from impala_tf.machine import cores
-from impala_tf.processes import parent
+from impala_tf.processes import imports, parent
 from impala_tf.structures import EnvironmentSpec
 from impala_tf.suites import tasks
 
@@ -141,7 +141,8 @@ def run(
     specs, failed = ({}, {}) if done else _specs(evaluation, protocols, metadata)
     if "tensorflow" not in sys.modules:
         _LOGGER.info("importing TensorFlow")
-        import tensorflow  # noqa: F401
+        with imports.quickly():
+            import tensorflow  # noqa: F401
     begin()
     policy = SavedPolicy(evaluation.saved_model)
     if not done:

@@ -7,6 +7,7 @@ import math
 import pathlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from impala_tf.architectures.program import Node, Program
@@ -90,7 +91,7 @@ class _Life:
         self._learners: list[Child] = []
         self._actors: list[Actor] = []
         self._reported: dict[str, Spent] = {}
-        self.ever_ready = False
+        self.ever_ready = self._asked = False
 
     def run(self) -> None:
         """Runs the processes until the learners end or `stop` is set.
@@ -104,7 +105,7 @@ class _Life:
             if self._start():
                 self._watch()
         except BaseException:
-            _let_save(self._learners)
+            self._let_save()
             raise
         finally:
             # Actors have nothing to save, and the learners have had their time.
@@ -138,8 +139,7 @@ class _Life:
             for actor in self._actors:
                 actor.watch(_ACTORS_SHARE * self._stall_timeout)
             self._report()
-        if any(learner.status is None for learner in learners):
-            _let_save(learners)
+        self._let_save()
         for learner in learners:
             learner.poll()  # Its last lines come before those below.
         self._report()
@@ -163,7 +163,6 @@ class _Life:
         )
         if len(self._learners) == 1:
             raise UserError(f"{problem} {_how_to_resume(self._logdir)}")
-        _let_save(self._learners)
         raise LearnerLost(problem.rstrip("."))
 
     def _check_end(self) -> None:
@@ -181,9 +180,29 @@ class _Life:
                 raise UserError(f"{problem}. {_how_to_resume(self._logdir)}")
             raise LearnerLost(problem)
         if failed:
-            raise LearnerLost(f"The {failed[0].name} failed: {failed[0].describe_error()}")
+            silent = [learner.name for learner in self._learners if learner.status is None]
+            problem = f"The {silent[0]} does not answer" if silent else f"The {failed[0].name} failed"
+            raise LearnerLost(f"{problem}: {failed[0].describe_error()}")
         if any(learner.answer(0.0) for learner in self._learners):
             raise UserError(f"The learner was asked to end by a signal, and has saved. {_how_to_resume(self._logdir)}")
+
+    def _let_save(self) -> None:
+        """Asks the learners that still run to save and end, and waits for them; only once.
+
+        They save nothing before their first update, and then need not be waited for.
+        """
+        running = [learner for learner in self._learners if learner.status is None]
+        if self._asked or not running:
+            return
+        self._asked = True
+        for learner in running:
+            learner.terminate()
+        if _end_within(running, _QUIET_SECONDS) or not any(learner.ready for learner in running):
+            return
+        _LOGGER.info("waiting for the learner to write its last checkpoint, at most %g s", _SAVE_SECONDS)
+        if not _end_within(running, _SAVE_SECONDS - _QUIET_SECONDS):
+            late = "the learner did not end within %g s and is killed; its last checkpoint is kept"
+            _LOGGER.warning(late, _SAVE_SECONDS)
 
     def _log_of(self, learner: Child) -> pathlib.Path:
         return log_of(self._program.learners[self._learners.index(learner)], self._logdir.logs)
@@ -212,24 +231,10 @@ def _counted(nodes: Sequence[Node], name: str) -> str:
     return f"{len(nodes)} {name}{'s' * (len(nodes) != 1)}"
 
 
-def _let_save(learners: Sequence[Child]) -> None:
-    """Asks the learners to save and end, and waits for them.
-
-    They save nothing before their first update, and then need not be waited for.
-    """
-    running = [learner for learner in learners if learner.status is None]
-    for learner in running:
-        learner.terminate()
-    if _end_within(running, _QUIET_SECONDS) or not any(learner.ready for learner in running):
-        return
-    _LOGGER.info("waiting for the learner to write its last checkpoint, at most %g s", _SAVE_SECONDS)
-    if not _end_within(running, _SAVE_SECONDS - _QUIET_SECONDS):
-        _LOGGER.warning("the learner did not end within %g s and is killed; its last checkpoint is kept", _SAVE_SECONDS)
-
-
 def _end_within(learners: Sequence[Child], seconds: float) -> bool:
-    """Waits for the learners to end, for `seconds` each at most; returns whether all have."""
-    return all([learner.ends_within(seconds) for learner in learners])
+    """Waits for the learners to end; returns whether all have."""
+    deadline = time.monotonic() + seconds
+    return all([learner.ends_within(max(0.0, deadline - time.monotonic())) for learner in learners])
 
 
 def _how_to_resume(logdir: LogDir) -> str:

@@ -7,17 +7,18 @@ GPUs, a ring over gRPC between CPUs. Of its strategy, only these collectives are
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from impala_tf.errors import LearnerLost, UserError
+from impala_tf.transport import rendezvous
 
-_LOOK_SECONDS = 0.2
 _BROKEN = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -62,6 +63,9 @@ class Group:
         """Raises `LearnerLost` if a `sum` inside fails because another learner has died or cannot be reached."""
         yield
 
+    def leave(self) -> None:
+        """Returns when all learners have called it. Without it, one that ends cuts off others' last exchange."""
+
 
 ALONE = Group()
 
@@ -74,6 +78,7 @@ class ConnectedGroup(Group):
         addresses: Sequence[str],
         rank: int,
         timeout: float,
+        settings: dict[str, Any] | None = None,
         beat: Callable[[], None] = lambda: None,
         stop: threading.Event | None = None,
     ):
@@ -83,14 +88,14 @@ class ConnectedGroup(Group):
           addresses: host:port of each learner in order; this one listens on the port of its own.
           rank: number of this learner.
           timeout: seconds to wait for the others.
-          beat: called several times a second during the wait.
-          stop: ends the wait.
+          settings, beat, stop: as for `rendezvous.meet`.
 
         Raises:
-          UserError: not all learners are there in time, or `stop` was set.
+          UserError: as for `rendezvous.meet`.
         """
         self.rank, self.size = rank, len(addresses)
-        self._strategy = _connect(addresses, rank, timeout, beat, stop or threading.Event())
+        rendezvous.meet(addresses, rank, settings or {}, timeout, beat, stop)
+        self._strategy = _connect(addresses, rank, timeout)
         self._gather = tf.function(self._gathered, autograph=False)
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -123,6 +128,11 @@ class ConnectedGroup(Group):
                 "reached. Learners update together: all must be started again, and go on from the newest checkpoint."
             ) from None
 
+    def leave(self) -> None:
+        """Waits until all learners have called this."""
+        with contextlib.suppress(LearnerLost):  # Who has left already had all that it needed, and so has this one.
+            self.gather(np.zeros(1, np.int64))
+
     def _gathered(self, numbers: tf.Tensor) -> tf.Tensor:
         return self._strategy.run(_all_gather, args=(numbers,))
 
@@ -145,35 +155,18 @@ def _all_gather(tensor: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_gather(tf.identity(tensor), axis=0)
 
 
-def _connect(addresses, rank, timeout, beat, stop) -> tf.distribute.Strategy:
-    """Makes the strategy, which waits in native code for all learners: in a thread, so that there is a deadline."""
-    made: list[tf.distribute.Strategy] = []
-    errors: list[Exception] = []
-
-    def make() -> None:
-        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec({"worker": list(addresses)}), task_type="worker", task_id=rank, rpc_layer="grpc"
-        )
-        try:
-            made.append(tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver))
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=make, name="learner-group", daemon=True)
-    thread.start()
-    deadline = time.monotonic() + timeout
-    while thread.is_alive():
-        thread.join(_LOOK_SECONDS)
-        beat()
-        if stop.is_set():
-            raise UserError("The learner was asked to end while it waited for the other learners.")
-        if time.monotonic() > deadline:
-            raise UserError(
-                f"Not all of the {len(addresses)} learners were there within {timeout:g} s ({', '.join(addresses)}): "
-                "are all of them running, with the same --learners, and can they reach each other?"
-            )
-    if errors:
+def _connect(addresses: Sequence[str], rank: int, timeout: float) -> tf.distribute.Strategy:
+    """Makes the strategy, which waits in native code for all learners, without a deadline; so they must be there."""
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(addresses)}), task_type="worker", task_id=rank, rpc_layer="grpc"
+    )
+    # If one has died since, nothing but this ends the process: the call holds the interpreter's lock.
+    faulthandler.dump_traceback_later(timeout, exit=True)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"Learner {rank} cannot exchange gradients at {addresses[rank]}: {str(errors[0]).splitlines()[0]}"
-        )
-    return made[0]
+            f"Learner {rank} cannot exchange gradients at {addresses[rank]}: {str(error).splitlines()[0]}"
+        ) from None
+    finally:
+        faulthandler.cancel_dump_traceback_later()

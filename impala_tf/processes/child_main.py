@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from impala_tf.errors import UserError, one_line
-from impala_tf.processes import parent, signals
+from impala_tf.processes import imports, parent, signals
 from impala_tf.processes.parent import ChildFailed, Outcome
 
 _F_SETSIG = 10  # Linux's; Python has no name for it before 3.13.
@@ -52,6 +52,7 @@ def run(
     # In the child only: daemons may not have children, and environments may need processes of their own.
     multiprocessing.current_process().daemon = False
     _set_name(name)
+    imports.done()  # The fork server's, which has turned collections off for them.
     try:
         _start_logging(log, forward)
         parent.finish(Outcome(work(*args), None))

@@ -7,6 +7,7 @@ from typing import Any
 
 from impala_tf import suites
 from impala_tf.files import replacing
+from impala_tf.processes import imports
 from impala_tf.records import csv_file
 from impala_tf.records.logdir import LogDir
 
@@ -28,7 +29,8 @@ def draw(logdir: LogDir, title: str) -> bool:
       UserError: a CSV file is damaged; names the line.
       OSError: the picture cannot be written; an earlier one is untouched.
     """
-    import matplotlib.figure  # Takes a second to import; only needed at the end of a run.
+    with imports.quickly():
+        import matplotlib.figure  # Takes a second to import; only needed at the end of a run.
 
     run, tasks = csv_file.read(logdir.progress), csv_file.read(logdir.tasks)
     if run is None or run["mean_return_100"].isna().all():

@@ -39,6 +39,7 @@ def connect(
     tasks: TaskSet,
     address: str,
     on_end: Callable[[str, bool], None] | None = None,
+    relay: str = "",
 ) -> tuple[Agent, ActorEnd]:
     """Makes an agent and connects it to the learner.
 
@@ -46,7 +47,7 @@ def connect(
       config: settings of the run.
       tasks: tasks of the run.
       address: address of the learner's server, host:port.
-      on_end: as for `ActorEnd`.
+      on_end, relay: as for `ActorEnd`.
 
     Raises:
       UserError: as for `ActorEnd`; or the learner has other tasks or settings.
@@ -60,6 +61,7 @@ def connect(
         config.data.unroll_length,
         agent.trainable_variables,
         timeout=config.launch.connect_timeout,
+        relay=relay,
         check=lambda told: agreement.check(told, config, tasks, address),
         on_end=on_end,
     )
@@ -84,6 +86,7 @@ def run(
     *,
     address: str,
     ready: Callable[[], None],
+    relay: str = "",
     gate: ActorGate | None = None,
     spans: pathlib.Path | None = None,
 ) -> None:
@@ -96,6 +99,7 @@ def run(
       number: number of this actor.
       address: address of the learner's server, host:port.
       ready: called when the learner has taken the first unrolls.
+      relay: host:port of the relay that it pulls parameters from; "": it pulls them from the learner.
       gate: says how many unrolls the next update takes, after a wait for the last one; None: it never waits.
       spans: CSV file for the spans of its activities; None: no file.
 
@@ -103,7 +107,7 @@ def run(
       UserError: as for `connect`; or the environments cannot be made.
     """
     limit_tensorflow(config)
-    agent, end = connect(config, tasks, address, leave)
+    agent, end = connect(config, tasks, address, leave, relay)
     with end:
         resolved = topology if isinstance(topology, Topology) else topology(end.told["topology"])
         if tasks.own_processes and gate is None:
@@ -120,7 +124,7 @@ def limit_tensorflow(config: Config) -> None:
 
 
 def leave(message: str, finished: bool) -> None:
-    """Ends the process because the learner has finished or is gone."""
+    """Ends the process because the learner has finished, or it or the relay is gone."""
     stream, prefix = (sys.stdout, "") if finished else (sys.stderr, "ERROR: ")
     with contextlib.suppress(OSError):  # Its reader is gone, too.
         print(f"{prefix}{message}", file=stream, flush=True)

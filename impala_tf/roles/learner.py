@@ -13,17 +13,17 @@ from typing import Any
 import tensorflow as tf
 
 from impala_tf import tensor_leak
-from impala_tf.config import Config
+from impala_tf.config import FIXED, Config, to_values
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import LearnerLost, UserError
-from impala_tf.learning.group import ALONE, ConnectedGroup, Group, checksum
+from impala_tf.learning.group import ALONE, ConnectedGroup, Group
 from impala_tf.learning.learner import Learner
 from impala_tf.networks.agent import make_agent
 from impala_tf.processes import parent
 from impala_tf.processes.timings import Timings
 from impala_tf.records.logdir import LogDir
+from impala_tf.roles import together
 from impala_tf.roles.intake import MakeIntake, UnrollIntake
-from impala_tf.roles.rounds import Rounds
 from impala_tf.roles.run_record import FollowerRecord, RunRecord
 from impala_tf.structures import Batch
 from impala_tf.topology import Topology
@@ -33,7 +33,6 @@ ACTIVITIES = ("batch", "update", "publish", "records")
 """What a learner spends its time on: waiting for a batch, the update, copying parameters, logs and checkpoints."""
 
 _LOGGER = logging.getLogger(__name__)
-_COMPARE_STEPS = 1000  # Updates between two checks that all learners have the same variables.
 _LOOK_SECONDS = 0.25  # Between two looks at whether to stop.
 
 
@@ -94,7 +93,6 @@ class Training:
                 self._record = FollowerRecord(config, self.learner)
             stack.callback(self._record.close)
             group.broadcast(self.learner.variables)
-            self._rounds = Rounds(group, config.data.unroll_length, config.data.batch_size)
             self.end.publish(self.step_count)  # What the actors wait for.
             self._timings = Timings(ACTIVITIES, spans, on_lap=parent.beat)
             self._open = stack.pop_all()
@@ -143,7 +141,10 @@ class Training:
             ready = "learner%s ready at %s; waiting for the actors' first %s"
             _LOGGER.info(ready, several, self.end.address, self._intake.what)
         try:
-            self._run_alone(stop, check, on_update) if group.size == 1 else self._run_together(stop, check, on_update)
+            if group.size == 1:
+                self._run_alone(stop, check, on_update)
+            else:
+                together.run(self, self._config, stop, check, on_update)
         except LearnerLost:
             if self._record.begun:
                 self._record.save_at_end()
@@ -160,28 +161,10 @@ class Training:
                 self.update(batch, waited, on_update)
                 waiting_since = time.monotonic()
             elif waited > self._config.launch.stall_timeout:
-                raise self._nothing_arrived()
+                raise self.nothing_arrived()
 
-    def _run_together(self, stop: threading.Event, check: Callable[[], None], on_update: Callable[[], None]) -> None:
-        """Updates as one of several learners, which do everything alike: each decides from what all have said."""
-        batch, waiting_since = None, time.monotonic()
-        while not self.finished:
-            check()
-            parent.beat()
-            batch = batch or self.next_batch(timeout=_LOOK_SECONDS)
-            waited = time.monotonic() - waiting_since
-            compared = self.step_count % _COMPARE_STEPS == 0
-            mine = checksum(self.learner.variables) if compared else 0
-            agreed = self._rounds.agree(batch, waited, stop.is_set(), mine)
-            if agreed.stop:
-                return
-            if batch is not None and agreed.batch is not None:
-                self.update(batch, waited, on_update, counted=agreed.batch)
-                batch, waiting_since = None, time.monotonic()
-            elif agreed.longest[0] > self._config.launch.stall_timeout:
-                raise self._nothing_arrived(f" at learner {agreed.longest[1]}")
-
-    def _nothing_arrived(self, where: str = "") -> UserError:
+    def nothing_arrived(self, where: str = "") -> UserError:
+        """Saves what has been learned and returns the error for a learner that got nothing for `stall_timeout`."""
         timeout, logs = self._config.launch.stall_timeout, LogDir(self._config.run.logdir).logs
         return self.stalled(
             f"No {self._intake.what} arrived{where} for {timeout:g} s (--stall_timeout). The actors' own output is in "
@@ -322,5 +305,5 @@ def _join(config: Config, topology: Topology, rank: int, stop: threading.Event) 
     if len(gpus := tf.config.list_physical_devices("GPU")) > 1:  # Each has its own.
         tf.config.set_visible_devices(gpus[rank % len(gpus)], "GPU")
     addresses = [learner.exchange for learner in topology.learners]
-    _LOGGER.info("learner %d waits for the other learners", rank)
-    return ConnectedGroup(addresses, rank, config.launch.connect_timeout, parent.beat, stop)
+    settings = {name: value for name, value in to_values(config).items() if name in FIXED}
+    return ConnectedGroup(addresses, rank, config.launch.connect_timeout, settings, parent.beat, stop)

@@ -49,6 +49,7 @@ class LearnerLink:
         exchange: Callable[[dict[str, Any]], Exchange],
         *,
         timeout: float,
+        relay: str = "",
         check: Callable[[dict[str, Any]], None] = lambda told: None,
         on_end: Callable[[str, bool], None] | None = None,
     ):
@@ -59,27 +60,45 @@ class LearnerLink:
         Args:
           address: address of the learner's server, host:port.
           exchange: called with what the learner tells about the run, after `check`; returns what will be exchanged.
-          timeout: seconds to wait for the learner to answer, and again for it to publish parameters.
-          check: called with what the learner tells about the run; raises `UserError` if this actor does not fit.
-          on_end: called from a thread, with a message and whether the run has finished: when it has, or when the server
+          timeout: seconds to wait for a server to answer, and again for parameters.
+          relay: host:port of the `Relay` from which parameters are pulled; "": they come from the learner itself.
+          check: called with what the learner tells about the run, and with what the relay does; raises `UserError` if
+            this actor does not fit.
+          on_end: called from a thread, with a message and whether the run has finished: when it has, or when a server
             has stopped answering for `timeout` seconds.
 
         Raises:
-          UserError: nothing answers in time, or the learner expects something else.
+          UserError: nothing answers in time, or the learner expects something else, or the relay is another run's.
         """
-        tables = wait_for_server(address, timeout)
         with contextlib.ExitStack() as stack:
-            if on_end:
-                stack.callback(ServerWatch(address, timeout, on_end).stop)
-            self.told = read_told(address)
+
+            def reach(server: str, whose: str) -> tuple[dict, dict[str, Any]]:
+                found = wait_for_server(server, timeout, whose)
+                if on_end:
+                    stack.callback(ServerWatch(server, timeout, on_end, whose).stop)
+                return found, read_told(server)
+
+            tables, self.told = reach(address, "learner")
             check(self.told)
+            pulled_from, parameters = address, tables
+            if relay:
+                pulled_from, (parameters, relays) = relay, reach(relay, "relay")
+                try:
+                    check(relays)  # Not whether both tell the same: of several learners, any may be relayed.
+                except UserError:
+                    raise UserError(
+                        f"The relay at {relay} has the parameters of another run than that of the learner at "
+                        f"{address}: start it anew with --address={address}."
+                    ) from None
             what, table, signature, variables = exchange(self.told)
             if table not in tables:
-                raise UserError(f"The learner at {address} takes no {what}: it has another --architecture.")
+                raise UserError(
+                    f"The server at {address} takes no {what}: it is a relay, or has another --architecture."
+                )
             check_same(what, tables[table].signature, signature)
-            check_same("parameters", tables[VARIABLES].signature, variables_signature(variables))
+            check_same("parameters", parameters[VARIABLES].signature, variables_signature(variables))
             self._address, self._tables = address, tables
-            self._variables = VariableClient(address, variables, timeout)
+            self._variables = VariableClient(pulled_from, variables, timeout, "relay" if relay else "learner")
             self.learner_step = self._variables.refresh()
             self._open = stack.pop_all()
 
@@ -125,10 +144,10 @@ class ActorEnd(LearnerLink):
           core_state_spec: nest of `ArraySpec`s of the agent's core state.
           unroll_length: T, in agent steps.
           variables: the variables that `refresh` overwrites, in the learner's order.
-          **options: `timeout`, `check` and `on_end`, as for `LearnerLink`.
+          **options: `timeout`, `relay`, `check` and `on_end`, as for `LearnerLink`.
 
         Raises:
-          UserError: nothing answers in time, or the learner expects something else.
+          UserError: as for `LearnerLink`.
         """
         unroll = unroll_signature(spec, core_state_spec, unroll_length)
         super().__init__(address, lambda told: Exchange("unrolls", TRAJECTORIES, unroll, variables), **options)

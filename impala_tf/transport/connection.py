@@ -54,44 +54,45 @@ class Questions:
             return None
 
 
-def wait_for_server(address: str, timeout: float) -> dict[str, reverb_types.TableInfo]:
-    """Waits until a learner's server answers and returns its tables.
+def wait_for_server(address: str, timeout: float, whose: str = "learner") -> dict[str, reverb_types.TableInfo]:
+    """Waits until a server answers and returns its tables.
 
     Args:
       address: address of the server, host:port.
       timeout: seconds.
+      whose: "learner" or "relay", for messages.
 
     Raises:
-      UserError: nothing answers in time, or what answers is not a learner's server.
+      UserError: nothing answers in time, or what answers is not a learner's or a relay's server.
     """
     start = last_said = time.monotonic()
-    while (tables := ask(address)) is None or not _is_told(address, tables):
+    while (tables := ask(address)) is None or not _is_told(address, tables, whose):
         now = time.monotonic()
         if now - start > timeout:
             raise UserError(
-                f"No learner answered at {address} within {timeout:g} s. Is it running, is the address its --port, and "
+                f"No {whose} answered at {address} within {timeout:g} s. Is it running, is the address its --port, and "
                 "can this machine reach it?"
             )
         if now - last_said > _REMIND_SECONDS:
-            _LOGGER.info("waiting for the learner at %s", address)
+            _LOGGER.info("waiting for the %s at %s", whose, address)
             last_said = now
         time.sleep(0.2)
     return tables
 
 
-def _is_told(address: str, tables: dict[str, reverb_types.TableInfo]) -> bool:
-    """Whether the learner has already written the facts about its run, which it does right after the server starts."""
+def _is_told(address: str, tables: dict[str, reverb_types.TableInfo], whose: str) -> bool:
+    """Whether the facts about the run are already there; they are written right after the server starts."""
     for needed in (RUN, FINISHED):
         if needed not in tables:
             raise UserError(
-                f"The server at {address} is not a learner of this version of impala_tf: it has no table {needed!r}. "
-                "Check --address and the learner's version."
+                f"The server at {address} is not a {whose} of this version of impala_tf: it has no table {needed!r}. "
+                f"Check the address and the {whose}'s version."
             )
     return tables[RUN].current_size > 0
 
 
 def read_told(address: str) -> dict[str, Any]:
-    """Returns what the learner tells actors about the run. Call it after `wait_for_server`."""
+    """Returns what a server tells actors about the run. Call it after `wait_for_server`."""
     sample = next(iter(reverb.Client(address).sample(RUN, num_samples=1, emit_timesteps=False)))
     return json.loads(sample.data[0].tobytes())
 
@@ -102,9 +103,9 @@ class ServerWatch:
     It has finished if the server says so, and has not if the server has not answered for `timeout` seconds.
     """
 
-    def __init__(self, address: str, timeout: float, on_end: Callable[[str, bool], None]):
-        """Starts the thread."""
-        self._address, self._timeout, self._on_end = address, timeout, on_end
+    def __init__(self, address: str, timeout: float, on_end: Callable[[str, bool], None], whose: str = "learner"):
+        """Starts the thread; `whose` server it is, is for messages."""
+        self._address, self._timeout, self._on_end, self._whose = address, timeout, on_end, whose
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="server-watch", daemon=True)
         self._thread.start()
@@ -115,12 +116,12 @@ class ServerWatch:
             if (tables := ask(self._address)) is not None:
                 heard = time.monotonic()
                 if tables[FINISHED].current_size and not self._stop.is_set():
-                    self._on_end(f"The learner at {self._address} has finished its run.", True)
+                    self._on_end(f"The {self._whose} at {self._address} has finished its run.", True)
                     return
             elif time.monotonic() - heard > self._timeout and not self._stop.is_set():
                 self._on_end(
-                    f"The learner at {self._address} has not answered for {self._timeout:g} s: it has ended or cannot "
-                    "be reached.",
+                    f"The {self._whose} at {self._address} has not answered for {self._timeout:g} s: it has ended or "
+                    "cannot be reached.",
                     False,
                 )
                 return

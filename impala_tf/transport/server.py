@@ -1,4 +1,4 @@
-"""The Reverb server that the learner's process hosts, with its tables from a ReverbServerConfig textproto."""
+"""The Reverb server of a learner or a relay, with its tables from a ReverbServerConfig textproto."""
 
 from __future__ import annotations
 
@@ -55,6 +55,14 @@ def load_config(data: DataConfig) -> reverb_config_pb2.ReverbServerConfig:
     return config
 
 
+def parameters_only() -> reverb_config_pb2.ReverbServerConfig:
+    """Returns the table of parameters alone, for a server that takes no unrolls."""
+    config, _ = read_config("on_policy", 0, TRAJECTORIES)
+    for table in [table for table in config.tables if table.table_name != VARIABLES]:
+        config.tables.remove(table)
+    return config
+
+
 def read_config(
     name: str, queue_size: int, queue: str
 ) -> tuple[reverb_config_pb2.ReverbServerConfig, reverb_config_pb2.Table]:
@@ -104,7 +112,7 @@ class Server:
     def __init__(
         self,
         config: reverb_config_pb2.ReverbServerConfig,
-        unroll: Trajectory,
+        unroll: Trajectory | None,
         variables: Sequence[tf.Variable],
         port: int = 0,
         told: dict[str, Any] | None = None,
@@ -113,7 +121,8 @@ class Server:
 
         Args:
           config: the tables, from `load_config`.
-          unroll: signature of one unroll on the wire, from `unroll_signature`; or of what else the learner samples.
+          unroll: signature of one unroll on the wire, from `unroll_signature`; or of what else the learner samples;
+            None if that is nothing.
           variables: the parameters that will be published.
           port: port to listen on, on every interface and without encryption, since Reverb offers nothing else; 0: a
             free port.

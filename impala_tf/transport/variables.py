@@ -103,24 +103,25 @@ class VariablePublisher:
 class VariableClient:
     """An actor's side: pulls the newest parameters into its own variables."""
 
-    def __init__(self, address: str, variables: Sequence[tf.Variable], timeout: float):
-        """Waits until the learner has published for the first time: no actor starts on parameters of its own.
+    def __init__(self, address: str, variables: Sequence[tf.Variable], timeout: float, whose: str = "learner"):
+        """Waits until the server has parameters for the first time: no actor starts on parameters of its own.
 
         Args:
-          address: address of the learner's server, host:port.
+          address: address of the server, host:port.
           variables: the variables that `refresh` overwrites, in the learner's order.
           timeout: seconds to wait for the first publication.
+          whose: "learner" or "relay", for messages.
 
         Raises:
-          UserError: the learner publishes nothing in time.
+          UserError: nothing is published in time.
         """
         deadline = time.monotonic() + timeout
         waiting = False
         while (tables := connection.ask(address)) is None or tables[VARIABLES].current_size == 0:
             if time.monotonic() > deadline:
-                raise UserError(f"The learner at {address} published no parameters within {timeout:g} s.")
+                raise UserError(f"The {whose} at {address} published no parameters within {timeout:g} s.")
             if not waiting:
-                _LOGGER.info("waiting for the first parameters of the learner at %s", address)
+                _LOGGER.info("waiting for the first parameters of the %s at %s", whose, address)
                 waiting = True
             time.sleep(0.1)
         self._container = reverb_variable_container.ReverbVariableContainer(address, [VARIABLES])

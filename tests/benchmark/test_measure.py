@@ -52,7 +52,7 @@ def test_the_first_call_does_not_count_and_sleeping_takes_no_cpu_time():
     assert measured.cpu_seconds < 0.5 * measured.seconds
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 def test_benches_are_idle_between_measurements_and_measure_at_the_same_time():
     with Bench(_prepare, "") as one, Bench(_prepare, "") as other:
         for bench in (one, other):
@@ -64,7 +64,7 @@ def test_benches_are_idle_between_measurements_and_measure_at_the_same_time():
             assert time.monotonic() - start < 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 def test_failures_are_reported():
     assert once(_work, "", timeout=60) != os.getpid()
     with pytest.raises(UserError, match="no such game"):

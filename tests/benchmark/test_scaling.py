@@ -8,7 +8,7 @@ from impala_tf.benchmark import scaling, setup
 SETUP = setup.resolve(config.from_values({"env": "catch", "batch_size": 8, "envs_per_actor": 8}))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(7)
 @pytest.mark.parametrize("updates", [False, True])
 def test_a_learner_that_keeps_up_takes_all_unrolls_of_the_simulated_actors(updates):
     row = scaling.simulated(SETUP, num_actors=5, rate=80.0, updates=updates, seconds=4.0)

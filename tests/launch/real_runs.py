@@ -36,8 +36,7 @@ def resolve(logdir: pathlib.Path, **values: Any) -> tuple[Config, TaskSet, Topol
     config = config_lib.from_values({**SETTINGS, "logdir": str(logdir), **values})
     tasks = task_set.resolve(config.environment)
     LogDir(config.run.logdir).check(config)
-    address = f"localhost:{ports.free_port()}"
-    return config, tasks, topology.resolve(config, len(tasks.names), topology.alone(address))
+    return config, tasks, topology.resolve(config, len(tasks.names), ports.on_this_machine(config.launch))
 
 
 def in_turns(logdir: pathlib.Path, stopped: bool, values: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -22,7 +22,7 @@ from impala_tf.architectures import batched_a2c, impala, table
 from impala_tf.launch import local
 from impala_tf.records.logdir import LogDir
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(7)
 
 PER_UPDATE = 6 * real_runs.UNROLL_LENGTH
 ACTING = {"variables", "inference", "environment", "writer", "queue"}

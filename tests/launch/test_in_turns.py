@@ -13,11 +13,14 @@ sys.path.append(str(pathlib.Path(__file__).parent))  # Children get it from here
 import real_runs
 
 from impala_tf.errors import UserError
-from impala_tf.processes.child import SPAWN, Child, ChildFailed
+from impala_tf.launch import local  # noqa: F401 - has the fork server import TensorFlow, once for all.
+from impala_tf.processes.child import FORK_SERVER, Child, ChildFailed
 
 
 def _run(logdir, stopped=False, log=None, **values):
-    child = Child("in turns", real_runs.in_turns, logdir, stopped, {"num_actors": 0, **values}, context=SPAWN, log=log)
+    child = Child(
+        "in turns", real_runs.in_turns, logdir, stopped, {"num_actors": 0, **values}, context=FORK_SERVER, log=log
+    )
     try:
         return child.answer(120)
     finally:
@@ -93,7 +96,7 @@ def test_environments_that_cannot_be_reset_are_an_error(tmp_path, monkeypatch):
 
 def test_a_start_that_failed_leaves_nothing_behind(tmp_path):
     """Neither the folder's lock nor a server: in the same process, the next start works."""
-    child = Child("in turns", real_runs.in_turns_again, tmp_path / "run", context=SPAWN, log=tmp_path / "log")
+    child = Child("in turns", real_runs.in_turns_again, tmp_path / "run", context=FORK_SERVER, log=tmp_path / "log")
     error, left = child.answer(120)
     child.end()
     assert "--queue_size" in error
@@ -102,7 +105,7 @@ def test_a_start_that_failed_leaves_nothing_behind(tmp_path):
 
 
 def test_a_learner_that_nobody_sends_unrolls_saves_what_it_has_learned(tmp_path):
-    child = Child("learner", real_runs.starve, tmp_path / "run", context=SPAWN, log=tmp_path / "log")
+    child = Child("learner", real_runs.starve, tmp_path / "run", context=FORK_SERVER, log=tmp_path / "log")
     error = child.answer(120)
     child.end()
     assert error.startswith("No unrolls arrived for 1 s (--stall_timeout).")

@@ -13,11 +13,12 @@ sys.path.append(str(pathlib.Path(__file__).parent))  # Children get it from here
 
 import real_runs
 
-from impala_tf.processes.child import SPAWN, Child
+from impala_tf.launch import local  # noqa: F401 - has the fork server import TensorFlow, once for all.
+from impala_tf.processes.child import FORK_SERVER, Child
 
 
 def _in_a_process(tmp_path, work, *arguments):
-    child = Child("test", work, tmp_path, *arguments, context=SPAWN, log=tmp_path / "log")
+    child = Child("test", work, tmp_path, *arguments, context=FORK_SERVER, log=tmp_path / "log")
     try:
         return child.answer(200)
     finally:
@@ -29,7 +30,7 @@ def _from_the_start(lag, updates):
     return [(min(k, lag), min(k, lag)) for k in range(updates)]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_catch_is_learned_with_parameters_exactly_as_old_as_set(tmp_path):
     frames, per_update = {0: 100_000, 1: 100_000, 10: 150_000}, 32 * 20
     runs = [{**real_runs.LEARNS, "policy_lag": lag, "total_frames": total} for lag, total in frames.items()]

@@ -10,7 +10,6 @@ import shlex
 import subprocess
 import sys
 
-import nbformat
 import numpy as np
 import pandas as pd
 import PIL.Image
@@ -27,7 +26,9 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROO
 
 
 def cells(name):
-    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells
+    """The cells as dictionaries. nbformat would take seconds to import, in each worker that collects these tests."""
+    cells = json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in cells]
 
 
 # Committed contents
@@ -41,11 +42,11 @@ def test_there_is_a_notebook_for_each_figure_and_table():
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_is_short_and_has_no_outputs(name):
     first, *code = cells(name)
-    assert first.cell_type == "markdown" and first.source.startswith("# ")
-    assert re.search(r"impala-|python -m|[Nn]o run", first.source)
-    assert 1 <= len(code) <= 2 and all(cell.cell_type == "code" for cell in code)
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-    assert sum(len(cell.source.splitlines()) for cell in code) <= 40
+    assert first["cell_type"] == "markdown" and first["source"].startswith("# ")
+    assert re.search(r"impala-|python -m|[Nn]o run", first["source"])
+    assert 1 <= len(code) <= 2 and all(cell["cell_type"] == "code" for cell in code)
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert sum(len(cell["source"].splitlines()) for cell in code) <= 40
 
 
 # Commands
@@ -55,7 +56,7 @@ def commands():
     """Returns {program: its command lines in the notebooks}, with values substituted for shell variables."""
     found, values = {}, {"n": "00", "lag": "10", "correction": "none"}
     for name in NOTEBOOKS:
-        text = cells(name)[0].source.replace("\\\n", " ")
+        text = cells(name)[0]["source"].replace("\\\n", " ")
         for line in re.findall(r"^ *(impala-\w+ .*)$", text, re.MULTILINE):
             line = re.sub(r"\$\{(\w+)(#\w+/)?\}|\$(\w+)", lambda v: values.get(v[1] or v[3], "level"), line)
             found.setdefault(line.split()[0], set()).add(line)
@@ -156,7 +157,7 @@ def with_runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("with_runs")
     write_runs(folder / "runs")
     # One process for all notebooks saves time; `without_runs` already tests that each of them runs in a kernel.
-    sources = ["\n".join(cell.source for cell in cells(name)[1:]) for name in NOTEBOOKS if name not in WITHOUT_RUNS]
+    sources = ["\n".join(cell["source"] for cell in cells(name)[1:]) for name in NOTEBOOKS if name not in WITHOUT_RUNS]
     program = "import json, sys\nfor source in json.load(sys.stdin): exec(source, {'__name__': '__main__'})"
     environment = {**ENVIRONMENT, "IMPALA_RUNS": str(folder / "runs"), "IMPALA_FIGURES": str(folder)}
     command = [sys.executable, "-c", program]
@@ -171,7 +172,7 @@ def pixels(path):
     return np.asarray(PIL.Image.open(path).convert("RGB"), np.int16)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_committed_picture_is_up_to_date(name, without_runs):
     """`make figures` updates the pictures. A few pixels may depend on the processor."""
@@ -182,21 +183,30 @@ def test_committed_picture_is_up_to_date(name, without_runs):
     assert (FOLDER / "figures" / f"{name}.png").stat().st_size < 150_000
 
 
-@pytest.mark.slow
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - WITHOUT_RUNS))
 def test_notebook_draws_new_runs(name, without_runs, with_runs):
     assert (without_runs / f"{name}.png").read_bytes() != (with_runs / f"{name}.png").read_bytes()
 
 
-@pytest.mark.slow
-def test_failing_notebook_is_named(tmp_path):
-    good, bad = (tmp_path / f"{name}.ipynb" for name in ("good", "bad"))
-    for path, source in ((good, "1"), (bad, "raise ValueError('what is wrong')")):
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-        nbformat.write(notebook, path)
-    done = execute("--figures", tmp_path, good, bad)
+@pytest.mark.slow(3)
+def test_failing_notebooks_are_named_and_do_not_disturb_the_others(tmp_path):
+    """One kernel executes them all, and another one what is left if it dies; names do not reach the next notebook."""
+    sources = {
+        "good": "mine = 1",
+        "bad": "assert 'mine' not in globals()\nraise ValueError('what is wrong')",
+        "dead": "import os\nos._exit(1)",
+        "fine": "assert 'mine' not in globals()",
+    }
+    for name, source in sources.items():
+        cell = {"cell_type": "code", "source": source, "outputs": [], "execution_count": None, "metadata": {}}
+        notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook))
+    done = execute("--at_once=1", "--figures", tmp_path, *(tmp_path / f"{name}.ipynb" for name in sources))
     assert done.returncode == 1
-    first, last = done.stderr.splitlines()
-    assert first == "ERROR: bad.ipynb: ValueError: what is wrong"
-    assert last == "ERROR: 1 of 2 notebooks failed: bad.ipynb"
-    assert "good" in done.stdout
+    assert done.stderr.splitlines() == [
+        "ERROR: bad.ipynb: ValueError: what is wrong",
+        "ERROR: dead.ipynb: Kernel died",
+        "ERROR: 2 of 4 notebooks failed: bad.ipynb, dead.ipynb",
+    ]
+    assert re.findall(r"^  (\w+) \(", done.stdout, re.MULTILINE) == ["good", "fine"]

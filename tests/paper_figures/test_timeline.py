@@ -28,7 +28,7 @@ def test_the_busiest_updates():
     assert np.allclose(times, [(500, 1000), (1500, 2000)])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("scheme", timeline.SCHEMES)
 def test_who_waits_for_whom(scheme, monkeypatch):
     monkeypatch.setattr(timeline, "NUM_ACTORS", ACTORS)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -45,6 +46,22 @@ if __name__ == "__main__":
         assert each.ends_within(60) and each.status == 0, each.describe_error()
     print(received, flush=True)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_to_import() -> Iterator[None]:
+    """The tests kill one server after the other: none of them imports what those of other tests need."""
+    _end_server()
+    preloaded = fork_server._SERVER._preload_modules
+    fork_server.preload([])
+    yield
+    _end_server()
+    fork_server._SERVER._preload_modules = preloaded
+
+
+def _end_server() -> None:
+    fork_server.kill()
+    fork_server._SERVER._stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

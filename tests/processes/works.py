@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import pathlib
@@ -14,7 +15,7 @@ import time
 from typing import Any
 
 from impala_tf.errors import UserError
-from impala_tf.processes import parent
+from impala_tf.processes import imports, parent
 from impala_tf.processes.child import FORK_SERVER, SPAWN, Child
 
 CONTEXTS = {"spawn": SPAWN, "forkserver": FORK_SERVER}
@@ -174,3 +175,14 @@ def beat_for(seconds: float) -> None:
         parent.beat()
         time.sleep(0.02)
     time.sleep(600)
+
+
+def collecting() -> tuple[bool, bool, bool, int, int]:
+    """Whether garbage is collected: at work, in imports, after imports that failed; frozen objects first and last."""
+    at_work, frozen_first = gc.isenabled(), gc.get_freeze_count()
+    try:
+        with imports.quickly():
+            importing = gc.isenabled()
+            raise ImportError
+    except ImportError:
+        return at_work, importing, gc.isenabled(), frozen_first, gc.get_freeze_count()

@@ -34,7 +34,7 @@ def progress(run):
     return pd.read_csv(path).dropna(subset=["total_loss"]) if path.exists() and path.stat().st_size else pd.DataFrame()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 @pytest.mark.timeout(500)
 def test_it_learns_though_a_worker_and_the_learner_are_killed(start, tmp_path, frames_saved, resumed_at, error_of):
     """Perfect play returns 1 and is reached after about 50,000 frames. Each gradient counts as one learner step."""

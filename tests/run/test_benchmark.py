@@ -22,7 +22,7 @@ def test_errors(start, error_of, tmp_path):
 
 def test_numbers_are_consistent(start, tmp_path):
     output = tmp_path / "benchmark.json"
-    flags = ("--env=catch", "--num_actors=1", "--seconds=1", "--repeats=1", f"--output={output}")
+    flags = ("--env=catch", "--num_actors=1", "--seconds=0.3", "--repeats=1", f"--output={output}")
     run = start(*flags, command=BENCHMARK)
     assert run.finish(150) == 0, run.describe()
     assert run.err == "", run.describe()

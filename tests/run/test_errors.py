@@ -8,7 +8,10 @@ import socket
 import pytest
 
 from impala_tf import config as config_lib
+from impala_tf.environments import task_set
+from impala_tf.errors import UserError
 from impala_tf.records.logdir import LogDir
+from impala_tf.roles import actor as actor_role
 
 AT_ONCE = 10
 AFTER_A_WAIT = 60
@@ -27,6 +30,8 @@ AFTER_A_WAIT = 60
         (["--env=catch", "--role=actor"], ["--address"]),
         (["--env=catch", "--role=actor", "--address=nonsense"], ["nonsense", "host:port"]),
         (["--env=catch", "--role=actor", "--address=localhost:http"], ["localhost:http", "host:port"]),
+        (["--role=relay"], ["--role=relay needs --address"]),
+        (["--role=actor", "--address=localhost:9", "--relay=here"], ["--relay='here'", "the relay's host:port"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )
@@ -116,7 +121,9 @@ def test_missing_package(start, error_of, tmp_path):
 
 
 def test_nobody_listens(start, error_of):
-    addresses = ["localhost:9", "no-such-host.invalid:8000"]
-    flags = ["--env=catch", "--role=actor", "--connect_timeout=1"]
-    for address, actor in [(a, start(*flags, f"--address={a}")) for a in addresses]:
-        assert f"No learner answered at {address} within 1 s" in error_of(actor, AFTER_A_WAIT)
+    """What the command says of one address, an actor in this process says of another."""
+    actor = start("--env=catch", "--role=actor", "--connect_timeout=1", "--address=localhost:9")
+    config = config_lib.from_values({"env": "catch", "role": "actor", "connect_timeout": 1.0})
+    with pytest.raises(UserError, match=r"No learner answered at no-such-host.invalid:8000 within 1 s"):
+        actor_role.connect(config, task_set.resolve(config.environment), "no-such-host.invalid:8000")
+    assert "No learner answered at localhost:9 within 1 s" in error_of(actor, AFTER_A_WAIT)

@@ -7,6 +7,10 @@ import signal
 
 import pytest
 
+from impala_tf import config as config_lib
+from impala_tf.environments import task_set
+from impala_tf.errors import UserError
+from impala_tf.roles import actor as actor_role
 from impala_tf.transport import ports
 
 AFTER_A_WAIT = 60
@@ -32,20 +36,23 @@ def learner(start_shared, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("flag", "difference"),
+    ("other", "difference"),
     [
-        ("--env=counting", "--env: catch at the learner, counting here"),
-        ("--sticky_actions=0.25", "--sticky_actions: 0.0 at the learner, 0.25 here"),
-        ("--full_action_set", "--full_action_set: False at the learner, True here"),
-        ("--core=lstm", "--core: none at the learner, lstm here"),
-        ("--unroll_length=5", "--unroll_length: 20 at the learner, 5 here"),
+        ({"env": "counting"}, "--env: catch at the learner, counting here"),
+        ({"sticky_actions": 0.25}, "--sticky_actions: 0.0 at the learner, 0.25 here"),
+        ({"full_action_set": True}, "--full_action_set: False at the learner, True here"),
+        ({"core": "lstm"}, "--core: none at the learner, lstm here"),
+        ({"unroll_length": 5}, "--unroll_length: 20 at the learner, 5 here"),
     ],
 )
-def test_an_actor_with_other_settings_is_refused(start, error_of, learner, flag, difference):
-    run, flags = learner
-    error = error_of(start("--env=catch", flag, *flags), AFTER_A_WAIT)
-    assert difference in error
-    assert error.count(" here") == 1, error  # Nothing else differs.
+def test_an_actor_with_other_settings_is_refused(learner, other, difference):
+    """In this process, which is not made anew for each; the command is tested below."""
+    run, (_, address, _) = learner
+    config = config_lib.from_values({"env": "catch", "connect_timeout": 20.0, **other})
+    with pytest.raises(UserError) as error:
+        actor_role.connect(config, task_set.resolve(config.environment), address.removeprefix("--address="))
+    assert difference in str(error.value)
+    assert str(error.value).count(" here") == 1, error.value  # Nothing else differs.
     assert run.process.poll() is None
 
 
@@ -56,16 +63,19 @@ def test_all_differences_are_reported(start, error_of, learner):
     assert "--env: catch at the learner, counting here; --unroll_length: 20 at the learner, 5 here" in error
 
 
-def test_an_actor_ends_when_its_learner_has_finished(start, tmp_path):
-    port = ports.free_port()
+def test_a_relay_and_an_actor_that_pulls_from_it_end_when_their_learner_has_finished(start, tmp_path):
+    port, own = ports.free_port(), ports.free_port()
     catch = ("--env=catch", "--batch_size=8")
     flags = ("--role=learner", "--num_actors=1", f"--port={port}", f"--logdir={tmp_path}", "--total_frames=5000")
     learner = start(*catch, *flags)
-    actor = start(*catch, "--role=actor", f"--address=localhost:{port}")
+    relay = start("--role=relay", f"--address=localhost:{port}", f"--port={own}")
+    actor = start(*catch, "--role=actor", f"--address=localhost:{port}", f"--relay=localhost:{own}")
     assert learner.finish(90) == 0, learner.describe()
-    assert actor.finish(10) == 0, actor.describe()
-    assert f"The learner at localhost:{port} has finished its run." in actor.out, actor.describe()
-    assert "ERROR" not in actor.err, actor.describe()
+    for started in (relay, actor):
+        assert started.finish(10) == 0, started.describe()
+        assert f"The learner at localhost:{port} has finished its run." in started.out, started.describe()
+        assert "ERROR" not in started.err, started.describe()
+    assert f"ready: actors of this machine can pull parameters with --relay=localhost:{own}" in relay.out
 
 
 def test_an_actor_takes_part_and_has_as_many_environments_as_the_learner_says(start, learner, frames_saved):

@@ -11,6 +11,9 @@ import pytest
 import tree
 
 from impala_tf.environments.counting import check_unroll
+from impala_tf.launch import local  # noqa: F401 - has the fork server import TensorFlow, once for all.
+from impala_tf.processes import parent
+from impala_tf.processes.child import FORK_SERVER, Child
 from impala_tf.transport import ports
 
 UNROLL_LENGTH = 5
@@ -107,23 +110,42 @@ def learner():
     learner.stop()
 
 
+def _act(address):
+    """What an actor does that is started by hand."""
+    from impala_tf import config as config_lib
+    from impala_tf import topology
+    from impala_tf.environments import task_set
+    from impala_tf.roles import actor
+
+    values = {"env": "counting", "unroll_length": UNROLL_LENGTH, "envs_per_actor": ENVIRONMENTS, "log_interval": 1000.0}
+    config = config_lib.from_values(values)
+    tasks = task_set.resolve(config.environment)
+
+    def resolve(told):
+        return topology.resolve(config, len(tasks.names), topology.alone(address), told=told)
+
+    actor.run(config, tasks, resolve, 0, address=address, ready=lambda: parent.send(parent.Ready()))
+
+
 @pytest.mark.timeout(400)
-def test_no_unroll_is_torn_when_actors_are_killed(start, learner):
+def test_no_unroll_is_torn_when_actors_are_killed(learner):
     """Kills ten actors, three of which run at a time, each within a second after its first unrolls."""
     seed = random.randrange(2**32)
     print("seed", seed)
     chance = random.Random(seed)
+    complaints = []
 
     def start_actor():
-        flags = ("--env=counting", f"--unroll_length={UNROLL_LENGTH}", f"--envs_per_actor={ENVIRONMENTS}")
-        return start(*flags, "--role=actor", f"--address={learner.address}", "--log_interval=1000")
+        note = lambda _level, text: complaints.append(text)  # noqa: E731
+        return Child("actor", _act, learner.address, context=FORK_SERVER, on_line=note)
 
     actors, kill_at, killed = [start_actor() for _ in range(3)], {}, 0
     while killed < 10:
         learner.take(timeout=0.02)
         for actor in list(actors):
-            assert actor.process.poll() is None and actor.err == "", actor.describe()
-            if actor not in kill_at and "ready" in actor.out:
+            actor.poll()
+            assert actor.status is None and complaints == [], (actor.describe_error(), complaints)
+            if actor not in kill_at and actor.ready:
                 kill_at[actor] = time.monotonic() + chance.random()
             if time.monotonic() > kill_at.get(actor, math.inf):
                 actor.kill()

@@ -61,7 +61,7 @@ def second(first, start_shared, logdir):
     return one_process(start_shared, logdir, 8000)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_what_a_run_writes(first, logdir, frames_saved):
     rows = pd.read_csv(logdir / "progress.csv")
     assert set(rows.columns) >= COLUMNS
@@ -83,7 +83,7 @@ def test_what_a_run_writes(first, logdir, frames_saved):
     np.testing.assert_allclose([make_ndarray(event.tensor_proto) for event in loss], rows["total_loss"], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_a_run_is_resumed(second, logdir, resumed_at, frames_saved):
     assert resumed_at(second) == (4000, 4000 // BATCH)
     rows = pd.read_csv(logdir / "progress.csv")
@@ -93,7 +93,7 @@ def test_a_run_is_resumed(second, logdir, resumed_at, frames_saved):
     assert rows["episodes"].iloc[-1] == pytest.approx(8000 / 9, abs=16)  # Each start leaves unfinished episodes.
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_the_learning_rate_follows_the_frames_of_all_starts(second, logdir):
     rows = pd.read_csv(logdir / "progress.csv")
     first_step = rows["frames"].shift(fill_value=0)  # A row's value is the mean over its learner steps.
@@ -102,7 +102,7 @@ def test_the_learning_rate_follows_the_frames_of_all_starts(second, logdir):
     np.testing.assert_allclose(rows["learning_rate"], expected, rtol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_a_finished_run_is_left_alone(second, start, logdir, frames_saved):
     def contents():
         rewritten = (".lock", "learning_curve.png", "model_card.md")
@@ -116,7 +116,7 @@ def test_a_finished_run_is_left_alone(second, start, logdir, frames_saved):
     assert contents() == before
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_damaged_checkpoints(second, start, start_shared, logdir, frames_saved, error_of, resumed_at):
     *_, before, newest = frames_saved(logdir)
     for file in (logdir / "checkpoints" / f"{newest:012d}").glob("*.data-*"):

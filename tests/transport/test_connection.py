@@ -31,7 +31,8 @@ def _watches():
     return [thread for thread in threading.enumerate() if thread.name == "server-watch"]
 
 
-def test_nobody_there_is_told_within_the_deadline():
+def test_nobody_there_is_told_within_the_deadline(monkeypatch):
+    monkeypatch.setattr(connection, "_PING_SECONDS", 1)
     start = time.monotonic()
     with pytest.raises(UserError, match="No learner answered"):
         wait_for_server(f"localhost:{ports.free_port()}", timeout=1)
@@ -81,7 +82,8 @@ def test_one_client_asks_while_the_server_answers(monkeypatch):
         assert questions.ask() is None
 
 
-def test_a_server_that_goes_away_is_noticed():
+def test_a_server_that_goes_away_is_noticed(monkeypatch):
+    monkeypatch.setattr(connection, "_PING_SECONDS", 1)
     running = _server()
     lost, messages = threading.Event(), []
     watch = ServerWatch(running.address, 1.0, lambda message, _: (messages.append(message), lost.set()))

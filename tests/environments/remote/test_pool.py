@@ -53,6 +53,8 @@ class Env(gymnasium.Env):
 
     def step(self, action):
         self.steps += 1
+        if not self.fails:
+            time.sleep(0.002)  # It acts all the time that others take to fail; so it leaves them the processor.
         if self.steps == 20 and self.fails == "raise":
             raise RuntimeError("the engine\\nstopped")
         if self.steps == 20 and self.fails == "hang":

@@ -1,14 +1,28 @@
-"""What several learners tell each other before each update: whether all have a batch, and what is in it."""
+"""Several learners that update together (section 3): each update is the same for all, and all decide alike.
+
+Before each update they tell each other whether they have a batch, and what is in it for the logs.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from impala_tf.config import Config
 from impala_tf.errors import UserError
-from impala_tf.learning.group import Group
+from impala_tf.learning.group import Group, checksum
+from impala_tf.learning.learner import Learner
+from impala_tf.processes import parent
 from impala_tf.structures import Batch, Trajectory
+
+_LOGGER = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.25  # In which the others learn that this one has no batch yet.
+_COMPARE_STEPS = 1000  # Updates between two comparisons of all variables.
 
 _STOP, _HAS_BATCH, _WAITED, _CHECKSUM, _HEADER = 0, 1, 2, 3, 4  # The first numbers that each learner sends.
 
@@ -101,3 +115,74 @@ class Rounds:
             task_id=task_id.ravel().astype(np.int32),
         )
         return Batch(unrolls, fresh.ravel().astype(bool))
+
+
+class Training(Protocol):
+    """One of the learners, as `impala_tf.roles.learner.Training` has it."""
+
+    learner: Learner
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def step_count(self) -> int: ...
+
+    def next_batch(self, timeout: float) -> Any | None: ...
+
+    def update(
+        self, batch: Any, waited: float, on_update: Callable[[], None], counted: Batch | None = None
+    ) -> None: ...
+
+    def nothing_arrived(self, where: str = "") -> UserError: ...
+
+
+def run(
+    training: Training,
+    config: Config,
+    stop: threading.Event,
+    check: Callable[[], None],
+    on_update: Callable[[], None],
+) -> None:
+    """Updates with the other learners until the run is finished or one of them is asked to end.
+
+    Their variables are compared from time to time and at the end, before the last checkpoint.
+
+    Args:
+      training: this learner.
+      config: settings of the run.
+      stop: asks this learner to end; all then end.
+      check: called several times a second; an exception that it raises ends the run.
+      on_update: called after each update, when its parameters have been handed to the publisher.
+
+    Raises:
+      LearnerLost: another learner has died or cannot be reached.
+      UserError: as for `Training.update`; a learner got nothing for `stall_timeout`; or the variables differ.
+    """
+    rounds = Rounds(training.learner.group, config.data.unroll_length, config.data.batch_size)
+    batch, waiting_since = None, time.monotonic()
+    _compare(training, rounds)
+    while not training.finished:
+        check()
+        parent.beat()
+        batch = batch or training.next_batch(_LOOK_SECONDS)
+        waited = time.monotonic() - waiting_since
+        compare = training.step_count % _COMPARE_STEPS == 0
+        agreed = rounds.agree(batch, waited, stop.is_set(), checksum(training.learner.variables) if compare else 0)
+        if agreed.stop:
+            break
+        if batch is not None and agreed.batch is not None:
+            training.update(batch, waited, on_update, counted=agreed.batch)
+            batch, waiting_since = None, time.monotonic()
+        elif agreed.longest[0] > config.launch.stall_timeout:
+            raise training.nothing_arrived(f" at learner {agreed.longest[1]}")
+    _compare(training, rounds)
+    training.learner.group.leave()
+
+
+def _compare(training: Training, rounds: Rounds) -> None:
+    """Compares the variables of all learners."""
+    mine = checksum(training.learner.variables)
+    rounds.agree(None, 0.0, stop=False, checksum=mine)
+    rank, step = training.learner.group.rank, f"{training.step_count:,}"
+    _LOGGER.info("learner %d: checksum of all variables after step %s: %08x", rank, step, mine)
