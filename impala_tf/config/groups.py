@@ -348,8 +348,8 @@ class LaunchConfig:
     address: str = _setting(
         "",
         "With --role=actor: host:port of the learner that it sends to. With --role=relay: of that it pulls from. With "
-        "--cluster=ray: host:port of the cluster's head; auto: the cluster that this machine belongs to; empty: that of "
-        "RAY_ADDRESS, as in a submitted job, or else one that is started on this machine for the run.",
+        "--cluster=ray: host:port of the cluster's head; auto: the cluster that this machine belongs to; empty: that "
+        "of RAY_ADDRESS, as in a submitted job, or else one that is started on this machine for the run.",
     )
     relay: str = _setting(
         "", "With --role=actor: host:port of the relay that it pulls parameters from; empty: from the learner."

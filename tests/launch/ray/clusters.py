@@ -7,12 +7,14 @@ input.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -36,17 +38,19 @@ class Nodes:
 
     Attributes:
       address: host:port of its head.
+      mark: name=value in the environment of all its processes.
     """
 
     def __init__(self, folder: pathlib.Path, *cpus: int):
         """Starts a head, without CPUs of its own, and a node for each of `cpus`."""
+        self.mark = f"IMPALA_TF_CLUSTER={uuid.uuid4()}"
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(folder), *map(str, cpus)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": PYTHONPATH},
+            env={**os.environ, "PYTHONPATH": PYTHONPATH, **dict([self.mark.split("=")])},
         )
         self.address = self._line()
 
@@ -79,6 +83,16 @@ class Nodes:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+
+def running(mark: str) -> dict[int, str]:
+    """Returns {process id: name} of the processes, dead ones left out, with name=value in their environment."""
+    found = {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # The process has just ended.
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "comm").read_text().strip()
+    return found
 
 
 def _serve(folder: str, cpus: list[int]) -> None:

@@ -34,7 +34,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pandas as pd
-from clusters import PYTHONPATH, Nodes
+from clusters import PYTHONPATH, Nodes, running
 
 FLAGS = (
     *("--setup=catch", "--cluster=ray", "--envs_per_actor=8", "--log_interval=0.5", "--checkpoint_interval=3"),
@@ -128,16 +128,6 @@ class Run:
                 # A learner that starts a program is, for a moment, two of its name. Those that are stopped do nothing.
                 active = [pid for pid in found if parent(pid) not in found and state(pid) != "T"]
                 self.writers = max(self.writers, len(active))
-
-
-def running(mark: str) -> dict[int, str]:
-    """Returns {process id: name} of the processes, dead ones left out, with name=value in their environment."""
-    found = {}
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # The process has just ended.
-            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found[int(folder.name)] = (folder / "comm").read_text().strip()
-    return found
 
 
 def parent(pid: int) -> int:
