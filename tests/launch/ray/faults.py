@@ -24,134 +24,22 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 
 import pandas as pd
-from clusters import PYTHONPATH, Nodes, running
+from clusters import Nodes
+from machines import Head, Machines
+from watched import Run, of_node, parent, raylet
 
-FLAGS = (
-    *("--setup=catch", "--cluster=ray", "--envs_per_actor=8", "--log_interval=0.5", "--checkpoint_interval=3"),
-    *("--seed=1", "--connect_timeout=20"),
-)
 RECOVERS = 60.0
 """Seconds."""
 STARTS = 180.0
 ENDS = 10.0
-
-
-class Run:
-    """A run on a cluster, and what is known of its processes, which carry a mark in their environment."""
-
-    def __init__(self, folder: pathlib.Path, learners: int, actors: int):
-        self.folder, self.logdir, self.actors = folder, folder / "run", actors
-        self.mark = f"IMPALA_TF_FAULTS={uuid.uuid4()}"
-        self.environment = dict([self.mark.split("=")])
-        self.leader = "learner" if learners == 1 else "learner 0"
-        self.flags = (*FLAGS, f"--num_learners={learners}", f"--num_actors={actors}", f"--logdir={self.logdir}")
-        self.writers, self._watching = 0, threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
-        self.process: subprocess.Popen | None = None
-        self.output = folder / "output"
-
-    def start(self, address: str, *more: str) -> None:
-        """Starts the command; it goes on with the run, if there is one."""
-        command = [sys.executable, "-u", "-m", "run.train", *self.flags, f"--address={address}", *more]
-        if not any(flag.startswith("--total_frames") for flag in more):
-            command.append("--total_frames=1000000000000")
-        with open(self.output, "ab") as out:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                env={**os.environ, **self.environment, "PYTHONPATH": PYTHONPATH},
-            )
-
-    @property
-    def frames(self) -> int:
-        """Frames in the last whole row of progress.csv."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            lines = (self.logdir / "progress.csv").read_text().split("\n")
-            column = lines[0].split(",").index("frames")
-            return int(float(lines[-2].split(",")[column]))
-        return 0
-
-    @property
-    def saved(self) -> int:
-        """Frames of the newest checkpoint."""
-        return max((int(p.name) for p in (self.logdir / "checkpoints").glob("[0-9]*")), default=0)
-
-    def all_act(self, since: int = 0) -> bool:
-        """Whether the last progress line after `since` bytes of output says that all actors act."""
-        found = self.acting(since)
-        return bool(found) and found[-1] >= self.actors
-
-    def acting(self, since: int) -> list[int]:
-        """The numbers of actors in the progress lines after `since` bytes of output."""
-        found = re.findall(r" frames \(.* learners?, (\d+)(?: of \d+)? actors?, ", self.said(since))
-        return list(map(int, found))
-
-    def said(self, since: int = 0) -> str:
-        return self.output.read_bytes()[since:].decode(errors="replace") if self.output.exists() else ""
-
-    def until(self, condition: Callable[[], object], seconds: float) -> float | None:
-        """Waits; returns the seconds that it took, or None if it did not happen in time."""
-        start = time.monotonic()
-        while not condition():
-            if time.monotonic() - start > seconds:
-                return None
-            time.sleep(0.05)
-        return time.monotonic() - start
-
-    def processes(self, name: str = "") -> list[int]:
-        """Ids of the run's processes of that name, or of all that carry its mark."""
-        return [pid for pid, other in running(self.mark).items() if name in ("", other)]
-
-    def close(self) -> None:
-        self._watching.set()
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def _watch(self) -> None:
-        while not self._watching.wait(0.1):
-            found = self.processes(self.leader)
-            with contextlib.suppress(OSError, IndexError):  # One of them has just ended.
-                # A learner that starts a program is, for a moment, two of its name. Those that are stopped do nothing.
-                active = [pid for pid in found if parent(pid) not in found and state(pid) != "T"]
-                self.writers = max(self.writers, len(active))
-
-
-def parent(pid: int) -> int:
-    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def state(pid: int) -> str:
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def raylet(pid: int) -> int:
-    """The raylet that a process belongs to."""
-    entries = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return next(int(entry.split(b"=")[1]) for entry in entries if entry.startswith(b"RAY_RAYLET_PID="))
-
-
-def of_node(run: Run, number: int) -> list[int]:
-    """The processes of a node, its raylet first."""
-    found = [number]
-    for pid in run.processes():
-        with contextlib.suppress(OSError, StopIteration):
-            if raylet(pid) == number:
-                found.append(pid)
-    return found
 
 
 def kill_process(name: str, run: Run, nodes: Nodes) -> None:
@@ -218,14 +106,18 @@ FAULTS: dict[str, Callable[[Run, Nodes], None]] = {
 SIGNALS = {"Ctrl-C": (signal.SIGINT, 130), "SIGTERM": (signal.SIGTERM, 143)}
 
 
-def provoke(name: str, run: Run, nodes: Nodes) -> dict[str, object]:
-    """Provokes a fault that the run survives; returns its row."""
+def fault_of(name: str, run: Run, nodes: Nodes) -> Callable[[], None]:
     fault = FAULTS[name]
     if isinstance(fault, functools.partial) and fault.args == ("LEADER",):
         fault = functools.partial(fault.func, run.leader)
+    return functools.partial(fault, run, nodes)
+
+
+def provoke(name: str, run: Run, fault: Callable[[], None]) -> dict[str, object]:
+    """Provokes a fault that the run survives; returns its row."""
     before, saved, run.writers = run.frames, run.saved, 0
     since, at = len(run.output.read_bytes()), time.monotonic()
-    fault(run, nodes)
+    fault()
     first: list[int] = []
 
     def recovered() -> bool:
@@ -348,73 +240,27 @@ def job(name: str, learners: int) -> Iterator[dict[str, object]]:
             run.close()
 
 
-class Head:
-    """A cluster of one node that takes jobs."""
-
-    def __init__(self, run: Run, folder: pathlib.Path):
-        ports = [free_port() for _ in range(4)]
-        self.address, self.url = f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"
-        self._environment = {**os.environ, **run.environment, "PYTHONPATH": PYTHONPATH}
-        self._ray = [sys.executable, "-m", "ray.scripts.scripts"]
-        self._process = subprocess.Popen(
-            [
-                *self._ray,
-                *("start", "--head", "--block", "--num-cpus=3", "--include-dashboard=true", "--disable-usage-stats"),
-                *(f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--ray-client-server-port={ports[2]}"),
-                *(f"--dashboard-agent-listen-port={ports[3]}", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1"),
-                *(f"--{name}-port={free_port()}" for name in ("metrics-export", "runtime-env-agent")),
-                f"--object-store-memory={80 << 20}",
-            ],
-            env=self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._run = run
-
-    def _do(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [*self._ray, "job", arguments[0], f"--address={self.url}", *arguments[1:]],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-        )
-        return done.stdout + done.stderr
-
-    def submit(self, run: Run) -> str:
-        command = [sys.executable, "-m", "run.train", *run.flags, "--total_frames=1000000000000"]
-        for _ in range(40):
-            said = self._do("submit", "--no-wait", "--", *command)
-            if found := re.search(r"Job '(\w+)' submitted", said):
-                return found[1]
-            time.sleep(2)
-        raise SystemExit(f"ERROR: the job could not be submitted\n{said}")
-
-    def logs(self, job_id: str) -> str:
-        return self._do("logs", job_id)
-
-    def stop(self, job_id: str) -> None:
-        self._do("stop", "--no-wait", job_id)
-
-    def kill(self) -> None:
-        """Kills the head's own processes, and its command; those of its workers have to notice."""
-        names = ("raylet", "gcs_server", "python", "ray")
-        for pid, comm in running(self._run.mark).items():
-            if comm.startswith(names) and pid != os.getpid():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self._process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def link(learners: int) -> dict[str, object]:
+    """Cuts the machine of the learner off for 30 s."""
+    with tempfile.TemporaryDirectory(prefix="faults_", dir="/tmp") as folder:
+        run = Run(pathlib.Path(folder), learners, 2)
+        machines = Machines(run, pathlib.Path(folder))
+        try:
+            run.start(machines.address, before=machines.inside(1))
+            if run.until(lambda: run.saved and run.all_act(), STARTS) is None:
+                raise SystemExit(f"ERROR: the run did not start\n{run.said()[-3000:]}")
+            where = re.findall(r"starting: learner at 10\.77\.0\.(\d)", run.said())[-1]
+            return provoke("link of the learner's machine cut for 30 s", run, lambda: machines.cut(int(where), 30))
+        finally:
+            print(run.said(), flush=True)
+            machines.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("faults", nargs="*", help=f"of {[*FAULTS, *SIGNALS, 'job']}; all of them by default")
+    parser.add_argument(
+        "faults", nargs="*", help=f"of {[*FAULTS, *SIGNALS, 'job', 'link']}; all but link, which needs root, by default"
+    )
     parser.add_argument("--learners", type=int, default=1)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("faults.csv"), help="CSV file to write")
     options = parser.parse_args()
@@ -441,7 +287,7 @@ def main() -> None:
             more = int("node added" in usual)
             with started(options.learners, cpus, 2, more) as (run, nodes):
                 for name in usual:
-                    note(provoke(name, run, nodes))
+                    note(provoke(name, run, fault_of(name, run, nodes)))
                     time.sleep(5)
                 for number, name in enumerate(signals):
                     if number:
@@ -450,6 +296,8 @@ def main() -> None:
                         run.until(lambda saved=saved: run.saved > saved, STARTS)  # type: ignore[misc]
                     note(end(name, run))
                 print(run.said(), flush=True)
+        if "link" in chosen:
+            note(link(options.learners))
         if "job" in chosen:
             for row in job("job", options.learners):
                 note(row)
