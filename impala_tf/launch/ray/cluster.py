@@ -40,6 +40,8 @@ def joined(address: str) -> Iterator[None]:
         )
     if ":" in given:
         _reach(given)
+    # Ray has no setting for its messages about machines that are lost, which the driver notices itself.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not given:
         quiet |= {"include_dashboard": False}
