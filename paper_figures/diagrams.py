@@ -31,12 +31,12 @@ BLUE, ORANGE, RED, GREEN = "#1f5fa8", "#d9791a", "#b2182b", "#1b8a6b"
 # Figure 1: architectures
 
 
-def architectures(config: Config) -> Any:
-    """Draws Figure 1: one learner and the actors that `config` specifies, next to the paper's several learners."""
+def architectures(one: Config, several: Config) -> Any:
+    """Draws Figure 1: one learner with its actors, and several learners with theirs, as the settings specify."""
     figure, ax = _canvas(11.4, 6.0)
     ax.plot([6.0, 6.0], [0.15, 5.85], color="#d0d0d0", linewidth=0.8)
-    _one_learner(ax, config)
-    _several_learners(ax)
+    _one_learner(ax, one)
+    _several_learners(ax, several)
     return figure
 
 
@@ -66,29 +66,29 @@ def _one_learner(ax: Any, config: Config) -> None:
     _key(ax, 0.2, 0.15, BLUE, "parameters and the learner step that produced them")
 
 
-def _several_learners(ax: Any) -> None:
-    _text(ax, 8.7, 5.83, "Several synchronous learners", 12, weight="bold")
-    _text(ax, 8.7, 5.6, "as in the paper; impala_tf has a single learner", 8.5, GRAY)
-    learners = {"worker": (7.05, 4.55), "master": (8.7, 4.55), " worker": (10.35, 4.55)}
-    actors = [(x, 1.75) for x in (6.85, 8.08, 9.32, 10.55)]
-    _box(ax, 8.7, 4.55, 5.0, 1.25, "", LIGHT, "#b8b8b8")
-    for i, actor in enumerate(actors):
-        for j, learner in enumerate(learners.values()):
-            start, end = _between(learner, (0.52, 0.32), actor, (0.45, 0.24), 0.0)
-            _arrow(ax, start, end, BLUE, 0.9)
-            if j == (0, 1, 1, 2)[i]:
-                shift = 0.1 if i < 2 else -0.1
-                _arrow(ax, *_between(actor, (0.45, 0.24), learner, (0.52, 0.32), shift), ORANGE, 1.8)
-        _box(ax, *actor, 0.9, 0.48, "actor", size=9)
-    centres = list(learners.values())
-    for left, right in itertools.pairwise(centres):
+def _several_learners(ax: Any, config: Config) -> None:
+    tasks = task_set.resolve(config.environment)
+    addresses = [topology.LearnerAddress(f"learner {rank}") for rank in range(config.launch.num_learners)]
+    processes = topology.resolve(config, len(tasks.names), addresses)
+    x = 8.7
+    _text(ax, x, 5.83, "Several synchronous learners", 12, weight="bold")
+    counts = f"impala_tf with {len(addresses)} learners and {processes.num_actors} actor processes"
+    _text(ax, x, 5.6, counts, 8.5, GRAY)
+    _box(ax, x, 4.55, 5.0, 1.25, "", LIGHT, "#b8b8b8")
+    places = np.linspace(x - 1.65, x + 1.65, len(addresses))
+    learners = {address.server: (place, 4.55) for address, place in zip(addresses, places)}
+    for i, place in enumerate(np.linspace(x - 2.1, x + 2.1, processes.num_actors)):
+        actor = (place, 1.75)
+        _exchange(ax, actor, (0.36, 0.24), learners[processes.server_of(i)], (0.52, 0.32))
+        _box(ax, *actor, 0.72, 0.48, f"actor {i}", size=8.5)
+    for left, right in itertools.pairwise(learners.values()):
         _arrow(ax, (left[0] + 0.54, left[1]), (right[0] - 0.54, right[1]), GREEN, 1.8, "<|-|>")
         _text(ax, (left[0] + right[0]) / 2, left[1] + 0.17, "gradients", 7.5, GREEN)
     for name, center in learners.items():
-        _box(ax, *center, 1.04, 0.64, f"Learner\n{name.strip()}", "white", INK, 9)
-    _key(ax, 6.25, 0.62, ORANGE, "unrolls, to one of the learners")
-    _key(ax, 6.25, 0.38, BLUE, "parameters, from all learners")
-    _key(ax, 6.25, 0.15, GREEN, "gradients")
+        _box(ax, *center, 1.04, 0.64, name, "white", INK, 9)
+    _key(ax, 6.25, 0.62, ORANGE, "unrolls, to the actor's learner")
+    _key(ax, 6.25, 0.38, BLUE, "parameters, which are the same in all learners")
+    _key(ax, 6.25, 0.15, GREEN, "gradients, summed over all learners")
 
 
 def _exchange(ax: Any, actor: Any, actor_half: Any, learner: Any, learner_half: Any) -> None:

@@ -20,6 +20,7 @@ sys.path.append(str(pathlib.Path(__file__).parents[2] / "paper_figures"))
 import diagrams
 import layers
 
+SEVERAL = from_values({"num_learners": 3, "num_actors": 6})
 LAB = diagrams.lab_spec()
 ATARI = EnvironmentSpec(ArraySpec((84, 84, 4), np.dtype(np.uint8)), num_actions=6, frames_per_step=4, frame_stack=True)
 
@@ -81,7 +82,7 @@ def test_figure_3_shows_the_networks_it_is_given():
 @pytest.mark.parametrize("num_actors", [4, 8])
 def test_figure_1_shows_the_actors_and_the_tables(num_actors):
     config = from_values({"num_actors": num_actors, "envs_per_actor": 7, "unroll_length": 33})
-    figure = diagrams.architectures(config)
+    figure = diagrams.architectures(config, SEVERAL)
     written = [text.get_text() for text in texts(figure)]
     assert sum("7 environments" in text for text in written) == num_actors
     unrolls = next(text for text in written if text.startswith("unrolls of 33 steps")).replace("\n", " ")
@@ -93,11 +94,20 @@ def test_figure_1_shows_the_actors_and_the_tables(num_actors):
     assert all(name in run for name in told)
 
 
+def test_figure_1_shows_several_learners():
+    written = [text.get_text() for text in texts(diagrams.architectures(from_values({"num_actors": 4}), SEVERAL))]
+    assert [text for text in written if text.startswith("learner ")] == [f"learner {rank}" for rank in range(3)]
+    assert [text for text in written if text in {f"actor {i}" for i in range(9)}] == [f"actor {i}" for i in range(6)]
+    assert written.count("gradients") == 2
+
+
 def two_networks():
     return diagrams.two_networks(Agent(LAB, "shallow", "lstm"), Agent(LAB, "deep", "lstm"), LAB)
 
 
-@pytest.mark.parametrize("draw", [two_networks, lambda: diagrams.architectures(from_values({"num_actors": 8}))])
+@pytest.mark.parametrize(
+    "draw", [two_networks, lambda: diagrams.architectures(from_values({"num_actors": 8}), SEVERAL)]
+)
 def test_texts_do_not_overlap_and_stay_inside(draw):
     figure = draw()
     extents = [text.get_window_extent() for text in texts(figure)]
