@@ -144,16 +144,17 @@ def test_the_lease_ends_a_learner_whose_driver_is_silent(folder, logs):
 
 
 def test_words_that_were_on_the_way_for_long_renew_nothing_and_start_nothing(folder, logs):
-    driver = Driver(Host("a", lease=2.0))
+    driver = Driver(Host("a", lease=4.0))
     driver.ask(start(1, fake.learn_and_ignore, folder, logs=logs, leased=True))
-    sent = Received(driver.report.life, driver.report.serial)  # The driver's words after this report are delayed.
+    sent, at = Received(driver.report.life, driver.report.serial), time.monotonic()  # What follows is delayed.
     fake.wait_for(folder / "learner")
     learner = int(pids(folder / "learner")[0])
-    end = time.monotonic() + 10
+    for late in (1.0, 1.9, 2.8, 3.7):  # It arrives again and again, and says nothing new.
+        time.sleep(max(0.0, at + late - time.monotonic()))
+        driver.host.exchange(sent, None)
     while fake.is_running(learner):
-        assert time.monotonic() < end
-        driver.host.exchange(sent, None)  # They arrive, again and again, and say nothing new.
-        time.sleep(0.1)
+        assert time.monotonic() - at < 6.5
+        time.sleep(0.05)
     late = driver.host.exchange(sent, start(2, fake.sleep, folder, logs=logs, leased=True))
     assert late.order == 1 and not late.running
     stranger = driver.host.exchange(Received("another life", 1), start(2, fake.sleep, folder, logs=logs))
