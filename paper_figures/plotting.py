@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import PIL.Image
+import populations
 from IPython.display import Image
 from matplotlib.lines import Line2D
 
@@ -194,7 +195,10 @@ DMLAB30_FOLDERS = {
 
 
 def dmlab30_runs() -> dict[str, list[Run]]:
-    """Returns the runs of Figure 5's agents, best mean capped score first; merges a set of experts into one run."""
+    """Returns the runs of Figure 5's agents, best mean capped score first.
+
+    A set of experts is merged into one run, and a population is its best member's ancestry.
+    """
     found = {}
     for agent, name in DMLAB30_FOLDERS.items():
         folder = RUNS / "figure_5" / name
@@ -203,6 +207,8 @@ def dmlab30_runs() -> dict[str, list[Run]]:
             sets = [read_runs(combination) for combination in sorted(folder.glob("*"))]
             sets = [[run for run in runs if run.config.get("env") in levels] for runs in sets]
             runs = [together(its) for its in sets if its]
+        elif (population := populations.read(folder)) is not None:
+            runs = [Run(name, populations.best_agent(population))]
         else:
             runs = read_runs(folder, "dmlab30")
         found[agent] = best(runs, column="human_normalised_mean_capped")

@@ -2,7 +2,7 @@
 
 Writes one flag file per hyperparameter combination (Table D.1). Put it after the flag file of an experiment, whose
 values it overrides: `impala-train --setup=dmlab_shallow --flagfile=runs/sweep/sweep_00.flags`. Without --output, prints
-the flags, one combination per line.
+the flags, one combination per line. `impala-sweep run` trains the combinations (`impala-sweep run --help`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import pathlib
+import sys
 
 from absl import flags
 
@@ -17,7 +18,7 @@ from impala_tf import flags as impala_flags
 from impala_tf.errors import UserError
 from impala_tf.experiments import sweep
 
-from . import command
+from . import command, sweep_run
 
 _say = logging.getLogger("impala_tf.run").info
 
@@ -51,7 +52,11 @@ def _main() -> int:
 
 
 def main() -> None:
-    """Entry point of `impala-sweep`."""
+    """Entry point of `impala-sweep` and `impala-sweep run`."""
+    if sys.argv[1:2] == ["run"]:
+        del sys.argv[1]
+        sweep_run.main()
+        return
     define = functools.partial(impala_flags.define_own, "The sweep")
     define("seed", 1, "Seed for sampling the combinations.", at_least=0)
     define("combinations", sweep.COMBINATIONS, "Combinations; the paper uses 24.", at_least=1)

@@ -27,6 +27,7 @@ from impala_tf.errors import UserError
 __all__ = [
     "CORRECTIONS",
     "FIXED",
+    "TUNABLE",
     "Config",
     "DataConfig",
     "EnvironmentConfig",
@@ -62,6 +63,9 @@ def settings() -> Iterator[tuple[str, dataclasses.Field]]:
 
 FIXED = frozenset(setting.name for _, setting in settings() if setting.metadata["fixed"])
 """Settings that shape what is learned: a resumed run must have the same."""
+
+TUNABLE = tuple(setting.name for _, setting in settings() if setting.metadata["tunable"])
+"""Fixed settings that a population may change between two starts of a run (Appendix F): `records.tuning` does it."""
 
 
 def field(name: str, default: Any, help: str, **checks: Any) -> dataclasses.Field:  # noqa: A002

@@ -31,11 +31,16 @@ def _setting(
     at_least: float = -math.inf,
     at_most: float = math.inf,
     fixed: bool = False,
+    tunable: bool = False,
     path: bool = False,
 ) -> Any:
-    """A dataclass field; `fixed` settings shape what is learned, so a resumed run must have the same values."""
-    meta = {"help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "fixed": fixed, "path": path}
-    return field(default=default, metadata=meta)
+    """A dataclass field.
+
+    `fixed` settings shape what is learned, so a resumed run must have the same values. `tunable` ones are fixed, too,
+    except that a population may change them between two starts of a run (`records.tuning`).
+    """
+    meta = {"help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "path": path}
+    return field(default=default, metadata={**meta, "fixed": fixed or tunable, "tunable": tunable})
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class LossConfig:
 
     discount: float = _setting(0.99, "Discount per agent step.", at_least=0, at_most=1, fixed=True)
     baseline_cost: float = _setting(0.5, "Weight of the baseline loss.", at_least=0, fixed=True)
-    entropy_cost: float = _setting(0.01, "Weight of the entropy bonus.", at_least=0, fixed=True)
+    entropy_cost: float = _setting(0.01, "Weight of the entropy bonus.", at_least=0, tunable=True)
     reward_clipping: str = _setting(
         "abs_one",
         "How the loss transforms a reward r. abs_one: r clipped to [-1, 1]. optimistic_asymmetric: 0.3 min(tanh r, 0) "
@@ -178,7 +183,7 @@ class LossConfig:
 class OptimizerConfig:
     """RMSProp as in TensorFlow 1: epsilon inside the square root, mean squares start at one."""
 
-    learning_rate: float = _setting(6e-4, "Learning rate at frame 0.", at_least=0, fixed=True)
+    learning_rate: float = _setting(6e-4, "Learning rate at frame 0.", at_least=0, tunable=True)
     annealing_frames: int = _setting(
         0,
         "Environment frames over which the learning rate is annealed linearly to 0; 0: total_frames.",
@@ -188,7 +193,7 @@ class OptimizerConfig:
     rmsprop_decay: float = _setting(
         0.99, "RMSProp decay (from the authors' code; the paper does not give it).", at_least=0, at_most=1, fixed=True
     )
-    rmsprop_epsilon: float = _setting(0.01, "RMSProp epsilon.", at_least=0, fixed=True)
+    rmsprop_epsilon: float = _setting(0.01, "RMSProp epsilon.", at_least=0, tunable=True)
     rmsprop_momentum: float = _setting(0.0, "RMSProp momentum.", at_least=0, at_most=1, fixed=True)
     max_gradient_norm: float = _setting(
         40.0, "Clip gradients to this global norm; 0: no clipping.", at_least=0, fixed=True

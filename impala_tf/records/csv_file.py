@@ -18,6 +18,7 @@ from impala_tf.errors import UserError
 from impala_tf.files import replacing
 
 _TEXT = ("task",)  # Columns that are not numbers.
+_LONGEST_ROW = 16_384  # Bytes.
 
 
 class CSVFile:
@@ -79,6 +80,19 @@ def read(path: pathlib.Path) -> Any:
     header, *lines = (_lines(path) if path.exists() else []) or [""]
     rows = [line for line, _ in _checked(path, header, lines)]
     return pd.read_csv(io.StringIO("".join([header, *rows]))) if rows else None
+
+
+def last(path: pathlib.Path) -> dict[str, str]:
+    """Returns the file's last whole row as text, without reading what lies before; {} if there is none."""
+    if not has_rows(path):
+        return {}
+    with open(path, "rb") as file:
+        header = file.readline()
+        start = max(len(header), os.fstat(file.fileno()).st_size - _LONGEST_ROW)
+        file.seek(start)
+        rows = file.read().split(b"\n")[:-1]
+    fields, row = (next(csv.reader([line.decode(errors="replace")])) for line in (header, rows[-1]))
+    return dict(zip(fields, row)) if len(row) == len(fields) else {}
 
 
 def check(path: pathlib.Path) -> None:

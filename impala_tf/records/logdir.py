@@ -26,6 +26,7 @@ _LOCK_SECONDS = 1.0  # A process that was killed holds its lock until the system
 _CLAIM = ".claim"
 _LEFT_OPEN = "left_open"
 _STARTED = "started"
+_TUNED = "tuned"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -35,7 +36,8 @@ class LogDir:
     Attributes:
       path: the folder.
       config: config.json, the settings of the last start, with the numbers that flags left open as they were resolved;
-        under "left_open", these flags as they were given; under "started", versions, commit, command, machine and time.
+        under "left_open", these flags as they were given; under "started", versions, commit, command, machine and time;
+        under "tuned", what a population has changed (`records.tuning`).
       checkpoints: folder of the checkpoints.
       progress: progress.csv, one row per log interval.
       tasks: tasks.csv, one row per log interval and task; only for runs with several tasks.
@@ -99,19 +101,27 @@ class LogDir:
                 partial.write_text(claim)
             self._claim = claim
             self._remove_half_written()
-            self._set_aside()
-            write_json(self.config, {**values, **resolved, _LEFT_OPEN: left_open, _STARTED: provenance.describe()})
+            if earlier := self.set_aside():
+                _LOGGER.warning(
+                    "%s holds the logs of a run but no checkpoint to resume it from: training starts from scratch, and "
+                    "what was there is kept in %s",
+                    self.path,
+                    earlier,
+                )
+            tuned = {_TUNED: history} if (history := self.read_tuned()) else {}
+            started = {_LEFT_OPEN: left_open, _STARTED: provenance.describe()}
+            write_json(self.config, {**values, **resolved, **started, **tuned})
         except OSError as error:
             named = error.filename or self.config
             raise UserError(f"--logdir={self.path} cannot be prepared: {error.strerror} ({named}).") from None
 
-    def _set_aside(self) -> None:
-        """If there are records but no checkpoint, moves all of them to a new folder, earlier-<number>."""
+    def set_aside(self) -> pathlib.Path | None:
+        """If there are records but no checkpoint, moves all of them to a new folder, earlier-<number>; returns it."""
         tables = (self.progress, self.tasks, self.evaluations)
         written = (self.exports, self.evaluation_results, self.evaluation)
         folders = [path for path in written if path.is_dir() and any(path.iterdir())]
         if self.frames or not (folders or any(csv_file.has_rows(path) for path in tables)):
-            return
+            return None
         number = 1
         while (earlier := self.path / f"earlier-{number}").exists():
             number += 1
@@ -119,12 +129,7 @@ class LogDir:
         for path in (*tables, *folders, self.tensorboard, self.curve, self.model_card, self.config):
             if path.exists():
                 path.rename(earlier / path.name)
-        _LOGGER.warning(
-            "%s holds the logs of a run but no checkpoint to resume it from: training starts from scratch, and what "
-            "was there is kept in %s",
-            self.path,
-            earlier,
-        )
+        return earlier
 
     def _remove_half_written(self) -> None:
         """Removes temporary files and folders of processes that have ended; each has its process's id in its name."""
@@ -177,7 +182,8 @@ class LogDir:
             settings = self._read()
         except OSError:
             raise UserError(f"--logdir={self.path} holds no run: it has no {self.config.name}.") from None
-        settings.pop(_STARTED, None)
+        for name in (_STARTED, _TUNED):
+            settings.pop(name, None)
         left_open = settings.pop(_LEFT_OPEN, {})
         return {**settings, **left_open}
 
@@ -197,6 +203,14 @@ class LogDir:
     def read_started(self) -> dict[str, Any]:
         """Returns what `provenance.describe` said at the last start; {} if config.json is of an older version."""
         return self._read().get(_STARTED, {})
+
+    def read_tuned(self) -> list[dict[str, Any]]:
+        """Returns the changes that a population has made to the run, oldest first; see `records.tuning`."""
+        return self._read().get(_TUNED, []) if self.config.exists() else []
+
+    def write_tuned(self, config: config_lib.Config, changes: list[dict[str, Any]]) -> None:
+        """Writes config.json with other settings and the changes that led to them; hold the folder's lock."""
+        write_json(self.config, {**config_lib.to_values(config), _TUNED: changes})
 
     def read_config(self) -> config_lib.Config:
         """Returns the settings of the run in this folder.

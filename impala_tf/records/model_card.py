@@ -162,6 +162,8 @@ def _training(settings: dict[str, Any], logdir: LogDir) -> str:
     if "parameters" in state:
         rows.append(("parameters", f"{state['parameters']:,}"))
     rows.append(("seed", settings["seed"]))
+    if changes := logdir.read_tuned():
+        rows.append(("changed by a population", f"{len(changes)} times: `config.json`, under tuned"))
     started = logdir.read_started()
     if "time" in started:
         rows += [("last start", started["time"]), ("its command", "`" + started["command"].replace("|", "\\|") + "`")]

@@ -110,6 +110,7 @@ class Progress:
         self._total_frames = total_frames
         self._seconds_before, self._frames_before = state["seconds"], state["frames"]
         self._frames, self._episodes = state["frames"], state["episodes"]
+        self._return_sum = state.get("return_sum", 0.0)  # Of all episodes; earlier versions did not keep it.
         self._returns = collections.deque(state["returns"], maxlen=100)
         self._lengths = collections.deque(state["lengths"], maxlen=100)
         # Mean of the first 100 returns; None before, and if a version that did not keep it began the run.
@@ -136,6 +137,7 @@ class Progress:
             "seconds": self._seconds_before + time.monotonic() - self._start,
             "frames": self._frames,
             "episodes": self._episodes,
+            "return_sum": self._return_sum,
             "returns": list(self._returns),
             "lengths": list(self._lengths),
             "first_return": self._first_return,
@@ -169,6 +171,7 @@ class Progress:
         if 0 < first <= len(returns):
             self._first_return = float(np.mean([*self._returns, *returns[:first]]))
         self._episodes += len(returns)
+        self._return_sum += float(returns.sum(dtype=np.float64))
         self._returns.extend(float(r) for r in returns)
         self._lengths.extend(int(n) for n in lengths[ended])
         if self._task_log:

@@ -46,9 +46,9 @@ class TaskLog:
           total_frames: environment frames consumed so far; later rows of tasks.csv are dropped.
           state: the result of `state` saved with the checkpoint that the run resumes from; None for a new run.
         """
-        empty = {"frames": 0, "episodes": 0, "returns": []}
+        empty = {"frames": 0, "episodes": 0, "return_sum": 0.0, "returns": []}
         self._names, self._frames_per_step = names, frames_per_step
-        self._tasks = [dict((state or {}).get(name, empty)) for name in names]
+        self._tasks = [{**empty, **(state or {}).get(name, {})} for name in names]
         for task in self._tasks:
             task["returns"] = collections.deque(task["returns"], maxlen=100)
         self._csv = CSVFile(logdir.tasks, keep_up_to=total_frames)
@@ -70,6 +70,7 @@ class TaskLog:
         unrolls, steps = np.nonzero(lengths.T > 0)
         for task, value in zip(task_ids[unrolls], returns[steps, unrolls]):
             self._tasks[task]["episodes"] += 1
+            self._tasks[task]["return_sum"] += float(value)
             self._tasks[task]["returns"].append(float(value))
 
     def rows(self) -> list[dict[str, Any]]:

@@ -90,3 +90,19 @@ def test_a_row_that_does_not_fit_on_the_disk_leaves_nothing_of_itself(tmp_path, 
     file.write({"frames": 500, "task": "a", "x": 1.0})
     file.close()
     assert list(csv_file.read(path)["frames"]) == [100, 200, 300, 500]
+
+
+def test_the_last_whole_row_is_read_without_the_rest(tmp_path):
+    path = tmp_path / "progress.csv"
+    assert csv_file.last(path) == {}
+    file = CSVFile(path, keep_up_to=0)
+    for frames in range(1000, 3000):
+        file.write({"frames": frames, "task": "x" * 30})
+    file.close()
+    assert path.stat().st_size > 4 * csv_file._LONGEST_ROW
+    assert csv_file.last(path) == {"frames": "2999", "task": "x" * 30}
+    with open(path, "a") as opened:
+        opened.write("3000,y")  # A row that is being written.
+    assert csv_file.last(path)["frames"] == "2999"
+    path.write_text("frames,task\n")
+    assert csv_file.last(path) == {}

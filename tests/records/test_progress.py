@@ -202,6 +202,7 @@ def test_the_mean_is_over_the_last_hundred_games(tmp_path):
     for value in range(150):
         progress.add(_batch([value]), 0, value, {"x": tf.constant(0.0)}, waited=0.0)
     assert progress.mean_return == pytest.approx(np.mean(range(50, 150)))
+    assert progress.state()["return_sum"] == sum(range(150))  # Over all of them.
     progress.close()
 
 
@@ -216,7 +217,7 @@ def test_a_resumed_run_appends_to_the_same_file(tmp_path):
             state = progress.state()
     progress.close()
     resumed, _ = _progress(tmp_path, state)
-    assert resumed.mean_return == pytest.approx(150.0)
+    assert resumed.mean_return == pytest.approx(150.0) and resumed.state()["return_sum"] == 300.0
     resumed.add(_batch([]), 0, 250, metrics, waited=0.0)
     resumed.report(0)
     resumed.close()
@@ -336,6 +337,7 @@ def test_tasks_resume_from_the_checkpoint(tmp_path):
     assert list(rows["frames"]) == [100] * 3 + [200] * 3 + [250] * 3
     assert list(rows["episodes"][-3:]) == [1, 0, 2]
     assert list(rows["mean_return_100"][-3:])[::2] == [100, 102.5]
+    assert [resumed.state()["tasks"][game]["return_sum"] for game in GAMES] == [100, 0, 205]
 
 
 def test_many_tasks_are_shown_at_a_longer_interval(tmp_path, caplog, monkeypatch):

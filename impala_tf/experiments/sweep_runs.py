@@ -1,0 +1,217 @@
+"""Trains the runs of a sweep, several at once, and records how they end: sweep.csv."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import math
+import pathlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from impala_tf import config as config_lib
+from impala_tf.config import Config
+from impala_tf.errors import UserError
+from impala_tf.experiments import runs
+from impala_tf.files import replacing
+from impala_tf.processes.command import Command, end_all
+from impala_tf.records import csv_file
+from impala_tf.records.logdir import LogDir
+
+_LOGGER = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.2
+_SAVE_SECONDS = 60.0  # A run takes 8 s at most to save, and then draws its curve.
+_SCORES = ("human_normalised_mean_capped", "human_normalised")
+
+WAITING, TRAINING, INTERRUPTED, FINISHED, FAILED = "waiting", "training", "interrupted", "finished", "failed"
+
+
+@dataclasses.dataclass
+class Combination:
+    """A run of the sweep.
+
+    Attributes:
+      number: from 0; names its folder.
+      config: its settings.
+      values: those of them that differ between the runs.
+      state: one of the words above.
+      error: why it failed.
+    """
+
+    number: int
+    config: Config
+    values: Mapping[str, Any]
+    state: str = WAITING
+    error: str = ""
+
+    @property
+    def logdir(self) -> LogDir:
+        """Its folder."""
+        return LogDir(self.config.run.logdir)
+
+    def row(self) -> dict[str, Any]:
+        """Its row of sweep.csv; numbers that are not known are NaN."""
+        last = csv_file.last(self.logdir.progress)
+        score = next((last[name] for name in _SCORES if name in last), "")
+        return {
+            "combination": self.number,
+            **self.values,
+            "state": self.state,
+            "frames": self.logdir.frames,
+            "final_return": float(last.get("mean_return_100") or "nan"),
+            "score": float(score or "nan"),
+            "seconds": float(last.get("seconds") or "nan"),
+            "error": self.error,
+        }
+
+
+class Sweep:
+    """The runs of a sweep in a folder: sweep.csv, and a folder <number>/ for each run.
+
+    Attributes:
+      combinations: the runs.
+      csv: sweep.csv, a row for each run: its number, its values, state, frames, final_return (mean of the last 100
+        episodes), score (human-normalized; several tasks: mean of the capped ones), seconds, error.
+    """
+
+    def __init__(self, folder: pathlib.Path, config: Config, values: Sequence[Mapping[str, Any]]):
+        """Names the runs, and looks how far those in the folder are; writes nothing.
+
+        Args:
+          folder: of the sweep.
+          config: settings that the runs share.
+          values: {setting: value} of each run; all have the same settings.
+
+        Raises:
+          UserError: the folder holds another sweep, or a run in it has other settings.
+        """
+        self._folder = folder
+        self.csv = folder / "sweep.csv"
+        self.combinations = []
+        for number, own in enumerate(values):
+            settings = {**config_lib.to_values(config), **own, "logdir": str(folder / f"{number:02}")}
+            made = Combination(number, config_lib.from_values(settings), own)
+            if made.logdir.config.exists():
+                made.logdir.check(made.config)  # It has to have the same settings.
+            if made.logdir.frames >= made.config.run.total_frames:
+                made.state = FINISHED
+            self.combinations.append(made)
+        self._check_same(values)
+
+    def prepare(self) -> None:
+        """Makes the folder and writes sweep.csv.
+
+        Raises:
+          UserError: they cannot be written.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.write()
+        except OSError as error:
+            raise UserError(f"--output={self._folder} cannot be written: {error.strerror}.") from None
+
+    def run(self, at_once: int, stop: threading.Event, say_every: float) -> None:
+        """Trains what is not finished, until everything has ended or `stop` is set; then runs save and end.
+
+        A run that fails does not stop the others; the next start tries it again.
+
+        Args:
+          at_once: runs that train at the same time.
+          stop: ends the sweep early.
+          say_every: seconds between lines of progress.
+        """
+        waiting = [each for each in self.combinations if each.state != FINISHED]
+        training: dict[int, tuple[Combination, Command]] = {}
+        said = time.monotonic()
+        try:
+            while (waiting or training) and not stop.wait(_LOOK_SECONDS):
+                for number, (each, command) in list(training.items()):
+                    if command.status is not None:
+                        self._ended(each, command)
+                        del training[number]
+                while waiting and len(training) < at_once:
+                    each = waiting.pop(0)
+                    each.state = TRAINING
+                    training[each.number] = (each, runs.start(each.config))
+                if time.monotonic() - said >= say_every:
+                    said = time.monotonic()
+                    self._say([each for each, _ in training.values()])
+        finally:
+            end_all([command for _, command in training.values()], _SAVE_SECONDS)
+            for each, command in training.values():
+                if command.status == 0:
+                    self._ended(each, command)
+                else:
+                    each.state = INTERRUPTED
+            self.write()
+
+    def write(self) -> None:
+        """Writes sweep.csv.
+
+        Raises:
+          OSError: it could not be written; an earlier one is untouched.
+        """
+        rows = [each.row() for each in self.combinations]
+        with replacing(self.csv) as partial, open(partial, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def table(self) -> str:
+        """Returns a line for each run, the highest final return first."""
+        rows = [each.row() for each in self.combinations]
+        rows.sort(key=lambda row: -math.inf if math.isnan(row["final_return"]) else row["final_return"], reverse=True)
+        columns = [name for name in rows[0] if name != "error" and not _all_missing(rows, name)]
+        cells = [columns, *([_shown(row[name]) for name in columns] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in cells]
+        failed = [each for each in self.combinations if each.state == FAILED]
+        return "\n".join([*lines, *(f"combination {each.number} failed: {each.error}" for each in failed)])
+
+    def _ended(self, each: Combination, command: Command) -> None:
+        command.close()
+        each.state, each.error = (FINISHED, "") if command.status == 0 else (FAILED, command.error())
+        row = each.row()
+        if each.state == FAILED:
+            _LOGGER.warning("combination %d failed: %s", each.number, each.error)
+        else:
+            at = f"{row['frames']:,}"
+            _LOGGER.info("combination %d finished: return %.2f after %s frames", each.number, row["final_return"], at)
+        self.write()
+
+    def _say(self, training: Sequence[Combination]) -> None:
+        done = sum(each.state in (FINISHED, FAILED) for each in self.combinations)
+        parts = []
+        for each in training:
+            last = csv_file.last(each.logdir.progress)
+            share = int(last.get("frames") or 0) / each.config.run.total_frames
+            parts.append(f"{each.number}: {share:.0%}, return {float(last.get('mean_return_100') or 'nan'):.2f}")
+        _LOGGER.info("  %d of %d ended  %s", done, len(self.combinations), "  ".join(parts))
+
+    def _check_same(self, values: Sequence[Mapping[str, Any]]) -> None:
+        """Checks that sweep.csv, if it exists, is of these values."""
+        if not self.csv.exists():
+            return
+        try:
+            with open(self.csv, newline="") as file:
+                rows = list(csv.DictReader(file))
+        except OSError as error:
+            raise UserError(f"{self.csv} cannot be read: {error.strerror}.") from None
+        before = [{name: row.get(name) for name in values[0]} for row in rows]
+        if before != [{name: str(value) for name, value in own.items()} for own in values]:
+            raise UserError(
+                f"{self.csv} is of a sweep over other values: give the same values again, or another --output."
+            )
+
+
+def _all_missing(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return all(isinstance(row[name], float) and math.isnan(row[name]) for row in rows)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

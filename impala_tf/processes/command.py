@@ -1,0 +1,117 @@
+"""A command at work as a program of its own that never outlives this process.
+
+Like `Child`, it leads a session of its own, so that the terminal's signals reach it only through this process, and the
+kernel sends it SIGTERM when this process ends, however it ends (on Linux).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from impala_tf.errors import UserError
+
+_F_SETSIG = 10  # Linux's; Python has no name for it before 3.13.
+_KILL_SECONDS = 5.0
+_LAST_BYTES = 20_000
+_LOOK_SECONDS = 0.05
+
+
+class Command:
+    """A program that has been started.
+
+    Attributes:
+      pid: its process id.
+    """
+
+    def __init__(self, line: Sequence[str], output: pathlib.Path):
+        """Starts the program.
+
+        Args:
+          line: the program and its arguments.
+          output: file to which its standard output and standard error are appended; its folder exists.
+
+        Raises:
+          UserError: it cannot be started.
+        """
+        self._output = output
+        lifeline, self._lifeline = os.pipe()
+        try:
+            with open(output, "ab") as file:
+                self._written_before = file.tell()
+                self._process = subprocess.Popen(
+                    list(line),
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[lifeline],
+                    start_new_session=True,
+                )
+            if sys.platform == "linux":
+                # The program inherits the reading end and keeps it open, whatever it executes; when this process has
+                # ended, the pipe hangs up, and the kernel signals the owner of that end.
+                fcntl.fcntl(lifeline, fcntl.F_SETOWN, self._process.pid)
+                fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGTERM)
+                fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        except OSError as error:
+            os.close(self._lifeline)
+            raise UserError(f"{line[0]} could not be started: {error.strerror} ({error.filename}).") from None
+        finally:
+            os.close(lifeline)
+        self.pid = self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Exit status; the negative number of the signal that ended it; None while it runs."""
+        return self._process.poll()
+
+    def error(self) -> str:
+        """Returns why it failed: its last line that begins with "ERROR: ", or else its last line."""
+        with open(self._output, "rb") as file:
+            file.seek(max(self._written_before, os.fstat(file.fileno()).st_size - _LAST_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        if errors:
+            return errors[-1]
+        status = self.status or 0
+        how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"it ended with {how}" + f" after: {last[:200]}" * bool(last)
+
+    def terminate(self) -> None:
+        """Asks it to end (SIGTERM); does not wait."""
+        if self.status is None:
+            self._process.terminate()
+
+    def end(self, seconds: float) -> None:
+        """Asks it to end, and kills it after `seconds`."""
+        end_all([self], seconds)
+
+    def close(self) -> None:
+        """Closes its lifeline; call it once it has ended."""
+        with contextlib.suppress(OSError):
+            os.close(self._lifeline)
+        self._lifeline = -1
+
+
+def end_all(commands: Sequence[Command], seconds: float) -> None:
+    """Does `Command.end` for several commands at once."""
+    for each in commands:
+        each.terminate()
+    deadline = time.monotonic() + seconds
+    while any(each.status is None for each in commands) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    for each in commands:
+        if each.status is None:
+            with contextlib.suppress(OSError):
+                os.killpg(each.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                each._process.wait(_KILL_SECONDS)
+        each.close()
