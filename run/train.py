@@ -81,6 +81,21 @@ def _run_all(config: Config) -> int:
     return _conclude(config, received)
 
 
+def _run_cluster(config: Config) -> int:
+    """Runs learners and actors on a Ray cluster."""
+    tasks, _, logdir = _resolve(config, [LearnerAddress("localhost:0")] * config.launch.num_learners)
+    received: list[int] = []
+    if not _finished(config, logdir):
+        from impala_tf.launch.ray import cluster
+
+        with cluster.joined(config.launch.address):
+            from impala_tf.launch.ray import training  # It imports Ray.
+
+            stop, received = stop_on_signal()  # Not earlier: Ray installs handlers of its own.
+            training.run(config, tasks, logdir, stop)
+    return _conclude(config, received)
+
+
 def _run_learner(config: Config) -> int:
     """Runs a learner alone or, without actor processes, learner and actor in turns in this process."""
     stop, received = stop_on_signal()
@@ -238,6 +253,8 @@ def _main() -> int:
     config = _config()
     if config.launch.role == "actor":
         return _run_actor(config)
+    if config.launch.cluster == "ray":
+        return _run_cluster(config)
     if config.launch.role == "relay":
         return _run_relay(config)
     if config.launch.role == "learner" or config.launch.num_actors == 0:

@@ -15,6 +15,7 @@ def check(config: Config) -> None:
     _check_replay(config.data)
     _check_waiting(config)
     _check_learners(config)
+    _check_cluster(config)
     _check_relay(config.launch)
     if config.launch.architecture == "a3c":
         _check_a3c(config)
@@ -93,6 +94,24 @@ def _check_waiting(config: Config) -> None:
             f"{flag} is made of several processes: remove --num_actors=0, or use --policy_lag=0, which computes the "
             "same in one."
         )
+
+
+def _check_cluster(config: Config) -> None:
+    launch, lag = config.launch, config.data.policy_lag
+    if launch.cluster == "none":
+        return
+    waits = "learner and actors wait for each other on one machine"
+    refused = (
+        (launch.role != "all", f"--role={launch.role}", "it starts all roles, where there is room"),
+        (launch.num_actors == 0, "--num_actors=0", "it needs actor processes"),
+        (launch.inference == "central", "--inference=central", "learner and environments must share a machine"),
+        (lag >= 0, f"--policy_lag={lag}", waits),
+        (launch.architecture.startswith("batched_a2c"), f"--architecture={launch.architecture}", waits),
+        (launch.port != 0, f"--port={launch.port}", "it chooses free ports"),
+    )
+    for wrong, flag, reason in refused:
+        if wrong:
+            raise UserError(f"--cluster={launch.cluster} does not go with {flag}: {reason}.")
 
 
 def _check_learners(config: Config) -> None:

@@ -310,6 +310,13 @@ class LaunchConfig:
         choices=("impala", "batched_a2c_sync_step", "batched_a2c_sync_trajectory", "a3c"),
         fixed=True,
     )
+    cluster: str = _setting(
+        "none",
+        "Where the run's processes are. none: on this machine, unless --role says otherwise. ray: on a Ray cluster, "
+        "which --address names; learners and actors that are lost are started again. --logdir must be on storage that "
+        "its machines share.",
+        choices=("none", "ray"),
+    )
     role: str = _setting(
         "all",
         "Which processes this command runs. all: learner and actors on this machine. learner, actor: only that one, "
@@ -325,8 +332,8 @@ class LaunchConfig:
     )
     num_actors: int = _setting(
         -1,
-        "Actor processes of the run; -1: one per core (an actor started by hand asks its learner); 0: everything in "
-        "one process, for a debugger.",
+        "Actor processes of the run; -1: one per core, with --cluster of the cluster without those of the learners (an "
+        "actor started by hand asks its learner); 0: everything in one process, for a debugger.",
         at_least=-1,
     )
     envs_per_actor: int = _setting(
@@ -344,7 +351,10 @@ class LaunchConfig:
         choices=("actor", "central"),
     )
     address: str = _setting(
-        "", "With --role=actor: host:port of the learner that it sends to. With --role=relay: of that it pulls from."
+        "",
+        "With --role=actor: host:port of the learner that it sends to. With --role=relay: of that it pulls from. With "
+        "--cluster=ray: host:port of the cluster's head; auto: the cluster that this machine belongs to; empty: that "
+        "of RAY_ADDRESS, as in a submitted job, or else one that is started on this machine for the run.",
     )
     relay: str = _setting(
         "", "With --role=actor: host:port of the relay that it pulls parameters from; empty: from the learner."

@@ -22,7 +22,7 @@ from typing import Any
 from impala_tf.errors import UserError
 from impala_tf.processes import child_main, fork_server, signals
 from impala_tf.processes.line import Reader
-from impala_tf.processes.parent import Beat, ChildEnded, ChildFailed, LogLine, Outcome, Ready, Spent
+from impala_tf.processes.parent import Beat, ChildEnded, ChildFailed, LogLine, Outcome, Ready, Saved, Spent
 
 __all__ = ["FORK_SERVER", "SPAWN", "Child", "ChildEnded", "ChildFailed", "end_all", "kill_all"]
 
@@ -50,6 +50,7 @@ class Child:
       process: the `multiprocessing.Process`.
       ready: whether the child had sent `Ready` by the last `poll`.
       spent: the last `Spent` received by the last `poll`; None before the first.
+      saved: environment frames of the last `Saved` received by the last `poll`; 0 before the first.
       silence: seconds without a `Beat` or `Ready` until the last `poll`. Times at which this process was stopped
         itself do not count, so it must be polled about once a second.
     """
@@ -86,6 +87,7 @@ class Child:
         """
         self.name, self.ready = name, False
         self.spent: Spent | None = None
+        self.saved = 0
         self.silence, self._polled = 0.0, time.monotonic()
         self._log = log
         self._outcome: Outcome | None = None
@@ -150,6 +152,8 @@ class Child:
                 self._on_line(record.level, record.text)
             elif isinstance(record, Spent):
                 self.spent = record
+            elif isinstance(record, Saved):
+                self.saved = record.frames
             else:
                 self._outcome = record
         if ended:

@@ -58,6 +58,16 @@ class Spent(NamedTuple):
     elapsed: float
 
 
+class Saved(NamedTuple):
+    """The child has written a checkpoint.
+
+    Attributes:
+      frames: environment frames at which it was written.
+    """
+
+    frames: int
+
+
 class Outcome(NamedTuple):
     """The last record of a child: what its work returned or raised.
 
@@ -83,7 +93,7 @@ def connect(connection: Connection) -> None:
     _connection = connection
 
 
-def send(record: Ready | Beat | LogLine | Spent) -> None:
+def send(record: Ready | Beat | LogLine | Spent | Saved) -> None:
     """Sends a record without ever waiting: while the parent does not read and the pipe is full, records are dropped.
 
     Raises:

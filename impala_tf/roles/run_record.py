@@ -15,6 +15,7 @@ from impala_tf.environments.task_set import TaskSet
 from impala_tf.errors import UserError
 from impala_tf.export import spec as spec_json
 from impala_tf.learning.learner import Learner
+from impala_tf.processes import parent
 from impala_tf.records.checkpoint import Checkpointer, reason_of
 from impala_tf.records.logdir import LogDir
 from impala_tf.records.progress import Progress, duration
@@ -165,6 +166,7 @@ class RunRecord:
                 raise UserError(f"{message} {last} Make room, then run the same command again to resume.") from None
             _LOGGER.warning("%s Training goes on. %s", message, self._last_checkpoint())
         else:
+            parent.send(parent.Saved(self.frames))
             finished = self.frames >= self._config.run.total_frames
             self._exports.add(agent, self.frames, learner_step, final=finished)
         self._saved = time.monotonic()

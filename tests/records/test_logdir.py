@@ -1,7 +1,9 @@
 """The folder of a run: its settings and its lock."""
 
+import errno
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import threading
@@ -87,7 +89,7 @@ def test_records_without_a_checkpoint_are_kept_under_another_name(tmp_path, capl
         assert earlier.read_config().run.seed == number
         assert earlier.tensorboard.is_dir() and (earlier.exports / "000000000100").is_dir()
         assert (earlier.evaluation / "000000000100.json").exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"earlier-1", "earlier-2", "config.json", "logs"}
+    assert {path.name for path in tmp_path.iterdir()} == {"earlier-1", "earlier-2", "config.json", "logs", ".claim"}
 
 
 def test_records_with_a_checkpoint_stay(tmp_path):
@@ -139,6 +141,30 @@ def test_a_folder_that_disappears_is_noticed(tmp_path, what):
             logdir.path.write_text("")
         with pytest.raises(UserError, match="has been removed or replaced"):
             logdir.check_there()
+
+
+def test_a_learner_that_was_taken_for_dead_notices_its_successor(tmp_path, monkeypatch):
+    """Where the lock does not reach, as between machines of some file servers: here, it is let go."""
+    first, second = LogDir(str(tmp_path)), LogDir(str(tmp_path))
+    first.check(_config(tmp_path))
+    with first.lock():
+        first.prepare(_config(tmp_path))
+    second.lock().close()  # Whoever only looks whether the folder is free takes nothing over.
+    first.check_there()
+    with second.lock():
+        second.prepare(_config(tmp_path))
+        second.check_there()
+        with pytest.raises(UserError, match=r"started later, has taken over --logdir=.*writes nothing more"):
+            first.check_there()
+    read_text = pathlib.Path.read_text
+
+    def away(path, *arguments, **options):
+        if path.name == ".claim":
+            raise OSError(errno.EIO, "the file server is away")
+        return read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(pathlib.Path, "read_text", away)
+    first.check_there()  # For a moment, perhaps.
 
 
 def test_settings_that_are_not_given_are_those_of_the_run(tmp_path):
