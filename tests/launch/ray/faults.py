@@ -1,7 +1,7 @@
 """Breaks runs on a cluster and measures how they recover: `python tests/launch/ray/faults.py --output=faults.csv`.
 
 The cluster is a real one, of several nodes on this machine, each with processes of its own; health checks are as fast
-as docs/cluster.md advises. The run is the real command, which learns catch. One after the other, each of `FAULTS`
+as docs/clusters.md advises. The run is the real command, which learns catch. One after the other, each of `FAULTS`
 happens to it while it learns. For each, the command prints a row and writes it to the CSV file:
 
 - seconds until there are more frames than before the fault and all actors act, or until the command has ended;
