@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import logging
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import tensorflow as tf
 from impala_tf.errors import LearnerLost, UserError
 from impala_tf.transport import rendezvous
 
+_LOGGER = logging.getLogger(__name__)
 _BROKEN = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -122,7 +124,9 @@ class ConnectedGroup(Group):
         """Raises `LearnerLost` if another learner has died or cannot be reached."""
         try:
             yield
-        except _BROKEN:
+        except tf.errors.OpError as error:
+            if not isinstance(error, _BROKEN) and "Collective" not in error.message:
+                raise
             raise LearnerLost(
                 f"Learner {self.rank} has lost the others: one of the {self.size} learners has ended or cannot be "
                 "reached. Learners update together: all must be started again, and go on from the newest checkpoint."
@@ -161,7 +165,8 @@ def _connect(addresses: Sequence[str], rank: int, timeout: float) -> tf.distribu
         tf.train.ClusterSpec({"worker": list(addresses)}), task_type="worker", task_id=rank, rpc_layer="grpc"
     )
     # If one has died since, nothing but this ends the process: the call holds the interpreter's lock.
-    faulthandler.dump_traceback_later(timeout, exit=True)
+    _LOGGER.info("all learners are there; connecting, for at most %g s", timeout)
+    faulthandler.dump_traceback_later(timeout, exit=True, file=2)  # The log, wherever sys.stderr goes.
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:

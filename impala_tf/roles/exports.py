@@ -92,6 +92,7 @@ class Exports:
             if hangs:
                 raise ChildFailed(f"there was no sign of life for {process.silence:.0f} s, and it is ended")
             process.answer(0.0)
+            self._logdir.check_there()  # It may be another learner's by now.
             self._log(json.loads(pathlib.Path(self._evaluation.output).read_text()))
         except (UserError, ChildFailed, OSError, ValueError) as error:
             self._has_failed(error)

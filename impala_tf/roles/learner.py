@@ -33,6 +33,8 @@ ACTIVITIES = ("batch", "update", "publish", "records")
 """What a learner spends its time on: waiting for a batch, the update, copying parameters, logs and checkpoints."""
 
 _LOGGER = logging.getLogger(__name__)
+_SIGNAL_SECONDS = 2.0
+_MUST_BE_EQUAL = FIXED | {"total_frames", "max_refused_updates", "stall_timeout", "xla"}  # For several learners.
 _LOOK_SECONDS = 0.25  # Between two looks at whether to stop.
 
 
@@ -131,10 +133,11 @@ class Training:
           on_update: called after each update, when its parameters have been handed to the publisher.
 
         Raises:
-          UserError: nothing came for `stall_timeout` seconds; or as for `update`, `on_update` and `finish`.
+          UserError: nothing came for `stall_timeout` seconds; another learner was asked to end;
+            or as for `update`, `on_update` and `finish`.
           LearnerLost: another learner has died or cannot be reached; what has been learned is saved.
         """
-        group = self.learner.group
+        group, asked = self.learner.group, []
         self.trace()
         if not self.finished:
             several = f" {group.rank} of {group.size}" if group.size > 1 else ""
@@ -144,12 +147,20 @@ class Training:
             if group.size == 1:
                 self._run_alone(stop, check, on_update)
             else:
-                together.run(self, self._config, stop, check, on_update)
+                asked = together.run(self, self._config, stop, check, on_update)
         except LearnerLost:
             if self._record.begun:
                 self._record.save_at_end()
             raise
-        self.finish(stop)
+        if asked:
+            self._record.save_at_end()
+            if not stop.wait(_SIGNAL_SECONDS):  # The launcher's signals do not reach all of them at once.
+                raise UserError(
+                    f"Learner {asked[0]} was asked to end, and learners only update together: all have ended, and "
+                    "learner 0 has saved. Start all of them again to resume."
+                )
+        else:
+            self.finish(stop)
 
     def _run_alone(self, stop: threading.Event, check: Callable[[], None], on_update: Callable[[], None]) -> None:
         waiting_since = time.monotonic()
@@ -305,5 +316,5 @@ def _join(config: Config, topology: Topology, rank: int, stop: threading.Event) 
     if len(gpus := tf.config.list_physical_devices("GPU")) > 1:  # Each has its own.
         tf.config.set_visible_devices(gpus[rank % len(gpus)], "GPU")
     addresses = [learner.exchange for learner in topology.learners]
-    settings = {name: value for name, value in to_values(config).items() if name in FIXED}
+    settings = {name: value for name, value in to_values(config).items() if name in _MUST_BE_EQUAL}
     return ConnectedGroup(addresses, rank, config.launch.connect_timeout, settings, parent.beat, stop)

@@ -59,7 +59,12 @@ def run(config: Config, *, address: str, port: int, ready: Callable[[str], None]
 
 def _check(told: dict[str, Any], address: str) -> None:
     """Raises UserError if actors of the run take more than parameters from their learner."""
-    architecture = told["settings"]["architecture"]
+    architecture, lag = told["settings"]["architecture"], told["settings"]["policy_lag"]
+    if lag >= 0:
+        raise UserError(
+            f"The learner at {address} has --policy_lag={lag}, which a relay would add to: its actors pull from the "
+            "learner itself."
+        )
     if architecture != "impala":
         raise UserError(
             f"The learner at {address} has --architecture={architecture}, where parameters must be the newest: its "

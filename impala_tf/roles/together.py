@@ -22,7 +22,7 @@ from impala_tf.structures import Batch, Trajectory
 
 _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.25  # In which the others learn that this one has no batch yet.
-_COMPARE_STEPS = 1000  # Updates between two comparisons of all variables.
+_COMPARE_STEPS = 100  # Updates between two comparisons of all variables.
 
 _STOP, _HAS_BATCH, _WAITED, _CHECKSUM, _HEADER = 0, 1, 2, 3, 4  # The first numbers that each learner sends.
 
@@ -31,14 +31,14 @@ class Round(NamedTuple):
     """What all learners know before an update that they may make together.
 
     Attributes:
-      stop: whether a learner was asked to end; then all end.
+      stopped: numbers of the learners that were asked to end; then all end.
       missing: numbers of the learners that have no batch yet; while there are any, nobody updates.
       longest: seconds and number of the learner among them that has waited longest; (0.0, 0) if there is none.
       batch: the batches of all learners side by side, [T + 1, N B], with the fields that `structures.logged` keeps, as
         NumPy arrays; None while a learner is missing.
     """
 
-    stop: bool
+    stopped: list[int]
     missing: list[int]
     longest: tuple[float, int]
     batch: Batch | None
@@ -75,14 +75,14 @@ class Rounds:
         if len(set(said[:, _CHECKSUM].tolist())) > 1:
             raise UserError(
                 "The learners' parameters differ, although each update is the same for all: a machine computes "
-                "wrongly, or the learners are of different versions. The newest checkpoint is from before: start all "
-                "learners again."
+                "wrongly, or the learners are of different versions. They were equal when they were last compared, at "
+                f"most {_COMPARE_STEPS} updates ago; a checkpoint that is younger than that holds those of learner 0."
             )
         missing = np.flatnonzero(said[:, _HAS_BATCH] == 0).tolist()
         waits = [(said[rank, _WAITED] / 1e6, rank) for rank in missing]
         longest = max(waits, default=(0.0, 0))
         batches = None if missing else self._unpacked(said[:, _HEADER:])
-        return Round(bool(said[:, _STOP].any()), missing, longest, batches)
+        return Round(np.flatnonzero(said[:, _STOP]).tolist(), missing, longest, batches)
 
     def _packed(self, batch: Batch | None) -> np.ndarray:
         """Returns a batch's numbers for the logs as int64, whatever they were."""
@@ -143,7 +143,7 @@ def run(
     stop: threading.Event,
     check: Callable[[], None],
     on_update: Callable[[], None],
-) -> None:
+) -> list[int]:
     """Updates with the other learners until the run is finished or one of them is asked to end.
 
     Their variables are compared from time to time and at the end, before the last checkpoint.
@@ -155,12 +155,15 @@ def run(
       check: called several times a second; an exception that it raises ends the run.
       on_update: called after each update, when its parameters have been handed to the publisher.
 
+    Returns:
+      The numbers of the learners that were asked to end.
+
     Raises:
       LearnerLost: another learner has died or cannot be reached.
       UserError: as for `Training.update`; a learner got nothing for `stall_timeout`; or the variables differ.
     """
     rounds = Rounds(training.learner.group, config.data.unroll_length, config.data.batch_size)
-    batch, waiting_since = None, time.monotonic()
+    batch, waiting_since, stopped = None, time.monotonic(), []
     _compare(training, rounds)
     while not training.finished:
         check()
@@ -169,7 +172,7 @@ def run(
         waited = time.monotonic() - waiting_since
         compare = training.step_count % _COMPARE_STEPS == 0
         agreed = rounds.agree(batch, waited, stop.is_set(), checksum(training.learner.variables) if compare else 0)
-        if agreed.stop:
+        if stopped := agreed.stopped:
             break
         if batch is not None and agreed.batch is not None:
             training.update(batch, waited, on_update, counted=agreed.batch)
@@ -178,6 +181,7 @@ def run(
             raise training.nothing_arrived(f" at learner {agreed.longest[1]}")
     _compare(training, rounds)
     training.learner.group.leave()
+    return stopped
 
 
 def _compare(training: Training, rounds: Rounds) -> None:

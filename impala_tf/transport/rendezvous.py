@@ -19,6 +19,7 @@ from impala_tf.errors import UserError
 _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 _SAY_SECONDS = 10.0  # Between two lines that say who is missing.
+_HELLO_SECONDS = 2.0  # In which a hello must have come, once its sender has connected.
 _LONGEST_LINE = 2**16  # Bytes.
 
 
@@ -95,22 +96,39 @@ def _gather(addresses: Sequence[str], hello: dict[str, Any], wait: _Wait) -> Non
                     f"Not all of the {len(addresses)} learners were there within {wait.timeout:g} s. Missing: {names}. "
                     f"Are they running, with the same --learners, and can they reach {addresses[0]}?"
                 )
-            with contextlib.suppress(OSError, ValueError):  # A time-out, or somebody who does not speak like this.
+            with contextlib.suppress(TimeoutError):
                 connection = stack.enter_context(listener.accept()[0])
-                connection.settimeout(_LOOK_SECONDS)
-                said = json.loads(_read_line(connection))
-                if not (isinstance(said, dict) and said.get("rank") in range(1, len(addresses))):
-                    raise ValueError("no learner")
-                if difference := _difference(hello, said):
-                    _send(connection, {"error": difference})
-                    raise _Differs(f"Learner {said['rank']} does not fit learner 0: {difference}.")
-                others[said["rank"]] = connection
+                if (rank := _admitted(connection, hello)) is not None:
+                    if (earlier := others.get(rank)) is not None:
+                        with contextlib.suppress(OSError):  # It is usually gone, and this is its successor.
+                            _send(earlier, {"error": f"another learner {rank} has come; each has its own --learner_id"})
+                    others[rank] = connection
             for rank, connection in list(others.items()):
                 if _hung_up(connection):
                     del others[rank]
         for connection in others.values():
             with contextlib.suppress(OSError):  # Its end will be noticed later.
                 _send(connection, {})
+
+
+def _admitted(connection: socket.socket, hello: dict[str, Any]) -> int | None:
+    """Reads a hello; returns the number of its learner, or None, with the connection closed, if it is none.
+
+    Raises:
+      _Differs: its settings are others than those of learner 0.
+    """
+    connection.settimeout(_HELLO_SECONDS)
+    try:
+        said = json.loads(_read_line(connection))
+        if not (isinstance(said, dict) and said.get("rank") in range(1, hello["num_learners"])):
+            raise ValueError("no learner")
+        if difference := _difference(hello, said):
+            _send(connection, {"error": difference})
+            raise _Differs(f"Learner {said['rank']} does not fit learner 0: {difference}.")
+        return said["rank"]
+    except (OSError, ValueError):  # It hangs, has left, or does not speak like this: a learner tries again.
+        connection.close()
+        return None
 
 
 def _report(addresses: Sequence[str], rank: int, hello: dict[str, Any], wait: _Wait) -> None:

@@ -24,14 +24,14 @@ def _program(logdir: pathlib.Path, **values):
     return table.program(*real_runs.resolve(logdir, **values))
 
 
-def _kill_when(name: str, there: pathlib.Path) -> None:
-    """Kills a process of that name, once there is a checkpoint."""
+def _kill_when(name: str, there: pathlib.Path, sig: signal.Signals = signal.SIGKILL) -> None:
+    """Sends a signal to the process of that name, once there is a checkpoint."""
 
     def kill():
         while not any(path.name.isdecimal() for path in there.glob("*")):
             time.sleep(0.02)
         (pid,) = [pid for pid, found in descendants().items() if found == name]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, sig)
 
     threading.Thread(target=kill, daemon=True).start()
 
@@ -53,6 +53,17 @@ def test_catch_is_learned_although_a_learner_is_killed(tmp_path, caplog):
     logs = [(logdir.logs / f"learner_{rank}.log").read_text() for rank in range(2)]
     ends = [re.findall(r"checksum of all variables after step ([\d,]+: [0-9a-f]{8})", log) for log in logs]
     assert ends[0][-1:] == ends[1][-1:] != []
+    assert not descendants_of_run()
+
+
+def test_all_end_when_one_is_asked_to_end(tmp_path):
+    logdir = LogDir(str(tmp_path))
+    _kill_when("learner 1", logdir.checkpoints, signal.SIGTERM)
+    program = _program(tmp_path, num_learners=2, batch_size=3, checkpoint_interval=0.1)
+    with pytest.raises(UserError, match="learner 0 failed: Learner 1 was asked to end, and learners only update toge"):
+        local.run(program, logdir, threading.Event())
+    rows = pd.read_csv(logdir.progress)
+    assert rows["frames"].iloc[-1] == logdir.frames > 0  # Saved at the end.
     assert not descendants_of_run()
 
 

@@ -91,7 +91,7 @@ def test_all_know_the_unrolls_of_all(answers):
     expected = work.batch(0, range(size))
     for answer in answers:
         first, starving, stopping = answer["agreed"]
-        assert (first["stop"], first["missing"], first["longest"]) == (False, [], (0.0, 0))
+        assert (first["stopped"], first["missing"], first["longest"]) == ([], [], (0.0, 0))
         for name in ("episode_return", "episode_length", "learner_step", "task_id"):
             ours, theirs = getattr(first["batch"].unrolls, name), getattr(expected.unrolls, name).numpy()
             assert ours.dtype == theirs.dtype
@@ -99,7 +99,7 @@ def test_all_know_the_unrolls_of_all(answers):
         np.testing.assert_array_equal(first["batch"].fresh, expected.fresh)
         assert starving["missing"] == list(range(1, size)) and starving["batch"] is None
         assert starving["longest"] == (float(size), size - 1)
-        assert stopping["stop"] and stopping["missing"] == list(range(size))
+        assert stopping["stopped"] == [1] and stopping["missing"] == list(range(size))
 
 
 def test_learners_that_differ_end(answers):

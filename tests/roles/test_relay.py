@@ -21,7 +21,7 @@ from impala_tf.transport.learner_end import LearnerEnd
 from impala_tf.transport.signatures import unroll_signature
 
 SPEC = environments.spec("counting")
-TOLD = {"settings": {"architecture": "impala"}}
+TOLD = {"settings": {"architecture": "impala", "policy_lag": -1}}
 WAIT = 60
 
 
@@ -137,7 +137,9 @@ def test_a_relay_says_now_and_then_how_far_it_is(learner, monkeypatch, caplog):
 def test_where_parameters_must_be_the_newest_a_relay_is_refused():
     role._check(TOLD, "here:1")
     with pytest.raises(UserError, match="The learner at here:1 has --architecture=a3c"):
-        role._check({"settings": {"architecture": "a3c"}}, "here:1")
+        role._check({"settings": {"architecture": "a3c", "policy_lag": -1}}, "here:1")
+    with pytest.raises(UserError, match="has --policy_lag=10, which a relay would add to"):
+        role._check({"settings": {"architecture": "impala", "policy_lag": 10}}, "here:1")
 
 
 def test_describing_a_relay_says_what_it_does():

@@ -23,7 +23,7 @@ from impala_tf.transport.variables import VariableClient, VariablePublisher
 
 NUM_ENVS, UNROLL_LENGTH = 4, 5
 SPEC = environments.spec("counting")
-TOLD = {"tasks": ["counting"], "settings": {"architecture": "impala"}}
+TOLD = {"tasks": ["counting"], "settings": {"architecture": "impala", "policy_lag": -1}}
 
 
 def _agent(seed):

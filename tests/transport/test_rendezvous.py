@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,15 @@ def _addresses(count: int) -> list[str]:
 
 def _meet(addresses, rank, settings=None, timeout=20.0, **options):
     rendezvous.meet(addresses, rank, settings or {"discount": 0.99}, timeout, **options)
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    for _ in range(200):  # It may not listen yet.
+        try:
+            return socket.create_connection((host, port), 5)
+        except OSError:
+            threading.Event().wait(0.1)
+    raise AssertionError("nobody listens")
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
@@ -61,12 +71,7 @@ def test_only_learners_count(pool):
     other = pool.submit(_meet, addresses, 2)
     hello = b'{"rank": 1, "num_learners": 3, "discount": 0.99}\n'
     for said in (b"GET / HTTP/1.1\n", b"[1]\n", b'{"rank": 7}\n', hello[:9], hello[:9] + b"\n"):
-        for _ in range(200):  # It may not listen yet.
-            try:
-                connection = socket.create_connection((host, int(port)), 5)
-                break
-            except OSError:
-                threading.Event().wait(0.1)
+        connection = _connected(host, int(port))
         connection.sendall(said)
         connection.close()
     with pytest.raises(TimeoutError):
@@ -74,6 +79,33 @@ def test_only_learners_count(pool):
     _meet(addresses, 1)
     leader.result(10)
     other.result(10)
+
+
+def test_a_hello_may_come_late_and_one_that_never_comes_is_not_waited_for(pool):
+    addresses = _addresses(2)
+    host, _, port = addresses[0].rpartition(":")
+    leader = pool.submit(_meet, addresses, 0)
+    silent, late = (_connected(host, int(port)) for _ in range(2))
+    threading.Event().wait(1.0)
+    late.sendall(b'{"rank": 1, "num_learners": 2, "discount": 0.99}\n')
+    leader.result(10)
+    assert json.loads(late.makefile().readline()) == {}
+    silent.close()
+    late.close()
+
+
+def test_of_two_learners_with_one_number_the_first_is_told(pool):
+    addresses = _addresses(3)
+    leader = pool.submit(_meet, addresses, 0)
+    first = pool.submit(_meet, addresses, 1)
+    with pytest.raises(TimeoutError):
+        first.result(1.0)
+    second = pool.submit(_meet, addresses, 1)
+    with pytest.raises(UserError, match="another learner 1 has come; each has its own --learner_id"):
+        first.result(10)
+    _meet(addresses, 2)
+    second.result(10)
+    leader.result(10)
 
 
 def test_settings_that_differ_are_named_on_both_sides(pool):
