@@ -81,6 +81,7 @@ _MEANT = {
     "ray_address": "address",
     "relay_address": "relay",
     "relay_hz": "relay_rate",
+    "relay_per_machine": "relays",
     "restore": "logdir",
     "resume": "logdir",
     "replay_buffer_size": "replay_size",

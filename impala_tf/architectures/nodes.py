@@ -83,6 +83,8 @@ def relay(
 ) -> Node:
     """Passes parameters on to the actors of its machine. It is no part of an `Architecture`: a launcher may add it.
 
+    Its work also takes `port` as a keyword, which then counts.
+
     Args:
       config: settings of the run, of --architecture=impala without a policy lag.
       address: address of a learner's server, host:port, as seen from the relay's machine. Any learner will do, also for
@@ -92,7 +94,7 @@ def relay(
       ready: called in its process with the address of its server, localhost:port, before the launcher is told that the
         process works; to be pickled.
     """
-    return Node(name, functools.partial(_relay, config, address, port, ready))
+    return Node(name, functools.partial(_relay, config, address, port=port, ready=ready))
 
 
 def environments(
@@ -182,7 +184,7 @@ def _act(config, tasks, topology, number, gate: ActorGate | None, spans, starts:
     )
 
 
-def _relay(config, address, port, ready, _starts: int) -> None:
+def _relay(config, address, _starts: int, *, port: int, ready) -> None:
     from impala_tf.roles import relay as role
 
     def tell(own: str) -> None:

@@ -152,10 +152,16 @@ def _check_relay(launch: LaunchConfig) -> None:
             f"--relay={launch.relay} says where an actor started by hand pulls parameters from: remove it, or add "
             "--role=actor."
         )
-    if launch.architecture == "a3c" and (launch.relay or launch.role == "relay"):
+    if launch.relays and launch.cluster == "none":
+        raise UserError(
+            "--relays is for --cluster=ray: add that, or remove it and start a relay on each machine by hand, with "
+            "--role=relay."
+        )
+    if launch.architecture == "a3c" and (launch.relay or launch.relays or launch.role == "relay"):
+        flag = "--relay" if launch.relay else "--relays" if launch.relays else "--role=relay"
         raise UserError(
             "--architecture=a3c goes without a relay, as its actors wait for parameters that their gradients have "
-            f"changed: remove {'--relay' if launch.relay else '--role=relay'}."
+            f"changed: remove {flag}."
         )
 
 

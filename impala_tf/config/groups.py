@@ -359,10 +359,14 @@ class LaunchConfig:
     relay: str = _setting(
         "", "With --role=actor: host:port of the relay that it pulls parameters from; empty: from the learner."
     )
+    relays: bool = _setting(
+        False,
+        "With --cluster=ray: each machine of actors has a relay, which pulls parameters from a learner for them all.",
+    )
     relay_rate: float = _setting(
         10.0,
-        "With --role=relay: how many times a second it looks for new parameters and passes them on, at most. Between "
-        "two of them, its actors play with the last, which adds to the policy lag.",
+        "With --role=relay, or --relays: how many times a second a relay looks for new parameters and passes them on, "
+        "at most. Between two of them, its actors play with the last, which adds to the policy lag.",
         at_least=1,
         at_most=1000,
     )

@@ -108,6 +108,8 @@ def run(
     """
     limit_tensorflow(config)
     agent, end = connect(config, tasks, address, leave, relay)
+    if relay:
+        _LOGGER.info("parameters come from the relay at %s", relay)
     with end:
         resolved = topology if isinstance(topology, Topology) else topology(end.told["topology"])
         if tasks.own_processes and gate is None:

@@ -146,7 +146,7 @@ def test_describing_a_relay_says_what_it_does():
     config = config_lib.from_values({})
     node = nodes.relay(config, "here:1", port=3, name="relay 7")
     assert node.name == "relay 7" and node.restarts
-    assert node.work.args == (config, "here:1", 3, None)
+    assert node.work.args == (config, "here:1") and node.work.keywords == {"port": 3, "ready": None}
 
 
 def test_a_relay_tells_who_wants_to_know_its_address_and_then_the_launcher(monkeypatch):
@@ -155,3 +155,11 @@ def test_a_relay_tells_who_wants_to_know_its_address_and_then_the_launcher(monke
     monkeypatch.setattr(role, "run", lambda config, *, address, port, ready: ready(f"{address} at {port}"))
     nodes.relay(config_lib.from_values({}), "here:1", port=3, ready=told.append).work(0)
     assert told == ["here:1 at 3", "ready"]
+
+
+def test_a_launcher_may_choose_the_port_late(monkeypatch):
+    told = []
+    monkeypatch.setattr(nodes, "say_ready", lambda: None)
+    monkeypatch.setattr(role, "run", lambda config, *, address, port, ready: told.append((address, port)))
+    nodes.relay(config_lib.from_values({}), "here:1").work(2, port=4)
+    assert told == [("here:1", 4)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import sys
@@ -29,10 +30,11 @@ def cluster():
 
 
 def test_it_learns_survives_the_kill_of_its_learner_and_ends_with_a_checkpoint(start, cluster, tmp_path, frames_saved):
+    """With a relay on each machine of actors."""
     logdir = tmp_path / "run"
     flags = ("--setup=catch", "--cluster=ray", f"--address={cluster.address}", "--num_actors=2", "--envs_per_actor=8")
     intervals = ("--log_interval=0.2", "--checkpoint_interval=1", "--total_frames=1000000000")
-    run = start(*flags, *intervals, f"--logdir={logdir}")
+    run = start(*flags, *intervals, "--relays", f"--logdir={logdir}")
     both = "1 learner, 2 actors, 2 machines"
     run.wait_until(lambda: frames_saved(logdir) and both in run.out, 150)
     saved, said = frames_saved(logdir)[-1], len(run.out)
@@ -45,4 +47,10 @@ def test_it_learns_survives_the_kill_of_its_learner_and_ends_with_a_checkpoint(s
     assert run.finish(60) == 130, run.describe()
     assert "Ended early by SIGINT; the last checkpoint is at" in run.out and run.err == "", run.describe()
     assert frames_saved(logdir)[-1] > saved
-    assert not {"learner", "actor 0", "actor 1"} & set(running(cluster.mark).values())
+    assert not {"learner", "actor 0", "actor 1", "relay 0", "relay 1"} & set(running(cluster.mark).values())
+    logs = logdir / "logs"
+    for log in [path.read_text() for path in logs.glob("relay_*.log")]:
+        assert max(map(int, re.findall(r"passed on (\d+) times", log))) > 1, log
+    for log in [(logs / f"actor_{number}.log").read_text() for number in range(2)]:
+        of_learner, of_successor = re.findall(r"parameters come from the relay at (\S+)", log)
+        assert of_learner == of_successor, "the relay must be at its port again"

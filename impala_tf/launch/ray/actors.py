@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import math
 import pathlib
 import time
+from collections.abc import Callable
+from typing import Any
 
 from impala_tf.architectures.program import Node
 from impala_tf.errors import UserError
 from impala_tf.launch.processes import log_of
-from impala_tf.launch.ray.host import Start
+from impala_tf.launch.ray.host import Report, Start
 from impala_tf.launch.ray.placed import Placed
 from impala_tf.processes.restarts import Restarted
 
@@ -20,49 +23,68 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class PlacedActor:
-    """An actor, over all of its processes.
+    """An actor, or a relay, over all of its processes.
 
     Attributes:
       host: its host.
       ever_ready: whether one of its processes has worked.
     """
 
-    def __init__(self, host: Placed, logs: pathlib.Path, patience: float):
+    def __init__(
+        self,
+        host: Placed,
+        logs: pathlib.Path,
+        patience: float,
+        adapt: Callable[[Node, Report], Node | None] = lambda node, _: node,
+    ):
         """Starts nothing yet.
 
         Args:
           host: where it runs.
           logs: folder of its log.
           patience: seconds without a sign of life after which it hangs.
+          adapt: returns the node for the machine where it is to run, which the host's report names; None: it has to
+            wait.
         """
         self.host, self.ever_ready = host, False
-        self._logs, self._patience = logs, patience
+        self._logs, self._patience, self._adapt = logs, patience, adapt
         self._node: Node | None = None
-        self._life: Restarted[bool] = Restarted(self._give)
+        self._life: Restarted[bool] = Restarted(self._begin)
+        self._given = ""  # `Report.life` of the host that has the order to run it; "": none yet.
         self._ended_at = math.inf  # When the end of the current process was noticed.
 
     def start(self, node: Node) -> None:
-        """Has it run a node, in place of what it runs, as soon as it has a machine."""
-        self._node, self._ended_at = node, math.inf
+        """Has it run a node, in place of what it runs, as soon as it has a machine. `look` does it."""
+        self._node = node
         self._life.start()
 
-    def _give(self, restarts: int) -> bool:
-        node = self._node
-        assert node is not None
+    def again(self) -> None:
+        """Has it run its node anew, as `adapt` now says."""
+        self._given = ""
+
+    def _begin(self, _restarts: int) -> bool:
+        self.again()
+        return True
+
+    def _give(self, report: Report) -> None:
+        """Gives its host the order, if it has not to wait."""
+        assert self._node is not None
+        if (node := self._adapt(self._node, report)) is None:
+            return
         order = functools.partial(
             Start,
             name=node.name,
             work=node.work,
-            starts=restarts,
+            starts=self._life.restarts,
             log=log_of(node, self._logs),
             leased=False,
             patience=self._patience,
         )
-        self.host.give(order)
-        return True
+        self.host.give(order, report.life)
+        self._given, self._ended_at = report.life, math.inf
 
     def look(self, any_ready: bool) -> None:
-        """Handles a failure of its process; starts it again when that is due. Only while the learners run.
+        """Starts it, and starts it again when that is due; handles a failure of its process. Only while learners run.
 
         Args:
           any_ready: whether any actor of the run has ever worked.
@@ -71,11 +93,16 @@ class PlacedActor:
           UserError: the failure would only come again.
         """
         if self._life.current is None:
-            if self._life.due:
-                self._life.start()
+            if not self._life.due:
+                return
+            self._life.start()
+        if self.host.report is None or not self.host.answers:
+            return
+        if self.host.report.life != self._given:
+            self._give(self.host.report)
             return
         report = self.host.followed
-        if report is None or not self.host.answers:
+        if report is None:
             return
         self.ever_ready = self.ever_ready or report.ready
         if report.status is None:
@@ -98,11 +125,11 @@ class PlacedActor:
     def runs(self) -> bool:
         """Whether its process runs, as far as is known."""
         report = self.host.followed
-        return bool(self._life.current and self.host.answers and report and report.running)
+        return bool(self._life.current and self._given and self.host.answers and report and report.running)
 
     @property
     def acts(self) -> bool:
-        """Whether it runs and the learner has taken its first unrolls."""
+        """Whether it runs and has said that it works: the learner has taken its first unrolls."""
         return self.runs and self.host.followed is not None and self.host.followed.ready
 
     @property
@@ -115,3 +142,8 @@ class PlacedActor:
         if not self.host.answers:
             return "is lost"
         return "restarts" if self.ever_ready else "starts"
+
+
+def with_keywords(node: Node, **keywords: Any) -> Node:
+    """Returns a node whose work is called with keywords, too."""
+    return dataclasses.replace(node, work=functools.partial(node.work, **keywords))

@@ -88,19 +88,27 @@ def processors() -> tuple[int, int]:
     return int(found.get("CPU", 0)), int(found.get("GPU", 0))
 
 
-def place(cpus: int, gpus: int = 0, saves: bool = False) -> Any:
+def place(cpus: int, gpus: int = 0, saves: bool = False, node: str = "") -> Any:
     """Asks for a host, on a machine that has room or, if there is none, as soon as there is one.
 
-    It is placed again for as long as the run goes on, elsewhere if its machine is lost.
+    It is placed again for as long as the run goes on, elsewhere if its machine is lost and it may be elsewhere.
 
     Args:
       cpus, gpus: what it takes of its machine.
       saves: its process has something to save when it is ended. Ray would kill it with its host.
+      node: Ray's name of the only machine where it may be; "": any.
 
     Returns:
       The Ray actor's handle; calls wait until it has been placed.
+
+    Raises:
+      UserError: that machine is gone.
     """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if node and not any(known["Alive"] and known["NodeID"] == node for known in ray.nodes()):
+        raise UserError("its machine is gone")
 
     options: dict[str, Any] = {}
     if saves:
@@ -110,7 +118,7 @@ def place(cpus: int, gpus: int = 0, saves: bool = False) -> Any:
         num_gpus=gpus,
         max_restarts=-1,
         max_task_retries=0,
-        scheduling_strategy="SPREAD",
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False) if node else "SPREAD",
         **options,
     )
     return made.remote()

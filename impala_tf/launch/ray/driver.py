@@ -20,6 +20,7 @@ from impala_tf.errors import UserError
 from impala_tf.launch.ray.actors import PlacedActor
 from impala_tf.launch.ray.learners import SAVE_SECONDS, Learners, State
 from impala_tf.launch.ray.placed import Placed
+from impala_tf.launch.ray.relays import Relays
 from impala_tf.records.logdir import LogDir
 from impala_tf.topology import LearnerAddress
 
@@ -39,6 +40,7 @@ def run(
     logdir: LogDir,
     stop: threading.Event,
     stall_timeout: float = math.inf,
+    relays: Relays | None = None,
 ) -> None:
     """Runs a program on the joined cluster until its learners end or `stop` is set.
 
@@ -54,25 +56,28 @@ def run(
       logdir: folder of the run, on storage that the learners' machines share with this one; its `logs` exist.
       stop: set it to end the run early.
       stall_timeout: seconds without a `Beat` after which a learner hangs (`Child.hangs`); actors after half of it.
+      relays: from which actors pull their parameters; None: they pull from the learners.
 
     Raises:
       UserError: what has ended the run.
     """
     hosts = [Placed(_named("learner", n, len(place_learners)), place) for n, place in enumerate(place_learners)]
     learners = Learners(hosts, logdir, stall_timeout)
+    patience, adapt = _ACTORS_SHARE * stall_timeout, {"adapt": relays.join} if relays else {}
     actors = [
-        PlacedActor(Placed(f"actor {n}", place), logdir.logs, _ACTORS_SHARE * stall_timeout)
-        for n, place in enumerate(place_actors)
+        PlacedActor(Placed(f"actor {n}", place), logdir.logs, patience, **adapt) for n, place in enumerate(place_actors)
     ]
     everyone = [*hosts, *(actor.host for actor in actors)]
     try:
-        _Run(describe, learners, actors, everyone).until_end(stop)
+        _Run(describe, learners, actors, everyone, relays).until_end(stop)
     finally:
         try:
             _let_save(learners, everyone)
         finally:
             for host in everyone:
                 host.remove()
+            if relays:
+                relays.remove()
 
 
 class _Run:
@@ -82,8 +87,10 @@ class _Run:
         learners: Learners,
         actors: Sequence[PlacedActor],
         hosts: Sequence[Placed],
+        relays: Relays | None,
     ):
         self._describe, self._learners, self._actors, self._hosts = describe, learners, actors, hosts
+        self._relays = relays
         self._said, self._said_at = "", time.monotonic()
 
     def until_end(self, stop: threading.Event) -> None:
@@ -94,6 +101,8 @@ class _Run:
             if learners.ready and any(actor.host.answers for actor in self._actors):
                 self._start()
             learners.look(any(actor.runs for actor in self._actors))
+            if self._relays:
+                self._relays.look(self._actors, learners.state is State.RUNNING)
             if learners.state is State.RUNNING:
                 any_ready = any(actor.ever_ready for actor in self._actors)
                 for actor in self._actors:
@@ -106,6 +115,8 @@ class _Run:
         nodes = [report.node for report in reports]
         program = self._describe(addresses, min(report.cores // nodes.count(report.node) for report in reports))
         self._learners.start(program.learners)
+        if self._relays:
+            self._relays.start([address.server for address in addresses])
         for actor, node in zip(self._actors, program.actors, strict=True):
             actor.start(node)
         _LOGGER.info("starting: learner at %s; %s", ", ".join(address.server for address in addresses), self._summary())

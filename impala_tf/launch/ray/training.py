@@ -9,11 +9,12 @@ import threading
 from collections.abc import Sequence
 
 from impala_tf import topology
-from impala_tf.architectures import table
-from impala_tf.architectures.program import Program
+from impala_tf.architectures import nodes, table
+from impala_tf.architectures.program import Node, Program
 from impala_tf.config import Config
 from impala_tf.environments.task_set import TaskSet
 from impala_tf.launch.ray import cluster, driver
+from impala_tf.launch.ray.relays import Relays
 from impala_tf.records.logdir import LogDir
 from impala_tf.topology import LearnerAddress
 
@@ -24,7 +25,7 @@ def run(config: Config, tasks: TaskSet, logdir: LogDir, stop: threading.Event) -
     """Trains until the run is finished or `stop` is set.
 
     A learner takes `learner_threads` CPUs, or 1, and a GPU if the cluster has any; an actor as many CPUs as it has
-    threads, which is 1 unless settings say otherwise.
+    threads, which is 1 unless settings say otherwise; a relay none.
 
     Args:
       config: settings of the run.
@@ -55,6 +56,9 @@ def run(config: Config, tasks: TaskSet, logdir: LogDir, stop: threading.Event) -
             ),
         )
 
+    def describe_relay(server: str, name: str) -> Node:
+        return nodes.relay(config, server, name=name)
+
     describe([LearnerAddress("localhost:0")] * learners, 1)  # Settings that do not fit, before anything is placed.
     machines = cluster.machines()
     _LOGGER.info("a cluster of %d machine%s with %d CPUs and %d GPUs", machines, "s" * (machines != 1), cpus, gpus)
@@ -64,6 +68,13 @@ def run(config: Config, tasks: TaskSet, logdir: LogDir, stop: threading.Event) -
         _LOGGER.info("--logdir=%s must be on storage that these machines share", logdir.path)
     place_learner = functools.partial(cluster.place, of_learner, min(gpus, 1), saves=True)
     place_actor = functools.partial(cluster.place, of_actor)
+    place_relay = functools.partial(cluster.place, 0)
     driver.run(
-        describe, [place_learner] * learners, [place_actor] * actors, logdir, stop, stall_timeout=launch.stall_timeout
+        describe,
+        [place_learner] * learners,
+        [place_actor] * actors,
+        logdir,
+        stop,
+        stall_timeout=launch.stall_timeout,
+        relays=Relays(describe_relay, place_relay, logdir.logs, launch.stall_timeout) if launch.relays else None,
     )
