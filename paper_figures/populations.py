@@ -65,7 +65,9 @@ def against_sweep(populations: Mapping[str, pathlib.Path], sweep: pathlib.Path, 
     Returns:
       The figure: a row for each population, with its fitness, its hyperparameter, and the sweep's curves.
     """
-    figure, axes = plt.subplots(len(populations), 3, figsize=(13, 3.4 * len(populations)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(populations), 3, figsize=(13, 3.4 * len(populations)), squeeze=False, layout="constrained"
+    )
     for (fitness, values, fixed), (title, folder) in zip(axes, populations.items()):
         rows = read(folder)
         picture.draw_column(fitness, rows, "fitness")
