@@ -69,7 +69,7 @@ def main() -> None:
     define("envs_per_actor", 0, "Environments per actor; 0: as measured.", at_least=0)
     define("cores_per_machine", 64, "Cores of a machine of actors, each of which has a relay.", at_least=1)
     define("relay_rate", 10.0, "Publications that a relay passes on per second, at most.", at_least=1)
-    define("all_reduce_ms_per_mb", 3.5, "CPU milliseconds per update and MB of gradients at each learner.", at_least=0)
+    define("all_reduce_ms_per_mb", 2.0, "CPU milliseconds per update and MB of gradients at each learner.", at_least=0)
     define("output", "", "JSON file to write the result to; empty: none.", path=True)
     command.run(_main, __doc__)
 
