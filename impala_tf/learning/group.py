@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import logging
+import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -166,6 +167,7 @@ def _connect(addresses: Sequence[str], rank: int, timeout: float) -> tf.distribu
     )
     # If one has died since, nothing but this ends the process: the call holds the interpreter's lock.
     _LOGGER.info("all learners are there; connecting, for at most %g s", timeout)
+    handler = signal.getsignal(signal.SIGTERM)
     faulthandler.dump_traceback_later(timeout, exit=True, file=2)  # The log, wherever sys.stderr goes.
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
@@ -175,3 +177,5 @@ def _connect(addresses: Sequence[str], rank: int, timeout: float) -> tf.distribu
         ) from None
     finally:
         faulthandler.cancel_dump_traceback_later()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # TensorFlow has put its own in its place, which does nothing here.

@@ -131,3 +131,15 @@ def leave_alone(addresses: list[str], rank: int) -> None:
     if rank:
         os.kill(os.getpid(), signal.SIGKILL)
     group.leave()
+
+
+def be_asked_to_end(addresses: list[str], rank: int) -> bool:
+    """Returns whether SIGTERM is handled as before."""
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    group = ConnectedGroup(addresses, rank, timeout=60)
+    group.gather(np.array([rank], np.int64))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+    group.leave()
+    return asked == [True]

@@ -117,6 +117,14 @@ def test_learners_leave_together():
         child.kill_all(children)
 
 
+def test_learners_are_still_asked_to_end_by_sigterm():
+    children = _start(work.be_asked_to_end, 2)
+    try:
+        assert [each.answer(60) for each in children] == [True, True]
+    finally:
+        child.kill_all(children)
+
+
 def test_a_learner_can_leave_although_another_has_died():
     children = _start(work.leave_alone, 2)
     try:

@@ -194,7 +194,7 @@ def test_nothing_logged(tmp_path):
         if content is not None:
             logdir.progress.write_text(content)
         assert not model_card.write(logdir) and not curve.draw(logdir, "nothing")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "logs", "progress.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".claim", "config.json", "logs", "progress.csv"]
 
 
 def test_no_episode_yet(folder):
