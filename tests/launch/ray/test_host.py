@@ -114,7 +114,10 @@ def test_a_process_is_replaced_with_its_programs(driver, folder, logs):
     fake.wait_for(folder / "actor 0, start 0")
     report = driver.ask(start(2, fake.sleep, folder, logs=logs))
     assert report.running and report.order == 2
-    assert not any(fake.is_running(int(pid)) for pid in pids(folder / "actor 0, start 0"))
+    end = time.monotonic() + 5.0  # Its programs are killed with it, but nobody waits for them.
+    while any(fake.is_running(int(pid)) for pid in pids(folder / "actor 0, start 0")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_learner_is_asked_to_end_and_then_killed(driver, folder, logs):
