@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 class LearnerLost(UserError):
-    """Another learner of the run has died or cannot be reached; they can only update together."""
+    """A learner of the run has died or cannot be reached: another learner, or that of an actor."""
 
 
 def one_line(error: BaseException) -> str:

@@ -45,18 +45,27 @@ def _resolve(config: Config, learners: Sequence[LearnerAddress]) -> tuple[TaskSe
       config: the flags.
       learners: the learners' addresses; port 0: a free one, chosen when the learner's server starts.
     """
+    tasks = _tasks(config)
+    return tasks, topology.resolve(config, len(tasks.names), learners), _logdir(config)
+
+
+def _tasks(config: Config) -> TaskSet:
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
-    resolved = topology.resolve(config, len(tasks.names), learners)
+    return tasks
+
+
+def _logdir(config: Config) -> LogDir:
+    """Returns the folder of the run, which can be used with these settings."""
     tables.check(config)
     logdir = LogDir(config.run.logdir)
     logdir.check(config)
     if config.launch.learner_id:
-        return tasks, resolved, logdir  # Learner 0 uses the folder.
+        return logdir  # Learner 0 uses the folder.
     logdir.lock().close()
     if not logdir.frames and (advice := setups.advice(config)):
         _LOGGER.info(advice)
-    return tasks, resolved, logdir
+    return logdir
 
 
 def _by_hand(launch: LaunchConfig) -> list[LearnerAddress]:
@@ -83,7 +92,7 @@ def _run_all(config: Config) -> int:
 
 def _run_cluster(config: Config) -> int:
     """Runs learners and actors on a Ray cluster."""
-    tasks, _, logdir = _resolve(config, [LearnerAddress("localhost:0")] * config.launch.num_learners)
+    tasks, logdir = _tasks(config), _logdir(config)  # This machine's cores say nothing about the topology.
     received: list[int] = []
     if not _finished(config, logdir):
         from impala_tf.launch.ray import cluster
@@ -156,8 +165,7 @@ def _run_actor(config: Config) -> int:
     if launch.relay:
         ports.check_address(launch.relay, "relay", "relay")
     _begin_beside_learner(config)
-    tasks = task_set.resolve(config.environment)
-    task_set.check(tasks)
+    tasks = _tasks(config)
     from impala_tf.architectures import table
 
     def resolve(told: dict[str, Any]) -> Topology:

@@ -17,7 +17,7 @@ from typing import Any
 import reverb
 from reverb import reverb_types
 
-from impala_tf.errors import UserError
+from impala_tf.errors import LearnerLost, UserError
 from impala_tf.transport import FINISHED, RUN
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,13 +63,14 @@ def wait_for_server(address: str, timeout: float, whose: str = "learner") -> dic
       whose: "learner" or "relay", for messages.
 
     Raises:
-      UserError: nothing answers in time, or what answers is not a learner's or a relay's server.
+      LearnerLost: nothing answers in time.
+      UserError: what answers is not a learner's or a relay's server.
     """
     start = last_said = time.monotonic()
     while (tables := ask(address)) is None or not _is_told(address, tables, whose):
         now = time.monotonic()
         if now - start > timeout:
-            raise UserError(
+            raise LearnerLost(
                 f"No {whose} answered at {address} within {timeout:g} s. Is it running, is the address its --port, and "
                 "can this machine reach it?"
             )

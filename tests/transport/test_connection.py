@@ -10,7 +10,7 @@ import reverb
 import tensorflow as tf
 
 from impala_tf.config import DataConfig
-from impala_tf.errors import UserError
+from impala_tf.errors import LearnerLost, UserError
 from impala_tf.structures import ArraySpec, EnvironmentSpec
 from impala_tf.transport import TRAJECTORIES, connection, ports, server
 from impala_tf.transport.connection import ServerWatch, wait_for_server
@@ -34,7 +34,7 @@ def _watches():
 def test_nobody_there_is_told_within_the_deadline(monkeypatch):
     monkeypatch.setattr(connection, "_PING_SECONDS", 1)
     start = time.monotonic()
-    with pytest.raises(UserError, match="No learner answered"):
+    with pytest.raises(LearnerLost, match="No learner answered"):
         wait_for_server(f"localhost:{ports.free_port()}", timeout=1)
     assert time.monotonic() - start < 15
 

@@ -14,6 +14,7 @@ from typing import Any
 from impala_tf.architectures.program import Node
 from impala_tf.errors import UserError
 from impala_tf.launch.processes import log_of
+from impala_tf.launch.ray import folder
 from impala_tf.launch.ray.host import Report, Start
 from impala_tf.launch.ray.placed import Placed
 from impala_tf.processes.restarts import Restarted
@@ -52,10 +53,12 @@ class PlacedActor:
         self._life: Restarted[bool] = Restarted(self._begin)
         self._given = ""  # `Report.life` of the host that has the order to run it; "": none yet.
         self._ended_at = math.inf  # When the end of the current process was noticed.
+        self._learners_since = 0.0  # When the learners were last started.
+        self._early = True  # Whether the learner may not have begun to work when the current process started.
 
     def start(self, node: Node) -> None:
         """Has it run a node, in place of what it runs, as soon as it has a machine. `look` does it."""
-        self._node = node
+        self._node, self._learners_since = node, time.monotonic()
         self._life.start()
 
     def again(self) -> None:
@@ -82,6 +85,7 @@ class PlacedActor:
         )
         self.host.give(order, report.life)
         self._given, self._ended_at = report.life, math.inf
+        self._early = time.monotonic() - self._learners_since < folder.LONGEST_SECONDS
 
     def look(self, any_ready: bool) -> None:
         """Starts it, and starts it again when that is due; handles a failure of its process. Only while learners run.
@@ -116,7 +120,8 @@ class PlacedActor:
         assert self._node is not None
         where = f"{self._node.name} on {report.machine}"
         failed = f"ended: {report.error or 'with exit status 0'}" if report.status >= 0 else report.error
-        if not self._node.restarts or (report.user_error and not any_ready):
+        lasting = report.user_error or (report.learner_lost and not self._early)
+        if not self._node.restarts or (lasting and not any_ready):
             raise UserError(f"{where.capitalize()} could not start: {report.error}")
         wait = self._life.failed()
         _LOGGER.warning("%s %s; restart %d in %g s", where, failed, self._life.restarts, wait)

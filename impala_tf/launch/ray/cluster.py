@@ -50,8 +50,9 @@ def joined(address: str) -> Iterator[None]:
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=given or "local", namespace="impala_tf", **quiet)
     except Exception as error:  # Ray raises many types.
-        problem = one_line(error)
-        if given == "auto":
+        cause = error.__cause__ or error  # Ray wraps why it could not connect, such as another version.
+        problem = one_line(cause)
+        if given == "auto" and isinstance(cause, ConnectionError) and "multiple" not in problem:
             problem = "no cluster runs on this machine; `ray start --head` starts one"
         raise UserError(f"--address={given or 'local'}: the Ray cluster cannot be used: {problem[:300]}") from None
     try:

@@ -1,8 +1,10 @@
 """Runs a program on a Ray cluster, from the command's process: tells every host what to run, and where the others are.
 
-The driver is also the directory: the learners' addresses are known when their hosts have been placed, and whenever
-learners are started again, actors are started anew with the new addresses. It waits for no host: actors for which there
-is no room stay pending, which autoscalers see, and begin when Ray has placed them.
+The driver is also the directory: the learners' addresses are known when their hosts have been placed. Whenever learners
+are started again, actors are started anew with the new addresses.
+
+It waits for no host. Actors for which there is no room stay pending, which autoscalers see. They begin when Ray has
+placed them.
 """
 
 from __future__ import annotations
@@ -45,9 +47,14 @@ def run(
     """Runs a program on the joined cluster until its learners end or `stop` is set.
 
     Actors and learners that are killed, hang, or lose their machines are started again, without limit; learners all
-    together, from the newest checkpoint. The run ends with an error if a learner fails with a `UserError` while actors
-    act, or three times in a row, for whatever reason, before its first update; or if an actor fails with a `UserError`
-    and none has ever worked. Whatever ends it, learners have 8 s to save.
+    together, from the newest checkpoint. The run ends with an error
+
+    - if a learner fails with a `UserError` while actors act;
+    - if learners fail or are killed three times in a row before their first update. Lost machines do not count;
+    - if an actor fails with a `UserError` and none has ever worked. That it finds no learner counts only if it was
+      started after the learner can have waited for the folder (`folder.LONGEST_SECONDS`).
+
+    Whatever ends it, learners have 8 s to save.
 
     Args:
       describe: returns the program, given the learners' addresses and how many cores each has on its machine.

@@ -17,22 +17,27 @@ _MARK = ".driver"
 _LOGGER = logging.getLogger(__name__)
 _LOCK_SECONDS = 120.0  # NFS version 4 keeps the locks of a machine that is lost for 90 s.
 _SEEN_SECONDS = 10.0  # A file server may show a file to other machines a moment late.
+LONGEST_SECONDS = _SEEN_SECONDS + _LOCK_SECONDS  # For which `run_there` puts off a learner's work.
 
 
 def mark(logdir: LogDir) -> str:
-    """Marks the folder with a word of this start of the run, and returns it."""
-    word = uuid.uuid4().hex
-    with replacing(logdir.path / _MARK) as partial:
-        partial.write_text(word)
-    return word
+    """Marks the folder with a token of this start of the run, and returns it.
+
+    Raises:
+      UserError: another run uses the folder.
+    """
+    token = uuid.uuid4().hex
+    with logdir.lock(), replacing(logdir.path / _MARK) as partial:
+        partial.write_text(token)
+    return token
 
 
-def run_there(logdir: str, word: str, frames: int, machine: str, work: Callable[[int], Any], starts: int) -> Any:
+def run_there(logdir: str, token: str, frames: int, machine: str, work: Callable[[int], Any], starts: int) -> Any:
     """Runs a learner's work, if its machine sees the folder with all that has been saved there.
 
     Args:
       logdir: path of the folder.
-      word: what `mark` returned.
+      token: what `mark` returned.
       frames: of the newest checkpoint that the driver knows of.
       machine: address of the learner's machine, for messages.
       work: as in `Node`.
@@ -42,10 +47,10 @@ def run_there(logdir: str, word: str, frames: int, machine: str, work: Callable[
       UserError: the folder is another one, or lacks the checkpoint; or as for `work`.
     """
     folder, deadline = LogDir(logdir), time.monotonic() + _SEEN_SECONDS
-    while not _has(folder, word) or folder.frames < frames:
+    while not _has(folder, token) or folder.frames < frames:
         if time.monotonic() < deadline:
             time.sleep(0.2)
-        elif not _has(folder, word):
+        elif not _has(folder, token):
             raise UserError(
                 f"--logdir={logdir} on {machine}, where Ray has placed the learner, is not the folder of this name on "
                 "the machine of the command: it must be on storage that all machines share."
@@ -76,8 +81,8 @@ def _wait_for_lock(folder: LogDir) -> None:
             said = True
 
 
-def _has(folder: LogDir, word: str) -> bool:
+def _has(folder: LogDir, token: str) -> bool:
     try:
-        return (folder.path / _MARK).read_text() == word
+        return (folder.path / _MARK).read_text() == token
     except OSError:
         return False

@@ -1,11 +1,16 @@
 """A host: runs one process of the program on the machine where Ray has placed it. Needs no Ray itself.
 
-Driver and host speak by `Host.exchange` alone, about once a second. A learner writes the run's folder, so a lost one
-must have ended before its successor starts, also where nobody can reach it to end it. It therefore has a lease: without
-word from the driver it is asked to save and end after half of `LEASE_SECONDS`, and is killed after all of them. The
-lease is renewed up to the report that the driver says it has received, not up to the arrival of its words, which may
-have been on the way for long: `LEASE_SECONDS` after the last report that reached it, the driver knows that the learner
-has ended, whatever has happened to the network meanwhile.
+Driver and host speak by `Host.exchange` alone, about once a second.
+
+A learner writes the run's folder, so a lost one should have ended before its successor starts, also where nobody can
+reach it. It therefore has a lease. Without word from the driver, its host asks it to save and end after half of
+`LEASE_SECONDS`, and kills it after all of them. The lease counts from the last report that the driver says it has
+received. When its words arrive does not count: they may have been on the way for long. So the driver, too, knows when
+the lease is over, whatever has happened to the network.
+
+The lease needs a host that runs. If the host dies, its learner is asked to save and end at once, but nobody kills it.
+If the whole machine stands still, the learner may wake up later. The claim in the folder covers both: a learner whose
+successor has claimed the folder writes nothing more there (`LogDir.check_there`).
 """
 
 from __future__ import annotations
@@ -98,7 +103,8 @@ class Report(NamedTuple):
       asked: whether that process has ended well because a signal asked it to.
       error: how that process has ended, in a few words; "" if it runs or has ended well. Where `status` is positive,
         it is what its work has raised.
-      user_error: whether that was a `UserError`, but not that another learner was lost.
+      user_error: whether that was a `UserError`, other than `LearnerLost`.
+      learner_lost: whether that was a `LearnerLost`.
       frames: of the newest checkpoint that its processes have written; 0: none.
       lines: log lines of its processes since the last report: (level, text).
     """
@@ -116,6 +122,7 @@ class Report(NamedTuple):
     asked: bool
     error: str
     user_error: bool
+    learner_lost: bool
     frames: int
     lines: tuple[tuple[int, str], ...]
 
@@ -226,7 +233,8 @@ class Host:
         self._why_killed = f"{why} (see {self._log})"
 
     def _report(self) -> Report:
-        child, status, asked, error, user_error = self._child, None, False, self._why_killed, False
+        child, status, asked, error = self._child, None, False, self._why_killed
+        user_error = learner_lost = False
         if child is not None:
             status = child.status
         if child is not None and status is not None and not error:
@@ -234,7 +242,8 @@ class Host:
                 asked = bool(child.answer(0.0))
             except (UserError, ChildFailed) as failure:
                 error = child.describe_error()
-                user_error = isinstance(failure, UserError) and not isinstance(failure, LearnerLost)
+                learner_lost = isinstance(failure, LearnerLost)
+                user_error = isinstance(failure, UserError) and not learner_lost
                 error = error.removeprefix("its process ")
         running = child is not None and status is None
         lines = tuple(self._lines)
@@ -257,6 +266,7 @@ class Host:
             asked=asked,
             error=error,
             user_error=user_error,
+            learner_lost=learner_lost,
             frames=self._frames,
             lines=lines,
         )

@@ -50,16 +50,20 @@ class Learners:
           hosts: one for each.
           logdir: folder of the run, which exists.
           patience: seconds without a sign of life after which a learner hangs.
+
+        Raises:
+          UserError: another run uses the folder.
         """
         self.hosts, self._logdir, self._patience = hosts, logdir, patience
         self.state, self.starts = State.WAITING, 0
-        self._word = folder.mark(logdir)
+        self._token = folder.mark(logdir)
         self._frames = logdir.frames
         self._lives: list[str] = []  # Of the hosts that run them.
         self._causes: dict[int, str] = {}  # Why learners are gone that have failed by no fault of their own.
         self._errors: dict[int, Report] = {}  # Of learners that have failed with an error.
         self._pause: Restarted[bool] = Restarted(lambda _: True)
         self._failures, self._ever_ready = 0, False
+        self._excused = False  # Whether something else than what learners do has ended them.
 
     @property
     def frames(self) -> int:
@@ -83,11 +87,11 @@ class Learners:
 
     def start(self, nodes: Sequence[Node]) -> None:
         """Starts them, when they are `ready`."""
-        self._lives, self._causes, self._errors = [], {}, {}
+        self._lives, self._causes, self._errors, self._excused = [], {}, {}, False
         for host, node in zip(self.hosts, nodes, strict=True):
             assert host.report is not None
             work = functools.partial(
-                folder.run_there, str(self._logdir.path), self._word, self.frames, host.report.machine, node.work
+                folder.run_there, str(self._logdir.path), self._token, self.frames, host.report.machine, node.work
             )
             log = log_of(node, self._logdir.logs)
             start = functools.partial(
@@ -148,14 +152,18 @@ class Learners:
                 continue
             name, report = _name(number, len(self.hosts)), host.followed
             if self._gone(number):
+                self._excused = True
                 self._causes[number] = f"{name} is lost: its machine or its host is gone, or cannot be reached"
             elif report is None or report.status is None:
                 continue
             elif report.status > 0:
                 self._errors[number] = report
             elif report.status < 0:
+                # Killed again and again before it makes an update: it may need more memory than there is.
+                self._excused = self._excused or (report.ready and self.state is State.RUNNING)
                 self._causes[number] = f"{name} {report.error}"
             elif report.asked and self.state is State.RUNNING:
+                self._excused = True
                 self._causes[number] = f"{name} was asked to end by a signal, and has saved"
             else:
                 finished += 1
@@ -168,13 +176,14 @@ class Learners:
 
     def _conclude(self, actors_run: bool) -> None:
         """All have ended: decides whether they are started again."""
+        self._failures = 0 if self._excused else self._failures + 1
         if self._causes:
-            self._failures = 0
             cause = "; ".join(self._causes[number] for number in sorted(self._causes))
+            if self._failures >= _MOST_FAILURES:
+                raise UserError(f"The learners failed {self._failures} times before their first update: {cause}")
         else:
             number, report = min(self._errors.items(), key=lambda item: (not item[1].user_error, item[0]))
             cause = f"{_name(number, len(self.hosts))} failed: {report.error}"
-            self._failures += 1
             # What has worked before may fail at a new start because of what is still changing: others, storage.
             hopeless = report.user_error and actors_run and (report.ready or not self._ever_ready)
             if hopeless or self._failures >= _MOST_FAILURES:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from impala_tf.errors import UserError, one_line
 from impala_tf.launch.ray.host import Received, Report, Start, Stop
@@ -56,6 +56,7 @@ class Placed:
         self._received: Received | None = None
         self._answer: Any = None  # Ray's promise of one.
         self._next = self._asked = 0.0
+        self._longest_silence = _SILENT_SECONDS
 
     def give(self, make: Callable[[int], Start | Stop], life: str = "") -> None:
         """Gives it an order, in place of the last one, now or when it has been placed.
@@ -82,13 +83,14 @@ class Placed:
         """Takes its answer, if there is one, and asks again, if it is time.
 
         Raises:
-          UserError: it could not be made, and none has ever been.
+          UserError: it could not be made, and none has ever been; or what it is told fails on its machine.
         """
         now = time.monotonic()
         if self._answer is not None:
             if ray.wait([self._answer], timeout=0)[0]:
                 self._take(now)
-            elif self.report and now - self._asked > _SILENT_SECONDS:
+            elif self.report and now - self._asked > self._longest_silence:
+                self._longest_silence *= 2  # There may be no room for another one.
                 self._replace("does not answer")
             elif self.report and now - self._asked > _PATIENCE_SECONDS:
                 self.answers = False
@@ -109,6 +111,10 @@ class Placed:
             if self.report is None:
                 raise UserError(f"The host of {self.name} could not be made on the cluster: {cause}") from None
             self._replace(f"has failed ({cause})")
+        except RayTaskError as error:  # Its machine has another version of a package, or lacks a module, ...
+            self._order = None  # It would fail again, while learners save.
+            where = f" on {self.report.machine}" if self.report else ""
+            raise UserError(f"The host of {self.name}{where} cannot do what it is told: {_cause(error)}") from None
         except RayError:
             self.answers = False
         else:
@@ -116,6 +122,7 @@ class Placed:
             if before and before.life != report.life and (before.running or not self.followed):
                 self._before = self.heard
             self.report, self.heard, self.answers = report, now, True
+            self._longest_silence = _SILENT_SECONDS
             self._received = Received(report.life, report.serial)
             self.frames = max(self.frames, report.frames)
             self.lines += report.lines

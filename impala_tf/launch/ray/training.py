@@ -66,6 +66,10 @@ def run(config: Config, tasks: TaskSet, logdir: LogDir, stop: threading.Event) -
         _LOGGER.info("room for %d of %d actors; the others wait for machines", room, actors)
     if machines > 1:
         _LOGGER.info("--logdir=%s must be on storage that these machines share", logdir.path)
+    if gpus == 0:
+        _LOGGER.info("no GPUs: learners run on CPUs; start the run again once machines with GPUs are up")
+    elif gpus < learners:
+        _LOGGER.info("each of %d learners takes a GPU, and there are %d; they wait for machines", learners, gpus)
     place_learner = functools.partial(cluster.place, of_learner, min(gpus, 1), saves=True)
     place_actor = functools.partial(cluster.place, of_actor)
     place_relay = functools.partial(cluster.place, 0)

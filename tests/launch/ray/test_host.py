@@ -13,6 +13,7 @@ import fake_programs as fake
 import pytest
 from fake_runs import pids
 
+from impala_tf.errors import LearnerLost
 from impala_tf.launch.ray.host import Host, Received, Start, Stop
 from impala_tf.processes import parent
 
@@ -72,13 +73,24 @@ def save(frames: int, _starts: int) -> None:
     raise ValueError("no\nshape")
 
 
+def find_no_learner(_starts: int) -> None:
+    raise LearnerLost("No learner answered")
+
+
+def test_an_actor_that_finds_no_learner_is_told_apart(driver, logs):
+    driver.ask(start(1, find_no_learner, logs=logs))
+    report = driver.until(lambda report: not report.running)
+    assert report.learner_lost and not report.user_error and report.error.startswith("No learner answered (see")
+
+
 @pytest.mark.parametrize(("error", "user_error"), [("no such level", True), ("ValueError: no shape", False)])
 def test_errors_are_told_apart(driver, folder, logs, error, user_error):
     arguments = (fake.act_once, folder, "actor 0") if user_error else (save, 300)
     driver.ask(start(1, *arguments, logs=logs))
     report = driver.until(lambda report: not report.running)
     assert report.error == f"{error} (see {logs / 'learner.log'})"
-    assert report.user_error is user_error and report.ready and report.status == (2 if user_error else 1)
+    assert report.user_error is user_error and not report.learner_lost and report.ready
+    assert report.status == (2 if user_error else 1)
     if not user_error:
         assert report.frames == 300 and driver.lines == []
         report = driver.ask(start(2, fake.sleep, folder, logs=logs))
@@ -102,7 +114,10 @@ def test_a_process_is_replaced_with_its_programs(driver, folder, logs):
     fake.wait_for(folder / "actor 0, start 0")
     report = driver.ask(start(2, fake.sleep, folder, logs=logs))
     assert report.running and report.order == 2
-    assert not any(fake.is_running(int(pid)) for pid in pids(folder / "actor 0, start 0"))
+    end = time.monotonic() + 5.0  # Its programs are killed with it, but nobody waits for them.
+    while any(fake.is_running(int(pid)) for pid in pids(folder / "actor 0, start 0")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_learner_is_asked_to_end_and_then_killed(driver, folder, logs):

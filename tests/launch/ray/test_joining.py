@@ -48,6 +48,24 @@ def test_no_cluster_on_this_machine(monkeypatch, tmp_path):
     fails("auto", "no cluster runs on this machine; `ray start --head` starts one")
 
 
+def test_other_problems_of_the_cluster_of_this_machine_are_said(monkeypatch):
+    """Ray raises them from within a ConnectionError."""
+
+    def mismatch(*_, **__):
+        try:
+            raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0")
+        except RuntimeError as error:
+            raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379") from error
+
+    def several(*_, **__):
+        raise ConnectionError("Found multiple active Ray instances: {'10.0.0.1:1', '10.0.0.1:2'}.")
+
+    monkeypatch.setattr("ray.init", mismatch)
+    fails("auto", r"^--address=auto: .*Version mismatch: The cluster was started with: Ray: 2\.9\.0$")
+    monkeypatch.setattr("ray.init", several)
+    fails("auto", "Found multiple active Ray instances")
+
+
 def test_ray_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     fails("auto", r'^--cluster=ray needs Ray: pip install "impala-tf\[ray\]"\.$')

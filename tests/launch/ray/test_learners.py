@@ -14,7 +14,7 @@ from impala_tf.launch.ray.host import Report, Start, Stop
 from impala_tf.launch.ray.learners import Learners, State
 from impala_tf.records.logdir import LogDir
 
-IDLE = Report("a", 1, 0, "10.0.0.1", "node", 4, (5001, 5002), False, False, None, False, "", False, 0, ())
+IDLE = Report("a", 1, 0, "10.0.0.1", "node", 4, (5001, 5002), False, False, None, False, "", False, False, 0, ())
 
 
 class Scripted:
@@ -176,6 +176,40 @@ def test_other_errors_end_the_run_when_they_come_again_and_again(tmp_path):
             learners.look(True)
     with pytest.raises(UserError, match=r"^Learner 0 failed: ValueError: learner 0$"):
         fail()
+
+
+def dies(learners, host):
+    host.ends(-9, "was ended by SIGKILL (see log)")
+    learners.look(True)
+
+
+def test_learners_that_are_killed_at_each_start_are_given_up(tmp_path):
+    """As where there is too little memory. Those that work, or whose machine is lost, are not."""
+    learners, (host,) = start(tmp_path)
+    for tries in range(6):
+        if tries < 3:
+            host.says(ready=True)
+            learners.look(True)
+        dies(learners, host) if tries < 5 else None
+        if tries < 5:
+            again(learners, [host])
+    with pytest.raises(UserError, match=r"^The learners failed 3 times before .*: the learner was ended by SIGKILL"):
+        dies(learners, host)
+
+
+def test_lost_machines_give_up_no_learners(tmp_path):
+    learners, (host,) = start(tmp_path)
+    for life in "bcdefg":
+        if life == "e":  # A death in between.
+            dies(learners, host)
+        else:
+            host.report = IDLE._replace(life=life)
+            learners.look(True)
+        again(learners, [host])
+    for _ in range(4):
+        host.ends(0, asked=True)
+        learners.look(True)
+        again(learners, [host])
 
 
 def test_learners_are_asked_to_save_in_the_end(tmp_path):

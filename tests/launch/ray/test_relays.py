@@ -13,7 +13,7 @@ from impala_tf.launch.ray.actors import PlacedActor
 from impala_tf.launch.ray.host import Report, Start
 from impala_tf.launch.ray.relays import Relays
 
-IDLE = Report("life", 1, 0, "10.0.0.1", "node", 4, (5001, 5002), False, False, None, False, "", False, 0, ())
+IDLE = Report("life", 1, 0, "10.0.0.1", "node", 4, (5001, 5002), False, False, None, False, "", False, False, 0, ())
 
 
 class Scripted:
