@@ -149,8 +149,8 @@ class Sweep:
                     said = time.monotonic()
                     self._say([each for each, _ in training.values()])
         finally:
-            if training:
-                _LOGGER.info("ending: %d runs save (up to %.0f s)", len(training), _SAVE_SECONDS)
+            if running := sum(command.status is None for _, command in training.values()):
+                _LOGGER.info("ending; runs that save: %d (up to %.0f s)", running, _SAVE_SECONDS)
             end_all([command for _, command in training.values()], _SAVE_SECONDS)
             for each, command in training.values():
                 if command.status == 0:

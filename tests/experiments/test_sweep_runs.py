@@ -136,7 +136,7 @@ def test_runs_with_all_their_frames_have_finished_however_they_ended(tmp_path, m
     monkeypatch.setattr(made, "_say", lambda training: stop.set())
     made.run(2, stop, 0.0)
     assert [each.state for each in made.combinations] == [FINISHED, INTERRUPTED]
-    assert "ending: 2 runs save (up to 60 s)" in caplog.text
+    assert "ending; runs that save: 2 (up to 60 s)" in caplog.text
 
 
 def test_a_run_that_has_logged_nothing_is_starting(sweep, caplog):

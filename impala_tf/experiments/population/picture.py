@@ -71,7 +71,7 @@ def draw(csv: pathlib.Path, picture: pathlib.Path, names: Sequence[str], fitness
             ax.set_yscale("log")
     axes[0].legend(fontsize="small")
     copies = rows["copied_from"].notna().sum()
-    figure.suptitle(f"{members} members, {len(rows)} evaluations, {copies} copies")
+    figure.suptitle(f"{members} members; evaluations: {len(rows)}, copies: {copies}")
     with replacing(picture) as partial:
         figure.savefig(partial, dpi=110, format="png")
 
