@@ -48,7 +48,7 @@ def run(command: Callable[[], int], about: str | None, hint: str = "") -> None:
 
     logging.set_verbosity(logging.WARNING)
     _answer(about or "")
-    app.run(main, flags_parser=functools.partial(_parse_flags, hint))
+    app.run(main, flags_parser=functools.partial(_parse_flags, hint=hint))
 
 
 def _answer(about: str) -> None:
@@ -71,7 +71,7 @@ def _print(text: str) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # For the interpreter's own flush at its exit.
 
 
-def _parse_flags(hint: str, argv: list[str]) -> list[str]:
+def _parse_flags(argv: list[str], hint: str = "") -> list[str]:
     """Parses the flags, those of a setup first; reports a wrong one in one line, and exits with status 2."""
     values = flags.FLAGS
     try:
