@@ -1,13 +1,14 @@
 """Trains a population (Appendix F), or resumes the one in a folder.
 
   impala-pbt --setup=dmlab30_deep --output=runs/figure_5/impala_deep_pbt
-  impala-pbt --setup=catch --output=runs/pbt --members=4 --at_once=2 --episodes_per_evaluation=2000 --burn_in_frames=0 --copy_margin=0.1
+  impala-pbt --setup=catch --output=runs/pbt --members=4 --at_once=2 \\
+      --episodes_per_evaluation=2000 --burn_in_frames=0 --copy_margin=0.1
 
 Every member is a run of impala-train with its own learning rate, RMSProp epsilon and entropy cost. After each
 evaluation, it looks at one other member, copies that one's weights and values if it scores more than --copy_margin
 better, and perturbs its values. Settings of the runs are flags as for impala-train; --total_frames is per member. Needs
 Ray: the extra [ray].
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
