@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 import sys
@@ -21,13 +22,14 @@ _HELP = ("-h", "--h", "-help", "--help", "-?", "--helpshort", "--helpfull")
 _INTERRUPTED = 130  # 128 + SIGINT.
 
 
-def run(command: Callable[[], int], about: str | None) -> None:
+def run(command: Callable[[], int], about: str | None, hint: str = "") -> None:
     """Parses the flags, runs a command, and exits with its status.
 
     Args:
       command: does the work and returns the exit status. If it raises `UserError`, the message is shown in one line and
         the status is 2.
       about: what the command does, for --help.
+      hint: what else somebody may want who gives a flag that does not exist.
     """
 
     def main(argv: list[str]) -> int:
@@ -46,7 +48,7 @@ def run(command: Callable[[], int], about: str | None) -> None:
 
     logging.set_verbosity(logging.WARNING)
     _answer(about or "")
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=functools.partial(_parse_flags, hint=hint))
 
 
 def _answer(about: str) -> None:
@@ -69,7 +71,7 @@ def _print(text: str) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # For the interpreter's own flush at its exit.
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def _parse_flags(argv: list[str], hint: str = "") -> list[str]:
     """Parses the flags, those of a setup first; reports a wrong one in one line, and exits with status 2."""
     values = flags.FLAGS
     try:
@@ -84,8 +86,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         known = [setting.name for settings in impala_flags.GROUPS.values() for setting in settings]
         meant = " or ".join(f"--{flag}" for flag in near.matches(error.flagname, known))
-        hint = f" Did you mean {meant}?" if meant else ""
-        sys.exit(_failed(f"Unknown flag --{error.flagname}.{hint} {_program()} --help lists all flags."))
+        parts = [f"Did you mean {meant}?"] if meant else [hint] if hint else []
+        said = [f"Unknown flag --{error.flagname}.", *parts, f"{_program()} --help lists all flags."]
+        sys.exit(_failed(" ".join(said)))
     except flags.CantOpenFlagFileError as error:
         cause = error.__context__
         where = f"{cause.filename} cannot be read: {cause.strerror}" if isinstance(cause, OSError) else str(error)

@@ -1,13 +1,14 @@
-"""Trains a population (Appendix F), or goes on with the one in a folder.
+"""Trains a population (Appendix F), or resumes the one in a folder.
 
   impala-pbt --setup=dmlab30_deep --output=runs/figure_5/impala_deep_pbt
-  impala-pbt --setup=catch --output=runs/pbt --members=4 --at_once=2 --episodes_per_evaluation=2000 --burn_in_frames=0 --copy_margin=0.1
+  impala-pbt --setup=catch --output=runs/pbt --members=4 --at_once=2 \\
+      --episodes_per_evaluation=2000 --burn_in_frames=0 --copy_margin=0.1
 
 Every member is a run of impala-train with its own learning rate, RMSProp epsilon and entropy cost. After each
-evaluation, it looks at one other member, copies that one's weights and values if it scores more, and perturbs its
-values. Settings of the runs are flags as for impala-train; the frames are those of each member. Needs Ray: the extra
-[ray].
-"""  # noqa: E501
+evaluation, it looks at one other member, copies that one's weights and values if it scores more than --copy_margin
+better, and perturbs its values. Settings of the runs are flags as for impala-train; --total_frames is per member. Needs
+Ray: the extra [ray].
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ from impala_tf.machine import cores
 from impala_tf.processes.signals import stop_on_signal
 from impala_tf.transport import tables
 
-from . import command, setups
+from . import command, near, setups
 
 _LOGGER = logging.getLogger("impala_tf.run")
 _MARGIN = 0.05
@@ -53,13 +54,14 @@ def _population() -> tuple[Population, int]:
         raise UserError("--output is needed: the folder of the population, for example --output=runs/pbt.")
     runs.check_alone(config, "impala-pbt")
     if given["values"].value:
-        initial = values.read(pathlib.Path(given["values"].value), config_lib.TUNABLE)
+        initial = values.read(pathlib.Path(given["values"].value), config_lib.TUNABLE, near.matches)
         if given.members and given.members != len(initial):
             raise UserError(f"--members={given.members}, but --values={given['values'].value} has {len(initial)} rows.")
     else:
         initial = sweep.draw(config.run.seed, given.members or sweep.COMBINATIONS)
     if len(initial) < 2:
         raise UserError("A population needs at least two members.")
+    _check_resources()
     at_once = len(initial)
     if not os.environ.get("RAY_ADDRESS"):
         at_once = min(given.at_once or max(1, cores() // 2), at_once)
@@ -93,6 +95,15 @@ def _margin(tasks: tuple[str, ...]) -> float:
     return _MARGIN
 
 
+def _check_resources() -> None:
+    given, on_cluster = flags.FLAGS, os.environ.get("RAY_ADDRESS")
+    for name in ("at_once",) if on_cluster else ("member_cpus", "member_gpus"):
+        if given[name].present:
+            other = "--member_cpus and --member_gpus say how many" if on_cluster else "--at_once says how many"
+            where = "with RAY_ADDRESS, on a cluster" if on_cluster else "without RAY_ADDRESS, on this machine"
+            raise UserError(f"--{name} does nothing {where}: there {other} members train at the same time.")
+
+
 def _check_ray() -> None:
     if not importlib.util.find_spec("ray") or not importlib.util.find_spec("pyarrow"):
         raise UserError("impala-pbt needs Ray and its Tune: pip install 'impala-tf[ray]' (here: pip install '.[ray]').")
@@ -117,8 +128,12 @@ def _main() -> int:
     record = evolution.record
     if record.rows:
         _LOGGER.info("\n%s", table.text(population, record))
-        picture.draw(population.csv, population.folder / "population.png", population.names, kind)
-        _LOGGER.info("\n  rows     %s\n  picture  %s", population.csv, population.folder / "population.png")
+        drawn = population.folder / "population.png"
+        try:
+            picture.draw(population.csv, drawn, population.names, kind, members)
+        except OSError as error:
+            raise UserError(f"{drawn} cannot be written: {error.strerror}.") from None
+        _LOGGER.info("\n  rows     %s\n  picture  %s", population.csv, drawn)
     if received:
         _LOGGER.info("Ended early by %s. To resume: %s", signal.Signals(received[0]).name, _again())
         return 128 + received[0]
@@ -132,7 +147,7 @@ def _again() -> str:
 def main() -> None:
     """Entry point of `impala-pbt`."""
     define = functools.partial(impala_flags.define_own, "The population (Appendix F)")
-    define("output", "", "Folder of the population. The same command again goes on with it.", path=True)
+    define("output", "", "Folder of the population. The same command again resumes it.", path=True)
     define("members", 0, "Members; 0: 24, or as many as --values has rows.", at_least=0)
     define(
         "values",
@@ -158,8 +173,8 @@ def main() -> None:
     define(
         "at_once",
         0,
-        "Members that train at the same time on this machine, whose cores they share; the others take turns. 0: one "
-        "for each two cores.",
+        "Members that train at the same time on this machine, whose cores they share; the others take turns. 0: half "
+        "the number of cores.",
         at_least=0,
     )
     define("member_cpus", 1.0, "With RAY_ADDRESS, on a cluster: CPUs of a member.", at_least=0)

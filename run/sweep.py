@@ -54,14 +54,14 @@ def _main() -> int:
 def main() -> None:
     """Entry point of `impala-sweep` and `impala-sweep run`."""
     if sys.argv[1:2] == ["run"]:
-        del sys.argv[1]
+        sys.argv[:2] = [str(pathlib.Path(sys.argv[0]).with_name("impala-sweep run"))]
         sweep_run.main()
         return
     define = functools.partial(impala_flags.define_own, "The sweep")
     define("seed", 1, "Seed for sampling the combinations.", at_least=0)
     define("combinations", sweep.COMBINATIONS, "Combinations; the paper uses 24.", at_least=1)
     define("output", "", "Folder to write the flag files to; empty: print the flags.", path=True)
-    command.run(_main, __doc__)
+    command.run(_main, __doc__, "impala-sweep run trains the combinations.")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,10 @@ def start(config: Config) -> Command:
       UserError: it cannot be started.
     """
     output = pathlib.Path(config.run.logdir, "logs", OUTPUT)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output.parent} cannot be written: {error.strerror}.") from None
     return Command([sys.executable, "-m", "impala_tf.run.train", *flags(config)], output)
 
 

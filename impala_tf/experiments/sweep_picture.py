@@ -9,6 +9,8 @@ from impala_tf.experiments.sweep_runs import Combination
 from impala_tf.files import replacing
 from impala_tf.records import csv_file
 
+_LABELED = 8
+
 
 def draw(combinations: Sequence[Combination], picture: pathlib.Path) -> bool:
     """Draws the picture.
@@ -39,9 +41,11 @@ def draw(combinations: Sequence[Combination], picture: pathlib.Path) -> bool:
     axes = figure.subplots(1, 1 + len(names), squeeze=False)[0]
     for (final, (each, rows)), color in zip(ranked, colors):
         points = rows[["frames", "mean_return_100"]].dropna()
-        axes[0].plot(points["frames"] / 1e6, points["mean_return_100"], color=color, linewidth=1.2)
+        axes[0].plot(points["frames"] / 1e6, points["mean_return_100"], color=color, linewidth=1.2, label=_label(each))
         for ax, name in zip(axes[1:], names):
             ax.plot([each.values[name]], [final], "o", color=color)
+    if len(drawn) <= _LABELED:
+        axes[0].legend(title=f"combination: {', '.join(names)}", fontsize="small", title_fontsize="small")
     axes[0].set(xlabel="environment frames (millions)", ylabel="return, mean of the last 100 episodes")
     for ax, name in zip(axes[1:], names):
         ax.set(xlabel=name.replace("_", " "), ylabel="final return")
@@ -56,3 +60,8 @@ def draw(combinations: Sequence[Combination], picture: pathlib.Path) -> bool:
     with replacing(picture) as partial:
         figure.savefig(partial, dpi=110, format="png")
     return True
+
+
+def _label(each: Combination) -> str:
+    values = [f"{value:g}" if isinstance(value, float) else str(value) for value in each.values.values()]
+    return f"{each.number}: {', '.join(values)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import logging
@@ -9,7 +10,7 @@ import math
 import pathlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from impala_tf import config as config_lib
@@ -52,6 +53,11 @@ class Combination:
         """Its folder."""
         return LogDir(self.config.run.logdir)
 
+    @property
+    def trained(self) -> bool:
+        """Whether its checkpoint has all its frames."""
+        return self.logdir.frames >= self.config.run.total_frames
+
     def row(self) -> dict[str, Any]:
         """Its row of sweep.csv; numbers that are not known are NaN."""
         last = csv_file.last(self.logdir.progress)
@@ -86,20 +92,20 @@ class Sweep:
           values: {setting: value} of each run; all have the same settings.
 
         Raises:
-          UserError: the folder holds another sweep, or a run in it has other settings.
+          UserError: the folder holds another sweep or a population, or a run in it has other settings.
         """
         self._folder = folder
         self.csv = folder / "sweep.csv"
         self.combinations = []
+        self._check_same(values)
         for number, own in enumerate(values):
             settings = {**config_lib.to_values(config), **own, "logdir": str(folder / f"{number:02}")}
-            made = Combination(number, config_lib.from_values(settings), own)
-            if made.logdir.config.exists():
-                made.logdir.check(made.config)  # It has to have the same settings.
-            if made.logdir.frames >= made.config.run.total_frames:
+            with named(number):
+                made = Combination(number, config_lib.from_values(settings), own)
+            self._check_resumable(made)
+            if made.trained:
                 made.state = FINISHED
             self.combinations.append(made)
-        self._check_same(values)
 
     def prepare(self) -> None:
         """Makes the folder and writes sweep.csv.
@@ -109,9 +115,9 @@ class Sweep:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self.write()
         except OSError as error:
             raise UserError(f"--output={self._folder} cannot be written: {error.strerror}.") from None
+        self.write()
 
     def run(self, at_once: int, stop: threading.Event, say_every: float) -> None:
         """Trains what is not finished, until everything has ended or `stop` is set; then runs save and end.
@@ -122,6 +128,9 @@ class Sweep:
           at_once: runs that train at the same time.
           stop: ends the sweep early.
           say_every: seconds between lines of progress.
+
+        Raises:
+          UserError: the folder cannot be written.
         """
         waiting = [each for each in self.combinations if each.state != FINISHED]
         training: dict[int, tuple[Combination, Command]] = {}
@@ -140,25 +149,33 @@ class Sweep:
                     said = time.monotonic()
                     self._say([each for each, _ in training.values()])
         finally:
+            if running := sum(command.status is None for _, command in training.values()):
+                _LOGGER.info("ending; runs that save: %d (up to %.0f s)", running, _SAVE_SECONDS)
             end_all([command for _, command in training.values()], _SAVE_SECONDS)
             for each, command in training.values():
                 if command.status == 0:
                     self._ended(each, command)
                 else:
-                    each.state = INTERRUPTED
+                    each.state = FINISHED if each.trained else INTERRUPTED
             self.write()
 
     def write(self) -> None:
         """Writes sweep.csv.
 
         Raises:
-          OSError: it could not be written; an earlier one is untouched.
+          UserError: it could not be written; an earlier one is untouched.
         """
         rows = [each.row() for each in self.combinations]
-        with replacing(self.csv) as partial, open(partial, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        try:
+            with replacing(self.csv) as partial, open(partial, "w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            raise UserError(
+                f"{self.csv} cannot be written: {error.strerror}. The sweep ends; put that right, and the same command "
+                "resumes it."
+            ) from None
 
     def table(self) -> str:
         """Returns a line for each run, the highest final return first."""
@@ -187,24 +204,65 @@ class Sweep:
         parts = []
         for each in training:
             last = csv_file.last(each.logdir.progress)
-            share = int(last.get("frames") or 0) / each.config.run.total_frames
-            parts.append(f"{each.number}: {share:.0%}, return {float(last.get('mean_return_100') or 'nan'):.2f}")
+            if not last:
+                parts.append(f"{each.number}: starting")
+                continue
+            mean = float(last.get("mean_return_100") or "nan")
+            returned = "no episode yet" if math.isnan(mean) else f"return {mean:.2f}"
+            parts.append(f"{each.number}: {int(last['frames']) / each.config.run.total_frames:.0%}, {returned}")
         _LOGGER.info("  %d of %d ended  %s", done, len(self.combinations), "  ".join(parts))
 
+    def _check_resumable(self, made: Combination) -> None:
+        """Checks that a run which is there has the same settings."""
+        logdir = made.logdir
+        if not logdir.config.exists():
+            return
+        differing = config_lib.fixed_differences(logdir.read_settings(), made.config) if logdir.frames else []
+        if differing:
+            raise UserError(
+                f"--output={self._folder} holds a sweep with other settings: {'; '.join(differing)} (combination "
+                f"{made.number}). Give the same flags again, or another --output."
+            )
+        logdir.check(made.config)
+
     def _check_same(self, values: Sequence[Mapping[str, Any]]) -> None:
-        """Checks that sweep.csv, if it exists, is of these values."""
+        """Checks that the folder holds no population, and that sweep.csv, if it exists, is of the first of these."""
+        if (self._folder / "population.json").exists():
+            raise UserError(f"--output={self._folder} holds a population: give another --output.")
         if not self.csv.exists():
             return
         try:
             with open(self.csv, newline="") as file:
                 rows = list(csv.DictReader(file))
-        except OSError as error:
-            raise UserError(f"{self.csv} cannot be read: {error.strerror}.") from None
-        before = [{name: row.get(name) for name in values[0]} for row in rows]
-        if before != [{name: str(value) for name, value in own.items()} for own in values]:
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.csv} cannot be read: {getattr(error, 'strerror', error)}.") from None
+        if [row.get("combination") for row in rows] != [str(number) for number in range(len(rows))]:
             raise UserError(
-                f"{self.csv} is of a sweep over other values: give the same values again, or another --output."
+                f"{self.csv} is damaged: its rows are not combinations 0, 1, 2 and so on. Mend it, or move it away: it "
+                "is written anew from the runs' folders."
             )
+        problem = f"{len(rows)} there, {len(values)} now" if len(rows) > len(values) else ""
+        for number, (row, own) in enumerate(zip(rows, values)):
+            now = {name: str(value) for name, value in own.items()}
+            there = {name: row.get(name) for name in now}
+            if there != now:
+                name = next(name for name in now if there[name] != now[name])
+                problem = f"combination {number}: {name} {there[name]} there, {now[name]} now"
+                break
+        if problem:
+            raise UserError(
+                f"{self.csv} belongs to a sweep with other values ({problem}): give the same values again, to which "
+                "more may be appended, or another --output."
+            )
+
+
+@contextlib.contextmanager
+def named(number: int) -> Iterator[None]:
+    """Names a combination, and its row in a file of values, in a UserError about its settings."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"combination {number} (row {number + 2}): {error}") from None
 
 
 def _all_missing(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -74,7 +74,8 @@ class Command:
 
     def error(self) -> str:
         """Returns why it failed: its last line that begins with "ERROR: ", or else its last line."""
-        with open(self._output, "rb") as file:
+        lines: list[str] = []
+        with contextlib.suppress(FileNotFoundError), open(self._output, "rb") as file:  # Its folder may be gone.
             file.seek(max(self._written_before, os.fstat(file.fileno()).st_size - _LAST_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]

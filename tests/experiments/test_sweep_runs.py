@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 
 import pandas as pd
@@ -9,8 +10,9 @@ import pytest
 
 from impala_tf import config as config_lib
 from impala_tf.errors import UserError
-from impala_tf.experiments import sweep_picture
-from impala_tf.experiments.sweep_runs import FAILED, FINISHED, WAITING, Sweep
+from impala_tf.experiments import runs, sweep_picture
+from impala_tf.experiments.sweep_runs import FAILED, FINISHED, INTERRUPTED, WAITING, Sweep
+from impala_tf.records.logdir import LogDir
 
 CONFIG = config_lib.from_values({"env": "catch", "total_frames": 1000})
 VALUES = [{"learning_rate": rate, "core": core} for rate, core in ((0.001, "none"), (0.01, "lstm"), (0.1, "none"))]
@@ -72,11 +74,81 @@ def test_the_picture_is_drawn_once_there_is_a_curve(sweep, tmp_path):
 
 
 def test_another_sweep_in_the_folder_is_refused(sweep, tmp_path):
-    with pytest.raises(UserError, match=r"sweep.csv is of a sweep over other values"):
+    with pytest.raises(UserError, match=r"sweep.csv belongs to a sweep with other values \(3 there, 2 now\)"):
         Sweep(tmp_path, CONFIG, VALUES[:2])
+    with pytest.raises(UserError, match=r"combination 0: learning_rate 0.001 there, 0.01 now"):
+        Sweep(tmp_path, CONFIG, VALUES[1:])
     other = config_lib.from_values({**config_lib.to_values(CONFIG), "batch_size": 8})
-    with pytest.raises(UserError, match="--batch_size: 32 there, 8 now"):
+    with pytest.raises(UserError, match=r"--output=.* other settings: --batch_size: 32 there, 8 now") as raised:
         Sweep(tmp_path, other, VALUES)
+    assert "--logdir" not in str(raised.value)
+
+
+def test_rows_may_be_appended(sweep, tmp_path):
+    longer = Sweep(tmp_path, CONFIG, [*VALUES, {"learning_rate": 0.2, "core": "none"}])
+    longer.prepare()
+    assert [each.state for each in longer.combinations] == [FINISHED, WAITING, WAITING, WAITING]
+    assert pd.read_csv(tmp_path / "sweep.csv")["learning_rate"].tolist() == [0.001, 0.01, 0.1, 0.2]
+
+
+def test_a_line_that_is_missing_from_sweep_csv_is_named(sweep, tmp_path):
+    lines = (tmp_path / "sweep.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "sweep.csv").write_text("".join([*lines[:2], *lines[3:]]))
+    with pytest.raises(UserError, match=r"sweep.csv is damaged: its rows are not combinations 0, 1, 2"):
+        Sweep(tmp_path, CONFIG, VALUES)
+
+
+def test_a_populations_folder_is_refused(tmp_path):
+    (tmp_path / "population.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a population"):
+        Sweep(tmp_path, CONFIG, VALUES)
+
+
+def test_settings_that_contradict_each_other_are_those_of_a_row(tmp_path):
+    values = [{"correction": "v_trace", "rho_bar": 2.0}, {"correction": "none", "rho_bar": 2.0}]
+    with pytest.raises(UserError, match=r"combination 1 \(row 3\): --correction=none does not use --rho_bar"):
+        Sweep(tmp_path, CONFIG, values)
+
+
+class Run:
+    """A run that has been started, and trains without end until the sweep is to stop."""
+
+    def __init__(self, config, frames):
+        self.config, self.frames, self.status, self.pid = config, frames, None, 0
+
+    def terminate(self):
+        self.status = 143
+        (LogDir(self.config.run.logdir).checkpoints / f"{self.frames:012}").mkdir(parents=True)
+
+    def close(self):
+        pass
+
+    def error(self):
+        return "an error"
+
+
+def test_runs_with_all_their_frames_have_finished_however_they_ended(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    frames, stop = iter((1000, 400)), threading.Event()
+    monkeypatch.setattr(runs, "start", lambda config: Run(config, next(frames)))
+    made = Sweep(tmp_path, CONFIG, VALUES[:2])
+    made.prepare()
+    monkeypatch.setattr(made, "_say", lambda training: stop.set())
+    made.run(2, stop, 0.0)
+    assert [each.state for each in made.combinations] == [FINISHED, INTERRUPTED]
+    assert "ending; runs that save: 2 (up to 60 s)" in caplog.text
+
+
+def test_a_run_that_has_logged_nothing_is_starting(sweep, caplog):
+    caplog.set_level("INFO")
+    sweep._say(sweep.combinations[1:])
+    assert "1 of 3" not in caplog.text and "1: 40%, return 0.75  2: starting" in caplog.text
+
+
+def test_a_folder_that_is_removed_meanwhile_is_an_error_in_one_line(sweep, tmp_path):
+    shutil.rmtree(tmp_path)
+    with pytest.raises(UserError, match=r"sweep.csv cannot be written: No such file or directory\. The sweep ends"):
+        sweep.write()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from impala_tf.errors import UserError
 from impala_tf.experiments import values
+from run import near
 
 NAMES = ("learning_rate", "batch_size", "core", "fire_on_reset")
 
@@ -14,7 +15,7 @@ def test_values_have_their_settings_types(tmp_path):
     (tmp_path / "v.csv").write_text(
         "learning_rate, batch_size,core,fire_on_reset\n1e-3,8,lstm,true\n\n2,16,none,False\n"
     )
-    assert values.read(tmp_path / "v.csv", NAMES) == [
+    assert values.read(tmp_path / "v.csv", NAMES, near.matches) == [
         {"learning_rate": 0.001, "batch_size": 8, "core": "lstm", "fire_on_reset": True},
         {"learning_rate": 2.0, "batch_size": 16, "core": "none", "fire_on_reset": False},
     ]
@@ -23,7 +24,9 @@ def test_values_have_their_settings_types(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lr\n1\n", "has a column 'lr'; there may be learning_rate, batch_size"),
+        ("lr\n1\n", "has a column 'lr': did you mean learning_rate?"),
+        ("zzz\n1\n", "has a column 'zzz': columns are names of settings, learning_rate, batch_size"),
+        ("learning_rate;core\n1;lstm\n", "'learning_rate;core': columns are separated by commas"),
         ("learning_rate\n", "needs a line with names of settings"),
         ("", "needs a line with names"),
         ("core,core\nlstm,none\n", "each once"),
@@ -36,9 +39,14 @@ def test_values_have_their_settings_types(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, text, message):
     (tmp_path / "v.csv").write_text(text)
     with pytest.raises(UserError, match=message):
-        values.read(tmp_path / "v.csv", NAMES)
+        values.read(tmp_path / "v.csv", NAMES, near.matches)
+
+
+def test_a_spreadsheets_mark_of_its_encoding_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "v.csv").write_text("core\nlstm\n", encoding="utf-8-sig")
+    assert values.read(tmp_path / "v.csv", NAMES, near.matches) == [{"core": "lstm"}]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nothing.csv cannot be read: No such file"):
-        values.read(tmp_path / "nothing.csv", NAMES)
+        values.read(tmp_path / "nothing.csv", NAMES, near.matches)

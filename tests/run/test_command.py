@@ -13,13 +13,17 @@ from impala_tf import flags
 from impala_tf.records.logdir import LogDir
 from impala_tf.run import command, near, setups, train
 
-COMMANDS = ("train", "evaluate", "export", "sweep", "benchmark", "scaling")
-OF_A_RUN = ("train", "benchmark", "scaling")
+COMMANDS = ("train", "evaluate", "export", "sweep", "pbt", "benchmark", "scaling")
+OF_A_RUN = ("train", "pbt", "benchmark", "scaling")
 OWN = {
     "train": ["setup"],
     "evaluate": ["saved_model", "output", "env", "episodes", "greedy", "video", "dmlab_renderer", "env_deadline"],
     "export": ["logdir", "output"],
     "sweep": ["seed", "combinations", "output"],
+    "pbt": [
+        *("output", "members", "values", "episodes_per_evaluation", "burn_in_frames", "copy_margin"),
+        *("perturb_probability", "perturb_factor", "at_once", "member_cpus", "member_gpus", "setup"),
+    ],
     "benchmark": ["seconds", "output", "repeats", "setup"],
     "scaling": ["seconds", "output", "setup"],
 }

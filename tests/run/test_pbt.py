@@ -86,6 +86,7 @@ def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, 
         (["--values=", "--members=1"], "A population needs at least two members."),
         (["--values=/nothing.csv"], "/nothing.csv cannot be read: No such file"),
         (["--env=atari/no_such_game"], "no_such_game"),
+        (["--member_cpus=2"], "--member_cpus does nothing without RAY_ADDRESS"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_started(start, error_of, flags, tmp_path, more, message):

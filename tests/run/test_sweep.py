@@ -45,7 +45,8 @@ def test_writes_flag_files_and_never_overwrites_others(start, error_of, tmp_path
         (["--combinations=0"], "--combinations"),
         (["--seed=-1"], "--seed"),
         (["24"], "Unknown argument '24'"),
-        (["--env=catch"], "Unknown flag --env."),
+        (["--env=catch"], "Unknown flag --env. impala-sweep run trains the combinations."),
+        (["run", "--zzzz=1"], "impala-sweep run --help lists all flags."),
         (["--output=/dev/null/sweep"], "--output=/dev/null/sweep cannot be written: Not a directory"),
     ],
 )

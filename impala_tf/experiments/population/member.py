@@ -1,10 +1,11 @@
 """A member of a population: a training run in a folder, which trains to its next evaluation, and evolves.
 
-Everything that a member is lies in its folder, so that it can go on wherever and whenever another process takes it up.
+Everything that a member is lies in its folder, so that it can go on wherever and whenever another process opens it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -68,7 +69,7 @@ class Member:
         values: Mapping[str, float],
         episodes: int,
     ):
-        """Takes a member up; its folder need not exist.
+        """Opens a member; its folder need not exist.
 
         Args:
           folder: its folder.
@@ -103,6 +104,13 @@ class Member:
     def values(self) -> dict[str, float]:
         """Its tunable settings."""
         return dict(self._state["values"])
+
+    @property
+    def frames(self) -> int:
+        """Environment frames that its run has logged; those of its newest checkpoint before it logs any."""
+        with contextlib.suppress(OSError, KeyError, ValueError):  # The run is just moving the file.
+            return int(csv_file.last(self._logdir.progress)["frames"])
+        return self._logdir.frames
 
     def kept(self, evaluation: int) -> pathlib.Path:
         """Folder of the checkpoint of an evaluation; only the last ones are there."""

@@ -7,6 +7,8 @@ state. Members and driver must see the same folder, on one machine or in storage
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
 import json
 import logging
@@ -15,6 +17,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -38,6 +41,7 @@ warnings.filterwarnings("ignore", module=r"(ray|pydantic)(\..*)?")
 _LOGGER = logging.getLogger(__name__)
 _ENDING_SECONDS = 30.0  # A member's run saves within 8 s.
 _LOG = "driver.log"
+_TRIES = 3  # To start Ray.
 _RESTARTS = 1000  # Of a member's process, over the whole start.
 
 
@@ -63,45 +67,57 @@ def run(
     Raises:
       UserError: Ray cannot be started, or the population cannot go on.
     """
-    evolution = Evolution(population)
     tune_folder = population.folder / "tune"
-    shutil.rmtree(tune_folder, ignore_errors=True)
-    tune_folder.mkdir()
-    _quiet(tune_folder / _LOG)
+    try:
+        evolution = Evolution(population)
+        shutil.rmtree(tune_folder, ignore_errors=True)
+        tune_folder.mkdir()
+        _quiet(tune_folder / _LOG)
+    except OSError as error:
+        raise _unwritable(error) from None
     marker = population.folder / f".stop-{uuid.uuid4().hex}"
     scheduler = _Scheduler(evolution, stop, say_every)
-    try:
-        _connect(at_once, stop)
-        with _marked_when_set(stop, marker):
-            _tune(population, marker, scheduler, tune_folder, resources)
-    finally:
-        ray.shutdown()
-        marker.unlink(missing_ok=True)
+    # Ray prints to Python's standard output when it loses a process.
+    with open(tune_folder / _LOG, "a", buffering=1) as log, contextlib.redirect_stdout(log):
+        try:
+            if _connect(at_once, stop):
+                with _marked_when_set(stop, marker):
+                    _tune(population, marker, scheduler, tune_folder, resources)
+        finally:
+            ray.shutdown()
+            marker.unlink(missing_ok=True)
     if scheduler.error:
         raise scheduler.error
     return evolution
 
 
-def _connect(at_once: int, stop: threading.Event) -> None:
-    """Connects to Ray or starts it, with a CPU for each member that trains at the same time."""
+def _connect(at_once: int, stop: threading.Event) -> bool:
+    """Connects to Ray or starts it, with a CPU for each member that trains at the same time; False if `stop` is set."""
     chosen: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     where = os.environ.get("RAY_ADDRESS")
     if not where:
         chosen |= {"num_cpus": at_once, "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in signals.STOP}
-    for tries_left in (2, 1, 0):  # A busy machine may take longer to start it than Ray waits.
+    _LOGGER.info(f"connecting to Ray (RAY_ADDRESS={where})" if where else "starting Ray")
+    for tries in range(1, _TRIES + 1):  # A busy machine may take longer to start it than Ray waits.
         try:
             ray.init(**chosen)
-            break
+            return not stop.is_set()
         except Exception as error:  # Of many types.
             ray.shutdown()
-            if not tries_left or stop.is_set():
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-                problem = f"reached (RAY_ADDRESS={where})" if where else "started on this machine"
-                raise UserError(f"Ray cannot be {problem}: {reason}.") from None
+            if stop.is_set():  # The terminal sends Ctrl-C to Ray's processes, too.
+                return False
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            problem = f"reached (RAY_ADDRESS={where})" if where else "started on this machine"
+            if tries < _TRIES:
+                _LOGGER.warning("Ray cannot be %s yet: %s; try %d of %d", problem, reason, tries + 1, _TRIES)
+                continue
+            why = "the cluster may be down" if where else "the machine may be overloaded"
+            raise UserError(f"Ray cannot be {problem} after {_TRIES} tries; {why}; run it again: {reason}.") from None
         finally:
             for number, handler in handlers.items():  # Ray has put its own in their place.
                 signal.signal(number, handler)
+    return False
 
 
 def _tune(
@@ -219,7 +235,7 @@ class _Scheduler(PopulationBasedTraining):
         except UserError as error:
             self._end(error)
         except OSError as error:
-            self._end(UserError(f"The population's files cannot be written: {error}. Make room, and run it again."))
+            self._end(_unwritable(error))
 
     def _end(self, error: UserError) -> None:
         self.error = error
@@ -249,6 +265,10 @@ class _Restarts(Callback):
         _LOGGER.warning("member %d's process died; it goes on from its last checkpoint", trial.config["member"])
 
 
+def _unwritable(error: OSError) -> UserError:
+    return UserError(f"The population's files cannot be written: {error}. Put that right, and run it again to resume.")
+
+
 class _marked_when_set:
     """Creates a file once an event is set, for members on other machines."""
 
@@ -266,7 +286,9 @@ class _marked_when_set:
     def _watch(self) -> None:
         while not self._over.wait(0.1):
             if self._event.is_set():
-                self._marker.touch()
+                _LOGGER.info("ending: the members save (up to %.0f s)", _ENDING_SECONDS)
+                with contextlib.suppress(OSError):  # The folder may be gone.
+                    self._marker.touch()
                 return
 
 
@@ -285,5 +307,9 @@ def _quiet(log: pathlib.Path) -> None:
     for name, value in chosen.items():
         os.environ.setdefault(name, value)
     quiet.native_stderr(log)
+    if colorama := sys.modules.get(
+        "colorama.initialise"
+    ):  # Ray's; it would write an escape to the terminal at the end.
+        atexit.unregister(colorama.reset_all)
     logger = logging.getLogger("ray")
     logger.handlers, logger.propagate = [logging.FileHandler(log)], False

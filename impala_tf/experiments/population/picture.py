@@ -43,7 +43,7 @@ def ancestry(rows: Any, member: int | None = None) -> Any:
     return pd.DataFrame(found[::-1]).reset_index(drop=True)
 
 
-def draw(csv: pathlib.Path, picture: pathlib.Path, names: Sequence[str], fitness: str) -> None:
+def draw(csv: pathlib.Path, picture: pathlib.Path, names: Sequence[str], fitness: str, members: int) -> None:
     """Draws fitness and each setting against frames, for all members and, in color, for the ancestry of the best one.
 
     Args:
@@ -51,6 +51,7 @@ def draw(csv: pathlib.Path, picture: pathlib.Path, names: Sequence[str], fitness
       picture: file to write.
       names: settings under adaptation.
       fitness: what the fitness is.
+      members: how many there are; some may have no evaluation yet.
 
     Raises:
       OSError: the picture cannot be written.
@@ -69,8 +70,8 @@ def draw(csv: pathlib.Path, picture: pathlib.Path, names: Sequence[str], fitness
         if (rows[name] > 0).all():
             ax.set_yscale("log")
     axes[0].legend(fontsize="small")
-    members, copies = rows["member"].nunique(), rows["copied_from"].notna().sum()
-    figure.suptitle(f"{members} members, {len(rows)} evaluations, {copies} copies")
+    copies = rows["copied_from"].notna().sum()
+    figure.suptitle(f"{members} members; evaluations: {len(rows)}, copies: {copies}")
     with replacing(picture) as partial:
         figure.savefig(partial, dpi=110, format="png")
 
@@ -79,7 +80,8 @@ def draw_column(ax: Any, rows: Any, column: str, color: str = _BEST, scale: floa
     """Draws a column of population.csv against frames.
 
     Thin lines are the members' own evaluations, broken where they copied another; dotted ones lead to a copy from what
-    was copied; the thick one is the ancestry of the best member.
+    was copied; the thick one is the ancestry of the best member. Settings are drawn as steps: each value
+    over the frames that were trained with it, up to its evaluation.
 
     Args:
       ax: axes to draw on.
@@ -90,17 +92,20 @@ def draw_column(ax: Any, rows: Any, column: str, color: str = _BEST, scale: floa
     """
     rows = _scored(rows)
     by_key = rows.set_index(["member", "evaluation"])
+    style = "default" if column == "fitness" else "steps-pre"
     for member, own in rows.groupby("member"):
         pieces = own["copied_from"].notna().shift(fill_value=False).cumsum()
         for _, piece in own.groupby(pieces):
-            ax.plot(piece["frames"] / scale, piece[column], color=_OTHERS, linewidth=0.8, alpha=0.7)
+            line = {"color": _OTHERS, "linewidth": 0.8, "alpha": 0.7, "markersize": 3}
+            ax.plot(piece["frames"] / scale, piece[column], marker=_marker(piece), drawstyle=style, **line)
         for row in own[own["copied_from"].notna()].itertuples():
             source, after = (row.copied_from, row.copied_evaluation), (member, row.evaluation + 1)
             if source in by_key.index and after in by_key.index:
                 ends = by_key.loc[[source, after]]
                 ax.plot(ends["frames"] / scale, ends[column], color=_OTHERS, linewidth=0.8, linestyle=":")
     best = ancestry(rows)
-    ax.plot(best["frames"] / scale, best[column], color=color, linewidth=2, label="ancestry of the best member")
+    line = {"color": color, "linewidth": 2, "label": "ancestry of the best member"}
+    ax.plot(best["frames"] / scale, best[column], marker=_marker(best), drawstyle=style, **line)
     ax.set_xlabel("environment frames" + (" (millions)" if scale == 1e6 else ""))
     ax.grid(alpha=0.3)
 
@@ -108,3 +113,8 @@ def draw_column(ax: Any, rows: Any, column: str, color: str = _BEST, scale: floa
 def _scored(rows: Any) -> Any:
     """The rows with NaN as the fitness of members that could not train."""
     return rows.assign(fitness=rows["fitness"].where(rows["fitness"] > float("-inf")))
+
+
+def _marker(rows: Any) -> str:
+    """A line through a single evaluation could not be seen."""
+    return "o" if len(rows) == 1 else ""

@@ -10,6 +10,7 @@ import math
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from impala_tf import config as config_lib
 from impala_tf.config import Config
@@ -22,11 +23,20 @@ from impala_tf.files import write_json
 
 _LOGGER = logging.getLogger(__name__)
 _NO_ANNEALING = 10**18
+_FLAGS = {
+    "margin": "copy_margin",
+    "probability": "perturb_probability",
+    "factor": "perturb_factor",
+    "burn_in_frames": "burn_in_frames",
+    "episodes": "episodes_per_evaluation",
+    "seed": "seed",
+}
+"""{name in population.json: flag}."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """What a population is made of.
+    """A population's settings.
 
     Attributes:
       folder: of the population: population.json, population.csv, members/<number>/.
@@ -57,7 +67,7 @@ class Population:
         return self.folder / "population.csv"
 
     def member(self, number: int) -> Member:
-        """Takes a member up; reads its folder."""
+        """Opens a member; reads its folder."""
         folder = self.folder / "members" / f"{number:02}"
         # The schedule that a population finds takes the place of annealing (Figure F.1), unless that is asked for.
         optimizer = dataclasses.replace(self.config.optimizer, annealing_frames=self._annealing_frames)
@@ -72,8 +82,10 @@ class Population:
         """Makes the folder, or checks that its population can go on with these settings.
 
         Raises:
-          UserError: it cannot, or the folder cannot be written.
+          UserError: it cannot, or the folder holds a sweep or cannot be written.
         """
+        if (self.folder / "sweep.csv").exists():
+            raise UserError(f"--output={self.folder} holds a sweep: give another --output.")
         file = self.folder / "population.json"
         values, free = config_lib.to_values(self.config), "the settings that a resumed run may change"
         now = {
@@ -88,16 +100,39 @@ class Population:
             self.folder.mkdir(parents=True, exist_ok=True)
             if file.exists():
                 before = json.loads(file.read_text())
-                if differing := [name for name in now if before.get(name) != now[name]]:
+                if differing := self._differing(before, now):
                     raise UserError(
-                        f"--output={self.folder} holds a population with other {', '.join(differing)} (see {file}): "
-                        f"give the same flags again, apart from {free}, or another --output."
+                        f"--output={self.folder} holds a population with other settings: {'; '.join(differing)}. "
+                        f"Give the same flags again, apart from {free}, or another --output."
                     )
             write_json(file, now)
-        except ValueError:
+        except (ValueError, AttributeError, TypeError):  # No JSON, or of another shape.
             raise UserError(f"{file} is damaged: mend it, or give another --output.") from None
         except OSError as error:
             raise UserError(f"--output={self.folder} cannot be used: {error.strerror} ({error.filename}).") from None
+
+    def _differing(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        """Says how this population differs from the one in its folder, as "--batch_size: 8 there, 9 now"."""
+        there, here = ({**of, **of.get("rule", {})} for of in (before, now))
+        differing = [
+            f"--{f}: {there.get(n)} there, {here[n]} now" for n, f in _FLAGS.items() if there.get(n) != here[n]
+        ]
+        if there.get("fitness") != here["fitness"]:
+            differing.append(f"fitness: {there.get('fitness')} there, {here['fitness']} now")
+        first, given = there.get("initial", []), here["initial"]
+        if len(first) != len(given):
+            differing.append(f"--members: {len(first)} there, {len(given)} now")
+        elif first != given:
+            number = next(number for number, values in enumerate(given) if values != first[number])
+            differing.append(
+                f"first values of member {number}: {_text(first[number])} there, {_text(given[number])} now"
+            )
+        settings = config_lib.fixed_differences(there.get("settings", {}), self.config)
+        return list(dict.fromkeys([*differing, *settings]))  # The seed is among both.
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items())
 
 
 class Evolution:
@@ -157,21 +192,30 @@ class Evolution:
     def say(self, every: float, training: int) -> None:
         """Logs a line of progress if the last one is `every` seconds old."""
         now = time.monotonic()
-        if now - self._said < every or not self.record.rows:
+        if now - self._said < every:
             return
         self._said = now
-        numbers = range(len(self._population.initial))
-        last = {number: row for number in numbers if (row := self.record.last(number))}
-        top = best(self.record.rows, numbers)
-        trained, total = sum(row.frames_trained for row in last.values()), self._population.config.run.total_frames
-        leader = "" if top is None else f"best {last[top].fitness:.3f} (member {top}, {last[top].frames:,} frames)  "
-        copies = sum(row.copied is not None for row in self.record.rows)
-        done = min((row.frames for row in last.values()), default=0) if len(last) == len(numbers) else 0
-        _LOGGER.info(
-            f"{trained:>13,} frames of all  {min(1.0, done / total):4.0%} at least  "
-            f"{len(self.record.rows)} evaluations  {copies} copies  {leader}"
-            f"{training} of {len(numbers)} training  {datetime.timedelta(seconds=int(now - self._begun))}"
-        )
+        numbers, rows = range(len(self._population.initial)), self.record.rows
+        frames = [self._population.member(number).frames for number in numbers]
+        slowest = min(1.0, min(frames) / self._population.config.run.total_frames)
+        parts = [
+            f"{sum(map(self._trained, numbers, frames)):,} frames in total",
+            f"slowest member {slowest:.0%}",
+            _counted(len(rows), "evaluation", "evaluations"),
+            _counted(sum(row.copied is not None for row in rows), "copy", "copies"),
+        ]
+        if (top := best(rows, numbers)) is not None and (last := self.record.last(top)):
+            parts.append(f"best fitness {last.fitness:.3f} (member {top}, {last.frames:,} frames)")
+        parts += [f"{training} of {len(numbers)} training", str(datetime.timedelta(seconds=int(now - self._begun)))]
+        _LOGGER.info("; ".join(parts))
+
+    def _trained(self, number: int, frames: int) -> int:
+        """Environment frames that a member has computed itself, now that it has `frames` behind it."""
+        row = self.record.last(number)
+        if row is None:
+            return frames
+        begun = self.record.find(*row.goes_on_from) or row
+        return row.frames_trained + max(0, frames - begun.frames)
 
     def _score(self, number: int) -> float | None:
         """The score that others compare themselves with; None if the member cannot be copied."""
@@ -201,3 +245,7 @@ class Evolution:
         self._problems[made.member] = made.problem
         if len(self._problems) == len(self._population.initial):
             raise UserError(f"No member of the population can train: {made.problem}")
+
+
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

@@ -3,6 +3,9 @@
 When a member has been evaluated, one other member is drawn. If it scores more than an absolute 5% higher, its weights
 and hyperparameters are copied. Then, copied or not, each hyperparameter is multiplied by 1.2 or 1/1.2 with a
 probability of 33%. During the burn-in, nothing of this happens.
+
+The paper does not say what becomes of members that have reached their frames. Here they are drawn as others are, but
+never copied: the copy would have nothing left to train.
 """
 
 from __future__ import annotations

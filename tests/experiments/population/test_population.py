@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -11,6 +12,7 @@ import pytest
 from impala_tf import config as config_lib
 from impala_tf.errors import UserError
 from impala_tf.experiments.population import population as population_lib
+from impala_tf.experiments.population import table
 from impala_tf.experiments.population.population import Evolution, Population
 from impala_tf.experiments.population.rule import Rule
 from impala_tf.files import write_json
@@ -167,11 +169,44 @@ def test_a_population_goes_on_with_the_same_settings_only(population, tmp_path):
     make(tmp_path).prepare()
     longer = config_lib.from_values({**config_lib.to_values(CONFIG), "total_frames": 2000})
     make(tmp_path, config=longer).prepare()
-    with pytest.raises(UserError, match="a population with other rule "):
+    with pytest.raises(
+        UserError, match=r"--copy_margin: 0.1 there, 0.05 now; --perturb_probability: 1.0 there, 0.33 n"
+    ):
         make(tmp_path, Rule()).prepare()
     other = config_lib.from_values({**config_lib.to_values(CONFIG), "batch_size": 8})
-    with pytest.raises(UserError, match="a population with other settings "):
+    with pytest.raises(UserError, match=r"other settings: --batch_size: 32 there, 8 now. Give"):
         make(tmp_path, config=other).prepare()
+    with pytest.raises(UserError, match=r"first values of member 1: learning_rate=0.1 there, learning_rate=0.2 now"):
+        dataclasses.replace(population, initial=[{"learning_rate": rate} for rate in (0.001, 0.2)]).prepare()
+    with pytest.raises(UserError, match="--members: 2 there, 1 now"):
+        dataclasses.replace(population, initial=population.initial[:1]).prepare()
+
+
+def test_a_sweeps_folder_is_refused(tmp_path):
+    (tmp_path / "sweep.csv").write_text("")
+    with pytest.raises(UserError, match="holds a sweep"):
+        make(tmp_path).prepare()
+
+
+def test_progress_counts_what_runs_log_between_evaluations(population, caplog):
+    caplog.set_level("INFO")
+    evolution = Evolution(population)
+    evolution.say(0.0, 2)
+    assert "0 frames in total; slowest member 0%; 0 evaluations; 0 copies; 2 of 2 training" in caplog.text
+    evolution.evaluated(trained(population, 0, 300, 0.9))
+    evolution.evaluated(trained(population, 1, 200, -0.5))  # Goes on from member 0's 300 frames.
+    log = LogDir(str(population.folder / "members" / "01" / "run")).progress
+    assert not log.exists()  # The copy has moved it.
+    log.write_text("frames\n450\n")
+    evolution.say(0.0, 2)  # 300 of member 0; 200 and 150 of member 1.
+    assert "650 frames in total; slowest member 30%; 2 evaluations; 1 copy; best fitness 0.900" in caplog.text
+
+
+def test_the_table_has_members_without_an_evaluation(population):
+    evolution = Evolution(population)
+    evolution.evaluated(trained(population, 0, 300, 0.9))
+    lines = table.text(population, evolution.record).splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["0", "1"], ["1", "0"]] and "0.1" in lines[2]
 
 
 def test_the_learning_rate_is_not_annealed_unless_asked_for(population, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import matplotlib.figure
 import pandas as pd
 import pytest
 
@@ -93,5 +94,21 @@ def test_a_damaged_file_and_one_of_other_settings_are_named(record, tmp_path):
 
 
 def test_the_picture_is_drawn(record, tmp_path):
-    picture.draw(tmp_path / "population.csv", tmp_path / "picture.png", NAMES, "score")
+    picture.draw(tmp_path / "population.csv", tmp_path / "picture.png", NAMES, "score", 4)
     assert (tmp_path / "picture.png").stat().st_size > 5000
+
+
+def test_single_evaluations_are_points_and_settings_steps(tmp_path):
+    figure = matplotlib.figure.Figure()
+    rows = pd.DataFrame(
+        {
+            **{"member": [0, 1, 1], "evaluation": [1, 1, 2], "frames": [10, 10, 20], "fitness": [0.5, 0.1, 0.2]},
+            **{"rate": [0.1, 0.2, 0.4], "copied_from": math.nan, "copied_evaluation": math.nan},
+        }
+    )
+    fitness, rate = figure.subplots(1, 2)
+    picture.draw_column(fitness, rows, "fitness")
+    picture.draw_column(rate, rows, "rate")
+    for ax, style in ((fitness, "default"), (rate, "steps-pre")):  # Both members, and the ancestry: member 0 alone.
+        assert [line.get_marker() for line in ax.lines] == ["o", "", "o"]
+        assert {line.get_drawstyle() for line in ax.lines} == {style}
