@@ -26,7 +26,7 @@ from impala_tf.records.logdir import LogDir
 
 _START_SECONDS = 180.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-_RUN_LOGGER = logging.getLogger(local.__name__)
+_RUN_LOGGER = logging.getLogger("impala_tf.launch")  # What the launcher says itself, and what its processes say.
 
 
 class _Process(NamedTuple):

@@ -37,7 +37,7 @@ def test_what_it_varies_cannot_be_set():
 @pytest.mark.slow
 def test_rows_run_and_are_compared(monkeypatch):
     """How fast they are is not tested."""
-    level = logging.getLogger("impala_tf.launch.local").level
+    level = logging.getLogger("impala_tf.launch").level
     kept = ("Batched A2C (sync traj.)", "IMPALA")
     monkeypatch.setattr(table_1, "ROWS", {name: table_1.ROWS[name] for name in ("Batched A2C (sync step)", *kept)})
     monkeypatch.setattr(table_1, "rows", lambda run, every=table_1.rows: {name: every(run)[name] for name in kept})
@@ -50,4 +50,4 @@ def test_rows_run_and_are_compared(monkeypatch):
     ratios = {name: row["ratio_to_impala"]["mean"] for name, row in result["rows"].items()}
     speeds = {name: row["frames_per_second"]["mean"] for name, row in result["rows"].items()}
     assert ratios == {name: speed / speeds["IMPALA"] for name, speed in speeds.items()}
-    assert logging.getLogger("impala_tf.launch.local").level == level  # It was quiet only meanwhile.
+    assert logging.getLogger("impala_tf.launch").level == level  # It was quiet only meanwhile.
