@@ -168,6 +168,7 @@ def _connect(addresses: Sequence[str], rank: int, timeout: float) -> tf.distribu
     # If one has died since, nothing but this ends the process: the call holds the interpreter's lock.
     _LOGGER.info("all learners are there; connecting, for at most %g s", timeout)
     handler = signal.getsignal(signal.SIGTERM)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # Until it means something again.
     faulthandler.dump_traceback_later(timeout, exit=True, file=2)  # The log, wherever sys.stderr goes.
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
@@ -179,3 +180,4 @@ def _connect(addresses: Sequence[str], rank: int, timeout: float) -> tf.distribu
         faulthandler.cancel_dump_traceback_later()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # TensorFlow has put its own in its place, which does nothing here.
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
