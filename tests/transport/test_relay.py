@@ -125,17 +125,6 @@ def test_any_arrays_are_passed_on_as_they_are():
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_a_relay_that_comes_back_on_its_port_is_pulled_from_again(learner):
-    end, _ = learner
-    port, ours = ports.free_port(), _agent(1)
-    with Relay(end.address, port=port, timeout=10):
-        actor_end = _actor_end(end.address, ours, relay=f"localhost:{port}", on_end=print)
-    _publish(learner, 9)
-    with actor_end, Relay(end.address, port=port, timeout=10) as relay:
-        assert relay.wait_until_passed_on(10)
-        assert actor_end.refresh() == 9
-
-
 def test_a_learner_that_was_restarted_is_relayed_though_it_counts_anew(learner):
     with Relay(learner[0].address, timeout=10) as relay:
         for step in (8, 9):
