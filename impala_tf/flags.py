@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import decimal
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -72,13 +72,27 @@ def to_config() -> config_lib.Config:
     )
 
 
+def parse(lines: Sequence[str]) -> dict[str, Any]:
+    """Returns {setting: value} of flags such as those of a flag file, independently of the command's own flags."""
+    values = flags.FlagValues()
+    for _, setting in config_lib.settings():
+        _make(setting, values)
+    values(["", *lines])
+    return {name: values[name].value for name in values if values[name].present}
+
+
 def _define(group: str, setting: dataclasses.Field) -> None:
+    _make(setting, flags.FLAGS)
+    GROUPS.setdefault(group, []).append(setting)
+
+
+def _make(setting: dataclasses.Field, values: flags.FlagValues) -> None:
     text = setting.metadata["help"]
     if setting.type == "bool":
-        flags.DEFINE_bool(setting.name, setting.default, text)
+        flags.DEFINE_bool(setting.name, setting.default, text, flag_values=values)
     else:
-        flags.DEFINE(_Parser(setting), setting.name, setting.default, text, serializer=flags.ArgumentSerializer())
-    GROUPS.setdefault(group, []).append(setting)
+        serializer = flags.ArgumentSerializer()
+        flags.DEFINE(_Parser(setting), setting.name, setting.default, text, values, serializer)
 
 
 def _whole_number(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pathlib
+from typing import Any
 
 from impala_tf import config as config_lib
 from impala_tf import flags, suites
@@ -37,6 +38,16 @@ def file(name: str) -> pathlib.Path:
     near = difflib.get_close_matches(name, names(), n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise UserError("\n".join([f"--{NAME}={name}: there is no such setup.{hint} There are:", *_listed()]))
+
+
+def settings(name: str) -> dict[str, Any]:
+    """Returns {setting: value} of a setup.
+
+    Raises:
+      UserError: as `file`.
+    """
+    file(name)
+    return flags.parse([line for line in _lines(name) if line.startswith("--")])
 
 
 def names() -> list[str]:

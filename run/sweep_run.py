@@ -23,7 +23,8 @@ from impala_tf import programs, topology
 from impala_tf.environments import task_set
 from impala_tf.errors import UserError
 from impala_tf.experiments import runs, sweep, sweep_picture, values
-from impala_tf.experiments.sweep_runs import FAILED, Sweep, named
+from impala_tf.experiments.sweep_runs import Sweep, named
+from impala_tf.experiments.training_runs import FAILED
 from impala_tf.machine import cores
 from impala_tf.processes.signals import stop_on_signal
 from impala_tf.records.logdir import OF_ONE_PROCESS

@@ -116,9 +116,10 @@ class NetworkConfig:
 
     torso: str = _setting(
         "auto",
-        "Torso: shallow (two convolutions), shallow_3conv (the other reading of the paper), deep (residual) or mlp. "
-        "auto: shallow for images of at least 36 x 36 pixels, mlp for everything else.",
-        choices=("auto", "shallow", "shallow_3conv", "deep", "mlp"),
+        "Torso: shallow (two convolutions), shallow_3conv (the other reading of the paper), deep (residual), small "
+        "(one convolution, for grids of cells) or mlp. auto: shallow for images of at least 36 x 36 pixels, mlp for "
+        "everything else.",
+        choices=("auto", "shallow", "shallow_3conv", "deep", "small", "mlp"),
         fixed=True,
     )
     core: str = _setting("none", "Recurrent core between torso and heads.", choices=("none", "lstm"), fixed=True)

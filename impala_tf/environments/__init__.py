@@ -5,6 +5,7 @@
 | atari/<game> | an Atari game: atari/breakout, atari/ms_pacman |
 | dmlab/<level> | a DeepMind Lab level: dmlab/rooms_watermaze, dmlab/seekavoid_arena_01 |
 | vizdoom/<scenario> | a VizDoom scenario: vizdoom/Basic, vizdoom/DefendTheCenter |
+| minatar/<game> | a MinAtar game: minatar/breakout, minatar/space_invaders |
 | minigrid/<level> | a MiniGrid or BabyAI level with its mission: minigrid/BabyAI-GoToRedBall-v0 |
 | gymnasium/<id> | any Gymnasium id with discrete actions: gymnasium/CartPole-v1, gymnasium/package:Id-v0 |
 | catch | Catch, for quick learning tests |
@@ -55,6 +56,7 @@ _FAMILIES = {
     "atari": _Family("atari", "AtariEnvironment", "<game>", "games", check="check", one_spec=True),
     "dmlab": _Family("dmlab", "LabEnvironment", "<level>", "levels", check="check", needs_process=True, one_spec=True),
     "vizdoom": _Family("vizdoom", "VizDoomEnvironment", "<scenario>", "scenarios", needs_process=True),
+    "minatar": _Family("minatar", "MinAtarEnvironment", "<game>", "games"),
     "minigrid": _Family("minigrid", "MiniGridEnvironment", "<level>", "levels"),
     "gymnasium": _Family("gymnasium_env", "GymnasiumEnvironment", "<id>", "known_ids"),
 }

@@ -60,8 +60,12 @@ def shared(config: Config, at_once: int) -> Config:
     return dataclasses.replace(config, launch=dataclasses.replace(launch, **chosen))
 
 
-def lock(folder: pathlib.Path) -> Any:
+def lock(folder: pathlib.Path, flag: str = "--output") -> Any:
     """Makes the folder of several runs, and locks it for as long as the returned file is open.
+
+    Args:
+      folder: the folder.
+      flag: which names it, for messages.
 
     Raises:
       UserError: it cannot be made, or another process holds the lock.
@@ -70,9 +74,9 @@ def lock(folder: pathlib.Path) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         return LogDir(str(folder)).lock()
     except OSError as error:
-        raise UserError(f"--output={folder} cannot be written: {error.strerror}.") from None
+        raise UserError(f"{flag}={folder} cannot be written: {error.strerror}.") from None
     except UserError:
-        raise UserError(f"--output={folder} is in use: wait until that command has ended, or give another.") from None
+        raise UserError(f"{flag}={folder} is in use: wait until that command has ended, or give another.") from None
 
 
 def check_alone(config: Config, command: str) -> None:

@@ -5,58 +5,34 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import logging
 import math
 import pathlib
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from impala_tf import config as config_lib
 from impala_tf.config import Config
 from impala_tf.errors import UserError
-from impala_tf.experiments import runs
+from impala_tf.experiments import training_runs
+from impala_tf.experiments.training_runs import FAILED, TrainingRun
 from impala_tf.files import replacing
-from impala_tf.processes.command import Command, end_all
 from impala_tf.records import csv_file
-from impala_tf.records.logdir import LogDir
 
-_LOGGER = logging.getLogger(__name__)
-_LOOK_SECONDS = 0.2
-_SAVE_SECONDS = 60.0  # A run takes 8 s at most to save, and then draws its curve.
 _SCORES = ("human_normalised_mean_capped", "human_normalised")
-
-WAITING, TRAINING, INTERRUPTED, FINISHED, FAILED = "waiting", "training", "interrupted", "finished", "failed"
 
 
 @dataclasses.dataclass
-class Combination:
+class Combination(TrainingRun):
     """A run of the sweep.
 
     Attributes:
       number: from 0; names its folder.
-      config: its settings.
-      values: those of them that differ between the runs.
-      state: one of the words above.
-      error: why it failed.
+      values: those of its settings that differ between the runs.
     """
 
-    number: int
-    config: Config
-    values: Mapping[str, Any]
-    state: str = WAITING
-    error: str = ""
-
-    @property
-    def logdir(self) -> LogDir:
-        """Its folder."""
-        return LogDir(self.config.run.logdir)
-
-    @property
-    def trained(self) -> bool:
-        """Whether its checkpoint has all its frames."""
-        return self.logdir.frames >= self.config.run.total_frames
+    number: int = 0
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """Its row of sweep.csv; numbers that are not known are NaN."""
@@ -67,7 +43,7 @@ class Combination:
             **self.values,
             "state": self.state,
             "frames": self.logdir.frames,
-            "final_return": float(last.get("mean_return_100") or "nan"),
+            "final_return": self.final_return(),
             "score": float(score or "nan"),
             "seconds": float(last.get("seconds") or "nan"),
             "error": self.error,
@@ -101,10 +77,8 @@ class Sweep:
         for number, own in enumerate(values):
             settings = {**config_lib.to_values(config), **own, "logdir": str(folder / f"{number:02}")}
             with named(number):
-                made = Combination(number, config_lib.from_values(settings), own)
-            self._check_resumable(made)
-            if made.trained:
-                made.state = FINISHED
+                made = Combination(f"combination {number}", config_lib.from_values(settings), number=number, values=own)
+            made.look(f"--output={folder} holds a sweep", "Give the same flags again, or another --output.")
             self.combinations.append(made)
 
     def prepare(self) -> None:
@@ -132,31 +106,9 @@ class Sweep:
         Raises:
           UserError: the folder cannot be written.
         """
-        waiting = [each for each in self.combinations if each.state != FINISHED]
-        training: dict[int, tuple[Combination, Command]] = {}
-        said = time.monotonic()
         try:
-            while (waiting or training) and not stop.wait(_LOOK_SECONDS):
-                for number, (each, command) in list(training.items()):
-                    if command.status is not None:
-                        self._ended(each, command)
-                        del training[number]
-                while waiting and len(training) < at_once:
-                    each = waiting.pop(0)
-                    each.state = TRAINING
-                    training[each.number] = (each, runs.start(each.config))
-                if time.monotonic() - said >= say_every:
-                    said = time.monotonic()
-                    self._say([each for each, _ in training.values()])
+            training_runs.train(self.combinations, at_once, stop, say_every, on_end=lambda each: self.write())
         finally:
-            if running := sum(command.status is None for _, command in training.values()):
-                _LOGGER.info("ending; runs that save: %d (up to %.0f s)", running, _SAVE_SECONDS)
-            end_all([command for _, command in training.values()], _SAVE_SECONDS)
-            for each, command in training.values():
-                if command.status == 0:
-                    self._ended(each, command)
-                else:
-                    each.state = FINISHED if each.trained else INTERRUPTED
             self.write()
 
     def write(self) -> None:
@@ -187,43 +139,6 @@ class Sweep:
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in cells]
         failed = [each for each in self.combinations if each.state == FAILED]
         return "\n".join([*lines, *(f"combination {each.number} failed: {each.error}" for each in failed)])
-
-    def _ended(self, each: Combination, command: Command) -> None:
-        command.close()
-        each.state, each.error = (FINISHED, "") if command.status == 0 else (FAILED, command.error())
-        row = each.row()
-        if each.state == FAILED:
-            _LOGGER.warning("combination %d failed: %s", each.number, each.error)
-        else:
-            at = f"{row['frames']:,}"
-            _LOGGER.info("combination %d finished: return %.2f after %s frames", each.number, row["final_return"], at)
-        self.write()
-
-    def _say(self, training: Sequence[Combination]) -> None:
-        done = sum(each.state in (FINISHED, FAILED) for each in self.combinations)
-        parts = []
-        for each in training:
-            last = csv_file.last(each.logdir.progress)
-            if not last:
-                parts.append(f"{each.number}: starting")
-                continue
-            mean = float(last.get("mean_return_100") or "nan")
-            returned = "no episode yet" if math.isnan(mean) else f"return {mean:.2f}"
-            parts.append(f"{each.number}: {int(last['frames']) / each.config.run.total_frames:.0%}, {returned}")
-        _LOGGER.info("  %d of %d ended  %s", done, len(self.combinations), "  ".join(parts))
-
-    def _check_resumable(self, made: Combination) -> None:
-        """Checks that a run which is there has the same settings."""
-        logdir = made.logdir
-        if not logdir.config.exists():
-            return
-        differing = config_lib.fixed_differences(logdir.read_settings(), made.config) if logdir.frames else []
-        if differing:
-            raise UserError(
-                f"--output={self._folder} holds a sweep with other settings: {'; '.join(differing)} (combination "
-                f"{made.number}). Give the same flags again, or another --output."
-            )
-        logdir.check(made.config)
 
     def _check_same(self, values: Sequence[Mapping[str, Any]]) -> None:
         """Checks that the folder holds no population, and that sweep.csv, if it exists, is of the first of these."""

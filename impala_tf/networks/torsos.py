@@ -86,7 +86,7 @@ class ShallowTorso(Torso):
 
     def _add_stack(self, sizes: tuple[tuple[int, int, int], ...], seeds: Iterator[int]) -> None:
         """Adds convolutions of the given (channels, kernel, stride), followed by the fully connected layer."""
-        weights = [initializers.Pixels(next(seeds), self._frame_stack), *(_orthogonal(seeds) for _ in sizes[1:])]
+        weights = [self._first_weights(seeds), *(_orthogonal(seeds) for _ in sizes[1:])]
         layers = [_FirstConv2D, *(tf.keras.layers.Conv2D for _ in sizes[1:])]
         self._convs = [
             layer(*size, padding="valid", kernel_initializer=initial, dtype=self._dtype)
@@ -94,10 +94,31 @@ class ShallowTorso(Torso):
         ]
         self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds), dtype=self._dtype)
 
+    def _first_weights(self, seeds: Iterator[int]) -> tf.keras.initializers.Initializer:
+        return initializers.Pixels(next(seeds), self._frame_stack)
+
     def _features(self, x: tf.Tensor) -> tf.Tensor:
         for conv in self._convs:
             x = tf.nn.relu(conv(x))
         return tf.nn.relu(self._fc(_flatten(x)))
+
+
+class SmallTorso(ShallowTorso):
+    """One 3 x 3 convolution and a fully connected layer of 128: the network of MinAtar (Young and Tian, 2019).
+
+    For grids in which a pixel is a cell. Not in the paper.
+    """
+
+    minimum_size = 3
+
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
+        Torso.__init__(self, spec, 128, frame_stack, seed, precision)
+
+    def _add_layers(self, seeds: Iterator[int]) -> None:
+        self._add_stack(((16, 3, 1),), seeds)
+
+    def _first_weights(self, seeds: Iterator[int]) -> tf.keras.initializers.Initializer:
+        return _orthogonal(seeds)
 
 
 class Shallow3ConvTorso(ShallowTorso):
@@ -185,7 +206,13 @@ class MLPTorso(Torso):
         return x
 
 
-_TORSOS = {"shallow": ShallowTorso, "shallow_3conv": Shallow3ConvTorso, "deep": DeepTorso, "mlp": MLPTorso}
+_TORSOS = {
+    "shallow": ShallowTorso,
+    "shallow_3conv": Shallow3ConvTorso,
+    "deep": DeepTorso,
+    "small": SmallTorso,
+    "mlp": MLPTorso,
+}
 NAMES = ("auto", *_TORSOS)
 
 # Smaller images (gridworlds, catch) do not suit 8x8 filters with stride 4.

@@ -11,7 +11,8 @@ import pytest
 from impala_tf import config as config_lib
 from impala_tf.errors import UserError
 from impala_tf.experiments import runs, sweep_picture
-from impala_tf.experiments.sweep_runs import FAILED, FINISHED, INTERRUPTED, WAITING, Sweep
+from impala_tf.experiments.sweep_runs import Sweep
+from impala_tf.experiments.training_runs import FAILED, FINISHED, INTERRUPTED, WAITING
 from impala_tf.records.logdir import LogDir
 
 CONFIG = config_lib.from_values({"env": "catch", "total_frames": 1000})

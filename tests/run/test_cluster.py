@@ -17,7 +17,7 @@ sys.path.append(str(pathlib.Path(__file__).parents[1] / "launch" / "ray"))
 
 from clusters import Nodes, running
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(77)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def parent_of_a_run(started):
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.slow(110)
 def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, flags, tmp_path):
     pytest.importorskip("ray")
     folder = tmp_path / "population"

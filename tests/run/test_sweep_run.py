@@ -16,7 +16,7 @@ def flags(tmp_path, *more):
     return [*FLAGS, f"--values={tmp_path / 'v.csv'}", f"--output={tmp_path / 'sweep'}", "--at_once=3", *more]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(50)
 def test_it_finishes_what_it_can_and_is_interrupted_and_goes_on(start, tmp_path, frames_saved):
     folder = tmp_path / "sweep"
     started = start(*flags(tmp_path), command=SWEEP)

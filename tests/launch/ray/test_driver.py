@@ -20,7 +20,7 @@ from impala_tf.launch.ray import cluster as cluster_lib
 from impala_tf.launch.ray import driver, learners
 from impala_tf.records.logdir import LogDir
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(41)
 
 
 @pytest.fixture(scope="module", autouse=True)

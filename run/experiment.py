@@ -1,0 +1,147 @@
+"""Runs the paper's experiments, on one machine or at the paper's scale, and shows what has come of them.
+
+  impala-experiment list                       every figure and table, and what of it is there
+  impala-experiment list table_2               the command line of each run
+  impala-experiment run table_2                trains what is missing; the same command again resumes
+  impala-experiment show table_2               draws it, and says which of the paper's findings it confirms
+
+With --scale=paper, run and list take the paper's runs instead: hundreds of them, with a billion frames each. On a Ray
+cluster, --cluster=ray --parallel=8 has eight of them train there at the same time.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import logging
+import pathlib
+import signal
+import sys
+
+from absl import flags
+
+from impala_tf import config as config_lib
+from impala_tf import flags as impala_flags
+from impala_tf import programs, topology
+from impala_tf.config import Config
+from impala_tf.environments import task_set
+from impala_tf.errors import UserError
+from impala_tf.experiments import catalogue, runs, training_runs
+from impala_tf.experiments.catalogue.grid import SCALES, Experiment, Grid, Planned
+from impala_tf.experiments.training_runs import FAILED, FINISHED, TrainingRun
+from impala_tf.machine import cores
+from impala_tf.processes.signals import stop_on_signal
+from impala_tf.transport import tables
+
+from . import command, setups
+
+_LOGGER = logging.getLogger("impala_tf.run")
+_USAGE = "impala-experiment list [NAME], impala-experiment run NAME or impala-experiment show NAME"
+_SAY_SECONDS = 30.0
+
+
+def _config(grid: Grid, run: Planned, folder: pathlib.Path) -> Config:
+    """The settings of a run, with its folder."""
+    settings = {**(setups.settings(grid.setup) if grid.setup else {}), **run.settings, "logdir": str(folder)}
+    if flags.FLAGS.cluster != "none" and run.agent.spread:
+        settings |= {"cluster": flags.FLAGS.cluster, "address": flags.FLAGS.address}
+    return config_lib.from_values(settings)
+
+
+def _root() -> pathlib.Path:
+    return pathlib.Path(flags.FLAGS.runs) / flags.FLAGS.scale
+
+
+def _grid(experiment: Experiment) -> Grid:
+    scale = flags.FLAGS.scale
+    if scale not in experiment.grids:
+        raise UserError(f"{experiment.name} has no runs at --scale={scale}. {experiment.otherwise}".rstrip())
+    return experiment.grids[scale]
+
+
+def _planned(experiment: Experiment) -> list[TrainingRun]:
+    """The runs of an experiment that --only names, and how far they are."""
+    grid, root, chosen = _grid(experiment), _root(), []
+    for run in grid.runs():
+        if fnmatch.fnmatch(str(run.folder), flags.FLAGS.only):
+            each = TrainingRun(str(run.folder), _config(grid, run, root / run.folder))
+            each.look(f"--runs={flags.FLAGS.runs} holds runs", "Give another --runs, or move that run away.")
+            chosen.append(each)
+    if not chosen:
+        example = next(grid.runs()).folder
+        raise UserError(
+            f"--only={flags.FLAGS.only} matches no run of {experiment.name}. They have names like {example}; * stands "
+            "for anything."
+        )
+    return chosen
+
+
+def _run(experiment: Experiment) -> int:
+    chosen = _planned(experiment)
+    for env in dict.fromkeys(each.config.environment.env for each in chosen):
+        each = next(each for each in chosen if each.config.environment.env == env)
+        tasks = task_set.resolve(each.config.environment)
+        task_set.check(tasks)
+        topology.resolve(each.config, len(tasks.names), topology.alone("localhost:0"))
+        tables.check(each.config)
+    at_once = flags.FLAGS.parallel or max(1, cores() // _grid(experiment).cores)
+    lock = runs.lock(_root(), "--runs")
+    missing = sum(each.state != FINISHED for each in chosen)
+    _LOGGER.info(
+        "%s: %d of %d runs to train, up to %d at once, in %s", experiment.title, missing, len(chosen), at_once, _root()
+    )
+    stop, received = stop_on_signal()
+    training_runs.train(chosen, at_once, stop, _SAY_SECONDS)
+    lock.close()
+    failed = [each for each in chosen if each.state == FAILED]
+    for each in failed:
+        _LOGGER.warning("%s failed: %s", each.name, each.error)
+    if received:
+        again = programs.line("impala-experiment", *_given())
+        _LOGGER.info("Ended early by %s. To resume: %s", signal.Signals(received[0]).name, again)
+        return 128 + received[0]
+    if not failed:
+        _LOGGER.info("To see the result: %s", programs.line("impala-experiment", "show", experiment.name))
+    return 1 if failed else 0
+
+
+def _list(name: str) -> int:
+    raise NotImplementedError
+
+
+def _show(experiment: Experiment) -> int:
+    raise NotImplementedError
+
+
+_ARGUMENTS: list[str] = []
+
+
+def _given() -> list[str]:
+    return [*_ARGUMENTS, *sys.argv[1:]]
+
+
+def _main(action: str, name: str) -> int:
+    if action == "list":
+        return _list(name)
+    experiment = catalogue.find(name)
+    return _run(experiment) if action == "run" else _show(experiment)
+
+
+def main() -> None:
+    """Entry point of `impala-experiment`."""
+    words = [word for word in sys.argv[1:3] if not word.startswith("-")]
+    del sys.argv[1 : 1 + len(words)]
+    _ARGUMENTS[:] = words
+    action, experiment = (*words, "", "")[:2]
+    define = functools.partial(impala_flags.define_own, "The experiment")
+    define("scale", "machine", "machine: minutes to two hours on two cores. paper: the paper's runs.", choices=SCALES)
+    define("runs", "runs", "Folder of the runs; those of a scale are in the folder of its name below it.", path=True)
+    define("only", "*", "Only the runs whose folder, below that of the scale, matches: 'table_2/v_trace/*'.")
+    define("parallel", 0, "Runs that train at the same time; 0: as many as this machine has cores for.", at_least=0)
+    for name in ("cluster", "address"):
+        impala_flags.define_setting("The experiment", name)
+    command.run(functools.partial(_main, action, experiment), __doc__, _USAGE)
+
+
+if __name__ == "__main__":
+    main()
