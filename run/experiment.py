@@ -26,9 +26,10 @@ from impala_tf import programs, topology
 from impala_tf.config import Config
 from impala_tf.environments import task_set
 from impala_tf.errors import UserError
-from impala_tf.experiments import catalogue, runs, training_runs
+from impala_tf.experiments import catalogue, picture, report, results, runs, training_runs
 from impala_tf.experiments.catalogue.grid import SCALES, Experiment, Grid, Planned
 from impala_tf.experiments.training_runs import FAILED, FINISHED, TrainingRun
+from impala_tf.files import replacing
 from impala_tf.machine import cores
 from impala_tf.processes.signals import stop_on_signal
 from impala_tf.transport import tables
@@ -106,11 +107,33 @@ def _run(experiment: Experiment) -> int:
 
 
 def _list(name: str) -> int:
-    raise NotImplementedError
+    if not name:
+        _LOGGER.info(report.overview(list(catalogue.ALL.values()), pathlib.Path(flags.FLAGS.runs)))
+        return 0
+    experiment = catalogue.find(name)
+    grid = _grid(experiment)
+    chosen = [run for run in grid.runs() if fnmatch.fnmatch(str(run.folder), flags.FLAGS.only)]
+    _LOGGER.info(report.command_lines(grid, chosen, _root()))
+    return 0
 
 
 def _show(experiment: Experiment) -> int:
-    raise NotImplementedError
+    grid = _grid(experiment)
+    table = results.collect(grid, _root())
+    if not len(table):
+        run = programs.line("impala-experiment", "run", experiment.name, f"--scale={flags.FLAGS.scale}")
+        raise UserError(f"None of {experiment.name}'s runs in {_root()} has been trained yet: {run}")
+    _LOGGER.info("%s\n\n%s\n", experiment.title, report.outcome(experiment, flags.FLAGS.scale, table))
+    folder = pathlib.Path(flags.FLAGS.output) if flags.FLAGS.output else _root()
+    rows, drawn = folder / f"{experiment.name}.csv", folder / f"{experiment.name}.png"
+    results.write(table, rows)
+    try:
+        with replacing(drawn) as partial:
+            picture.draw(experiment.title, grid, table).savefig(partial, format="png")
+    except OSError as error:
+        raise UserError(f"{drawn} cannot be written: {error.strerror}.") from None
+    _LOGGER.info("  rows     %s\n  picture  %s", rows, drawn)
+    return 0
 
 
 _ARGUMENTS: list[str] = []
@@ -123,6 +146,8 @@ def _given() -> list[str]:
 def _main(action: str, name: str) -> int:
     if action == "list":
         return _list(name)
+    if action not in ("run", "show"):
+        raise UserError(f"{f'There is no {action!r}' if action else 'Something is missing'}: {_USAGE}.")
     experiment = catalogue.find(name)
     return _run(experiment) if action == "run" else _show(experiment)
 
@@ -137,6 +162,7 @@ def main() -> None:
     define("scale", "machine", "machine: minutes to two hours on two cores. paper: the paper's runs.", choices=SCALES)
     define("runs", "runs", "Folder of the runs; those of a scale are in the folder of its name below it.", path=True)
     define("only", "*", "Only the runs whose folder, below that of the scale, matches: 'table_2/v_trace/*'.")
+    define("output", "", "With show: folder of the table and the picture; empty: that of the scale's runs.", path=True)
     define("parallel", 0, "Runs that train at the same time; 0: as many as this machine has cores for.", at_least=0)
     for name in ("cluster", "address"):
         impala_flags.define_setting("The experiment", name)

@@ -31,12 +31,14 @@ class Agent:
 
     Attributes:
       label: its name in the paper, for legends.
+      group: which row of the picture it is drawn in: "with replay", "lag 10".
       folder: of its runs, below that of the scale: "table_2/v_trace". Experiments that name the same folder share runs.
       settings: {setting: value}.
       spread: whether its actors may be on other machines.
     """
 
     label: str
+    group: str
     folder: str
     settings: Mapping[str, Any]
     spread: bool = False

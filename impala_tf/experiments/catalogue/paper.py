@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from impala_tf.experiments.catalogue.grid import Task
-from impala_tf.experiments.catalogue.one_machine import COMBINATIONS
-
-__all__ = ["COMBINATIONS", "LEVELS", "SPREAD"]
 
 LEVELS = tuple(
     Task(level, {"env": f"dmlab/{level}", "total_frames": 1_000_000_000})
@@ -19,5 +16,5 @@ LEVELS = tuple(
 )
 """The five levels of Figures 4 and E.1 to E.4, and of Table 2."""
 
-SPREAD = {"num_actors": 200, "envs_per_actor": 1}
+ACTORS = {"num_actors": 200, "envs_per_actor": 1}
 """The paper's actors, on other machines than the learner."""
