@@ -58,10 +58,10 @@ def outcome(experiment: Experiment, scale: str, table: pd.DataFrame) -> str:
     for agent in grid.agents:
         finals = results.finals(table, agent.folder)
         cells = [_spread(finals[task.name].dropna()) if task.name in finals else "-" for task in grid.tasks]
-        scores = results.scores(table, agent.folder, grid) if has_scores else ()
-        score = str(results.estimate(scores)) if len(scores) > 1 else "-"
-        name = ", ".join(part for part in (agent.label, agent.group) if part)
-        lines.append((name, *cells, *[score] * has_scores))
+        if has_scores:
+            scores = results.scores(table, agent.folder, grid)
+            cells.append(str(results.estimate(scores)) if len(scores) > 1 else "-")
+        lines.append((", ".join(part for part in (agent.label, agent.group) if part), *cells))
     text = [_aligned(lines)]
     if has_scores:
         text += ["", *(f"{verdict.claim.text} {verdict}." for verdict in results.judge(experiment, scale, table))]

@@ -8,14 +8,14 @@ as in Table 2; their 95% intervals are from a bootstrap over the runs of each ta
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from impala_tf.errors import UserError
-from impala_tf.experiments.catalogue.grid import Claim, Experiment, Grid
+from impala_tf.experiments.catalogue.grid import Claim, Experiment, Grid, Planned
 from impala_tf.files import replacing
 from impala_tf.records import csv_file
 
@@ -36,18 +36,31 @@ def collect(grid: Grid, root: pathlib.Path) -> pd.DataFrame:
 
     Returns:
       A table with `COLUMNS`: environment frames, and the mean return of the last 100 episodes. At most 30 rows for each
-      run, the last of its log among them.
+      run and task, the last of its log among them.
     """
     tables = []
     for run in grid.runs():
-        rows = csv_file.read(root / run.folder / "progress.csv")
-        if rows is None or not len(rows) or rows["frames"].iloc[-1] < run.settings["total_frames"]:
+        folder = root / run.folder
+        whole = csv_file.read(folder / "progress.csv")
+        if whole is None or not len(whole) or whole["frames"].iloc[-1] < run.settings["total_frames"]:
             continue
-        rows = rows[["frames", "mean_return_100"]].dropna()
-        kept = np.unique(np.linspace(0, len(rows) - 1, _ROWS_PER_RUN).round().astype(int))
-        own = {"agent": run.agent.folder, "task": run.task.name, "repeat": run.repeat}
-        tables.append(rows.iloc[kept].assign(**own)[COLUMNS])
+        for task, rows in _by_task(run, folder, whole):
+            rows = rows[["frames", "mean_return_100"]].dropna()
+            kept = np.unique(np.linspace(0, len(rows) - 1, _ROWS_PER_RUN).round().astype(int))
+            own = {"agent": run.agent.folder, "task": task, "repeat": run.repeat}
+            tables.append(rows.iloc[kept].assign(**own)[COLUMNS])
     return pd.concat(tables, ignore_index=True).round(4) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def _by_task(run: Planned, folder: pathlib.Path, whole: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yields each task's name and rows; frames are those of all tasks of the run, as in tasks.csv."""
+    if not run.agent.together:
+        yield run.tasks[0].name, whole
+        return
+    rows = csv_file.read(folder / "tasks.csv")
+    for task in run.tasks:
+        if rows is not None:
+            yield task.name, rows[rows["task"] == task.settings["env"]]
 
 
 def write(table: pd.DataFrame, file: pathlib.Path) -> None:

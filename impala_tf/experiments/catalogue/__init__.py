@@ -1,14 +1,17 @@
-"""The paper's experiments: which runs each needs, on one machine and at the paper's scale."""
+"""The paper's experiments: which runs each needs, on one machine and at the paper's scale.
+
+The runs on one machine, and what the paper makes us expect of them, were written down before the first of them.
+"""
 
 from __future__ import annotations
 
 import difflib
 
 from impala_tf.errors import UserError
-from impala_tf.experiments.catalogue import experiments
+from impala_tf.experiments.catalogue import architectures, corrections
 from impala_tf.experiments.catalogue.grid import Experiment
 
-ALL = {experiment.name: experiment for experiment in experiments.ALL}
+ALL = {experiment.name: experiment for experiment in (*corrections.ALL, *architectures.ALL)}
 """{name: experiment}, in the order of the paper's claims."""
 
 

@@ -35,6 +35,7 @@ class Agent:
       folder: of its runs, below that of the scale: "table_2/v_trace". Experiments that name the same folder share runs.
       settings: {setting: value}.
       spread: whether its actors may be on other machines.
+      together: whether each of its runs trains on all tasks of the grid, with the sum of their frames.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Agent:
     folder: str
     settings: Mapping[str, Any]
     spread: bool = False
+    together: bool = False
 
 
 class Planned(NamedTuple):
@@ -49,20 +51,21 @@ class Planned(NamedTuple):
 
     Attributes:
       agent: its agent.
-      task: its task.
+      tasks: its task, or all of the grid.
       repeat: what tells it from the other runs of this agent on this task: a combination of hyperparameters, or a seed.
       settings: all its settings that differ from those of the grid's setup; without `logdir`.
     """
 
     agent: Agent
-    task: Task
+    tasks: tuple[Task, ...]
     repeat: str
     settings: Mapping[str, Any]
 
     @property
     def folder(self) -> pathlib.PurePath:
-        """Its folder, below that of the scale."""
-        return pathlib.PurePath(self.agent.folder, self.task.name, self.repeat)
+        """Its folder, below that of the scale: <agent>/<task>/<repeat>, or <agent>/<repeat> with several tasks."""
+        task = [self.tasks[0].name] if not self.agent.together else []
+        return pathlib.PurePath(self.agent.folder, *task, self.repeat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +96,19 @@ class Grid:
         for repeat, own in self.repeats.items():
             for task in self.tasks:
                 for agent in self.agents:
-                    settings = {**self.settings, **task.settings, **agent.settings, **own}
-                    yield Planned(agent, task, repeat, settings)
+                    if not agent.together:
+                        settings = {**self.settings, **task.settings, **agent.settings, **own}
+                        yield Planned(agent, (task,), repeat, settings)
+            for agent in self.agents:
+                if agent.together:
+                    settings = {**self.settings, **self._joined(), **agent.settings, **own}
+                    yield Planned(agent, self.tasks, repeat, settings)
+
+    def _joined(self) -> dict[str, Any]:
+        """The settings of all tasks, which may differ in their environments and frames."""
+        envs = ",".join(task.settings["env"] for task in self.tasks)
+        frames = sum(task.settings["total_frames"] for task in self.tasks)
+        return {**self.tasks[0].settings, "env": envs, "total_frames": frames}
 
 
 @dataclasses.dataclass(frozen=True)

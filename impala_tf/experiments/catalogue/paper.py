@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from impala_tf import suites
 from impala_tf.experiments.catalogue.grid import Task
 
 LEVELS = tuple(
@@ -18,3 +19,12 @@ LEVELS = tuple(
 
 ACTORS = {"num_actors": 200, "envs_per_actor": 1}
 """The paper's actors, on other machines than the learner."""
+
+DMLAB30 = tuple(
+    Task(env.partition("/")[2], {"env": env, "total_frames": 333_000_000}) for env in suites.env_ids("dmlab30")
+)
+"""The levels of DMLab-30, with a thirtieth of an agent's ten billion frames each."""
+
+ATARI57 = tuple(
+    Task(env.partition("/")[2], {"env": env, "total_frames": 200_000_000}) for env in suites.env_ids("atari57")
+)

@@ -1,11 +1,12 @@
-"""The experiments. Their runs and their claims were written down before the first run was started."""
+"""What V-trace is for: other corrections, replay, policy lag, and the parts of V-trace (sections 5.2.2 and E)."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from impala_tf.experiments.catalogue import one_machine, paper
-from impala_tf.experiments.catalogue.grid import Agent, Claim, Experiment, Grid
+from impala_tf.experiments.catalogue import one_machine
+from impala_tf.experiments.catalogue.grid import Agent, Claim, Experiment
+from impala_tf.experiments.catalogue.usual import on_levels, on_one_machine
 
 _CORRECTIONS = {"v_trace": "V-trace", "one_step": "1-Step", "epsilon": "epsilon-correction", "none": "No-correction"}
 _WITH_REPLAY = {"replay_fraction": 0.5}
@@ -21,34 +22,20 @@ def _corrections(group: str, folder: str, **settings: float) -> tuple[Agent, ...
 
 _FRESH = _corrections("without replay", "table_2/{}")
 _REPLAY = _corrections("with replay", "table_2/{}_replay", **_WITH_REPLAY)
-_V_TRACE, _V_TRACE_REPLAY = _FRESH[0], _REPLAY[0]
-
-
-def _on_one_machine(agents: tuple[Agent, ...], **changes) -> Grid:
-    """A grid with the tasks and settings of one machine, five seeds unless `changes` say otherwise."""
-    return dataclasses.replace(
-        Grid(agents, one_machine.TASKS, one_machine.SEEDS, settings=one_machine.SETTINGS), **changes
-    )
-
-
-def _on_levels(agents: tuple[Agent, ...], **changes) -> Grid:
-    """A grid with the paper's five levels of DeepMind Lab and 24 combinations of hyperparameters."""
-    return dataclasses.replace(
-        Grid(agents, paper.LEVELS, one_machine.COMBINATIONS, "dmlab_shallow", paper.ACTORS), **changes
-    )
+V_TRACE, _V_TRACE_REPLAY = _FRESH[0], _REPLAY[0]
 
 
 TABLE_2 = Experiment(
     "table_2",
     "Table 2: off-policy corrections, with and without replay",
-    {"machine": _on_one_machine((*_FRESH, *_REPLAY)), "paper": _on_levels((*_FRESH, *_REPLAY))},
+    {"machine": on_one_machine((*_FRESH, *_REPLAY)), "paper": on_levels((*_FRESH, *_REPLAY))},
     (
         *(
             Claim(f"{which} replay, V-trace scores higher than {other.label}.", v_trace.folder, other.folder)
             for which, (v_trace, *others) in {"Without": _FRESH, "With": _REPLAY}.items()
             for other in others
         ),
-        Claim("V-trace scores higher with replay than without.", _V_TRACE_REPLAY.folder, _V_TRACE.folder),
+        Claim("V-trace scores higher with replay than without.", _V_TRACE_REPLAY.folder, V_TRACE.folder),
         Claim("No-correction scores lower with replay than without.", _FRESH[3].folder, _REPLAY[3].folder),
     ),
 )
@@ -70,8 +57,8 @@ FIGURE_E1 = Experiment(
     "figure_e1",
     "Figure E.1: controlled policy lag",
     {
-        "machine": _on_one_machine(_E1),
-        "paper": _on_levels(
+        "machine": on_one_machine(_E1),
+        "paper": on_levels(
             tuple(dataclasses.replace(agent, spread=False) for agent in _lags((0, 1, 10, 100, 500))),
             repeats={"1": {"seed": 1}},
             settings={"num_actors": 32, "envs_per_actor": 1},
@@ -97,7 +84,7 @@ FIGURE_E2 = Experiment(
     "figure_e2",
     "Figure E.2: stability over hyperparameters, with replay",
     {
-        "machine": _on_one_machine(
+        "machine": on_one_machine(
             tuple(
                 dataclasses.replace(agent, folder=agent.folder.replace("table_2", "figure_e2").removesuffix("_replay"))
                 for agent in _REPLAY
@@ -105,7 +92,7 @@ FIGURE_E2 = Experiment(
             tasks=(one_machine.CATCH,),
             repeats=one_machine.COMBINATIONS,
         ),
-        "paper": _on_levels(_REPLAY),
+        "paper": on_levels(_REPLAY),
     },
     tuple(
         Claim(
@@ -118,7 +105,7 @@ FIGURE_E2 = Experiment(
 )
 
 _TARGETS = (
-    dataclasses.replace(_V_TRACE, label=r"$r_s + \gamma v_{s+1}$"),
+    dataclasses.replace(V_TRACE, label=r"$r_s + \gamma v_{s+1}$"),
     Agent(r"$r_s + \gamma V(x_{s+1})$", "without replay", "figure_e3/value", {"q_estimate": "value"}, spread=True),
 )
 _TARGETS_REPLAY = (
@@ -135,7 +122,7 @@ _Q_CLAIM = "The estimate with v scores higher than that with V"
 FIGURE_E3 = Experiment(
     "figure_e3",
     "Figures E.3 and E.4: two estimates of the state-action value",
-    {"machine": _on_one_machine((*_TARGETS, *_TARGETS_REPLAY)), "paper": _on_levels(_TARGETS)},
+    {"machine": on_one_machine((*_TARGETS, *_TARGETS_REPLAY)), "paper": on_levels(_TARGETS)},
     (
         Claim(f"{_Q_CLAIM}, without replay.", "table_2/v_trace", "figure_e3/value"),
         Claim(f"{_Q_CLAIM}, with replay.", "table_2/v_trace_replay", "figure_e3/value_replay"),
@@ -159,7 +146,7 @@ _TRUNCATIONS = (
 SECTION_5_2_2 = Experiment(
     "section_5_2_2",
     "Section 5.2.2: truncation level of the importance weights",
-    {"machine": _on_one_machine(_TRUNCATIONS), "paper": _on_levels(_TRUNCATIONS)},
+    {"machine": on_one_machine(_TRUNCATIONS), "paper": on_levels(_TRUNCATIONS)},
     tuple(
         Claim(
             f"A truncation level of 1 scores higher than one of {level}.",
@@ -170,60 +157,4 @@ SECTION_5_2_2 = Experiment(
     ),
 )
 
-_FIGURE_4 = "figure_4"
-_IMPALA = Agent("IMPALA", "", f"{_FIGURE_4}/impala", {"num_actors": 2, "envs_per_actor": 8, "policy_lag": -1})
-_A2C = dataclasses.replace(
-    _IMPALA,
-    label="Batched A2C",
-    folder=f"{_FIGURE_4}/batched_a2c",
-    settings={**_IMPALA.settings, "architecture": "batched_a2c_sync_trajectory"},
-)
-_A3C = Agent(
-    "A3C",
-    "",
-    f"{_FIGURE_4}/a3c",
-    # 16 environments, too. The learner has no batches then, which is what the default of --batch_size says.
-    {"architecture": "a3c", "num_actors": 4, "envs_per_actor": 4, "batch_size": 32, "policy_lag": -1},
-)
-
-FIGURE_4 = Experiment(
-    "figure_4",
-    "Figure 4: IMPALA, batched A2C and A3C over hyperparameters",
-    {
-        "machine": _on_one_machine(
-            (_IMPALA, _A2C, _A3C), tasks=(one_machine.CATCH,), repeats=one_machine.COMBINATIONS, cores=2
-        ),
-        "paper": _on_levels(
-            (
-                dataclasses.replace(_V_TRACE, label="IMPALA - 1 GPU - 200 actors", group=""),
-                *(
-                    Agent(
-                        label,
-                        "",
-                        f"{_FIGURE_4}/{folder}",
-                        {"architecture": architecture, "num_actors": workers},
-                        spread,
-                    )
-                    for label, folder, architecture, workers, spread in (
-                        (
-                            "Batched A2C - Single Machine - 32 workers",
-                            "batched_a2c",
-                            "batched_a2c_sync_trajectory",
-                            32,
-                            False,
-                        ),
-                        ("A3C - Single Machine - 32 workers", "a3c", "a3c", 32, False),
-                        ("A3C - Distributed - 200 workers", "a3c_distributed", "a3c", 200, True),
-                    )
-                ),
-            )
-        ),
-    },
-    tuple(
-        Claim(f"{which}, IMPALA scores higher than {other.label}.", _IMPALA.folder, other.folder, best)
-        for which, best in {"With the best 3 of the combinations": 3, "Over all combinations": 0}.items()
-        for other in (_A2C, _A3C)
-    ),
-)
-
-ALL = (TABLE_2, FIGURE_E1, FIGURE_E2, FIGURE_E3, SECTION_5_2_2, FIGURE_4)
+ALL = (TABLE_2, FIGURE_E1, FIGURE_E2, FIGURE_E3, SECTION_5_2_2)

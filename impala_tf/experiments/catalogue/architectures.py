@@ -1,0 +1,133 @@
+"""Architectures, networks and many tasks: IMPALA against A3C and batched A2C (sections 5.1, 5.2.1 and 5.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from impala_tf.experiments.catalogue import one_machine, paper
+from impala_tf.experiments.catalogue.corrections import V_TRACE
+from impala_tf.experiments.catalogue.grid import Agent, Claim, Experiment, Grid
+from impala_tf.experiments.catalogue.usual import on_levels, on_one_machine
+
+_FIGURE_4 = "figure_4"
+_IMPALA = Agent("IMPALA", "", f"{_FIGURE_4}/impala", {"num_actors": 2, "envs_per_actor": 8, "policy_lag": -1})
+_A2C = dataclasses.replace(
+    _IMPALA,
+    label="Batched A2C",
+    folder=f"{_FIGURE_4}/batched_a2c",
+    settings={**_IMPALA.settings, "architecture": "batched_a2c_sync_trajectory"},
+)
+_A3C = Agent(
+    "A3C",
+    "",
+    f"{_FIGURE_4}/a3c",
+    # 16 environments, too. The learner has no batches then, which is what the default of --batch_size says.
+    {"architecture": "a3c", "num_actors": 4, "envs_per_actor": 4, "batch_size": 32, "policy_lag": -1},
+)
+
+FIGURE_4 = Experiment(
+    "figure_4",
+    "Figure 4: IMPALA, batched A2C and A3C over hyperparameters",
+    {
+        "machine": on_one_machine(
+            (_IMPALA, _A2C, _A3C), tasks=(one_machine.CATCH,), repeats=one_machine.COMBINATIONS, cores=2
+        ),
+        "paper": on_levels(
+            (
+                dataclasses.replace(V_TRACE, label="IMPALA - 1 GPU - 200 actors", group=""),
+                *(
+                    Agent(
+                        label,
+                        "",
+                        f"{_FIGURE_4}/{folder}",
+                        {"architecture": architecture, "num_actors": workers},
+                        spread,
+                    )
+                    for label, folder, architecture, workers, spread in (
+                        (
+                            "Batched A2C - Single Machine - 32 workers",
+                            "batched_a2c",
+                            "batched_a2c_sync_trajectory",
+                            32,
+                            False,
+                        ),
+                        ("A3C - Single Machine - 32 workers", "a3c", "a3c", 32, False),
+                        ("A3C - Distributed - 200 workers", "a3c_distributed", "a3c", 200, True),
+                    )
+                ),
+            )
+        ),
+    },
+    tuple(
+        Claim(f"{which}, IMPALA scores higher than {other.label}.", _IMPALA.folder, other.folder, best)
+        for which, best in {"With the best 3 of the combinations": 3, "Over all combinations": 0}.items()
+        for other in (_A2C, _A3C)
+    ),
+)
+
+_DMLAB30 = {
+    "impala_deep": Agent("IMPALA, deep", "", "figure_5/impala_deep", {}, spread=True, together=True),
+    "impala_shallow": Agent(
+        "IMPALA, shallow", "", "figure_5/impala_shallow", {"torso": "shallow"}, spread=True, together=True
+    ),
+    "impala_experts_deep": Agent("IMPALA-Experts, deep", "", "figure_5/impala_experts_deep", {}, spread=True),
+    "a3c_deep": Agent(
+        "A3C, deep", "", "figure_5/a3c_deep", {"architecture": "a3c", "num_actors": 200}, spread=True, together=True
+    ),
+}
+
+FIGURE_5 = Experiment(
+    "figure_5",
+    "Figures 5, 6, B.1 and F.1: DMLab-30",
+    {
+        "paper": Grid(
+            tuple(_DMLAB30.values()),
+            paper.DMLAB30,
+            one_machine.COMBINATIONS,
+            "dmlab30_deep",
+            {"num_actors": 150, "envs_per_actor": 1},
+        )
+    },
+    otherwise="the two populations: impala-pbt --setup=dmlab30_deep --output=runs/paper/figure_5/impala_deep_pbt, and "
+    "the same with --num_learners=8 --num_actors=200 --member_gpus=8 and _8_gpus",
+)
+
+TABLE_4 = Experiment(
+    "table_4",
+    "Tables 4 and C.1: Atari-57",
+    {
+        "paper": Grid(
+            (
+                *(
+                    Agent(
+                        f"{name}, {torso}, experts",
+                        "",
+                        f"table_4/{architecture}_{torso}",
+                        {
+                            "architecture": architecture,
+                            "torso": torso,
+                            **({"envs_per_actor": 1} if name == "A3C" else {}),
+                        },
+                        spread=True,
+                    )
+                    for name, architecture in (("A3C", "a3c"), ("IMPALA", "impala"))
+                    for torso in ("shallow", "deep")
+                ),
+            ),
+            paper.ATARI57,
+            {"1": {"seed": 1}},
+            "atari_deep",
+        )
+    },
+    otherwise="the multi-task agent: impala-pbt --setup=atari57_deep --output=runs/paper/table_4/multi_task",
+)
+
+TABLE_1 = Experiment(
+    "table_1",
+    "Table 1: throughput",
+    {},
+    otherwise="impala-benchmark --setup=dmlab_shallow --env=dmlab/seekavoid_arena_01 --table --repeats=10, and "
+    "the same with rooms_keys_doors_puzzle",
+)
+
+ALL = (FIGURE_4, FIGURE_5, TABLE_4, TABLE_1)
