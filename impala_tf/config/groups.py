@@ -52,9 +52,9 @@ class EnvironmentConfig:
 
     env: str = _setting(
         "atari/pong",
-        "Environment: atari/<game>, dmlab/<level>, vizdoom/<scenario>, minigrid/<id>, gymnasium/<id>, catch and memory "
-        "(built in) or counting (diagnostic). One network learns several, separated by commas, or a suite (atari57, "
-        "dmlab30).",
+        "Environment: atari/<game>, dmlab/<level>, vizdoom/<scenario>, minatar/<game>, minigrid/<id>, gymnasium/<id>, "
+        "catch and memory (built in) or counting (diagnostic). One network learns several, separated by commas, or a "
+        "suite (atari57, dmlab30).",
         fixed=True,
     )
     full_action_set: bool = _setting(
