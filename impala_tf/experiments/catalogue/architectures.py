@@ -108,6 +108,10 @@ FIGURE_5 = Experiment(
     ),
     otherwise="the two populations: impala-pbt --setup=dmlab30_deep --output=runs/paper/figure_5/impala_deep_pbt, and "
     "the same with --num_learners=8 --num_actors=200 --member_gpus=8 and _8_gpus",
+    populations={
+        "IMPALA, deep, PBT - 8 GPUs": "figure_5/impala_deep_pbt_8_gpus",
+        "IMPALA, deep, PBT": "figure_5/impala_deep_pbt",
+    },
 )
 
 _EXPERTS_ON_ATARI = tuple(
@@ -142,6 +146,7 @@ TABLE_4 = Experiment(
         Claim("The deep network scores higher than the shallow one.", "table_4/impala_deep", "table_4/impala_shallow"),
     ),
     otherwise="the multi-task agent: impala-pbt --setup=atari57_deep --output=runs/paper/table_4/multi_task",
+    populations={"IMPALA, deep, multi-task": "table_4/multi_task"},
 )
 
 TABLE_1 = Experiment(
