@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import importlib.util
 import logging
 import pathlib
 import signal
@@ -119,8 +118,6 @@ def _list(name: str) -> int:
 
 
 def _show(experiment: Experiment) -> int:
-    if not importlib.util.find_spec("rliable"):
-        raise UserError("impala-experiment show needs rliable: pip install 'impala-tf[figures]' (here: '.[figures]').")
     grid = _grid(experiment)
     table = results.collect(grid, _root())
     if not len(table):

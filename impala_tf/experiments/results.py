@@ -23,6 +23,7 @@ COLUMNS = ["agent", "task", "repeat", "frames", "mean_return_100"]
 CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "contradicted", "undecided"
 
 _ROWS_PER_RUN = 30
+_FEWEST = 5  # Runs of an agent that a claim is judged from.
 _RESAMPLES = 2000
 _SEED = 1
 
@@ -152,26 +153,27 @@ def judge(experiment: Experiment, scale: str, table: pd.DataFrame) -> list[Verdi
 def _judge(claim: Claim, grid: Grid, table: pd.DataFrame) -> Verdict:
     higher, lower = (scores(table, agent, grid) for agent in (claim.higher, claim.lower))
     runs = min(len(higher), len(lower))
-    if runs < max(2, claim.best):
+    if runs < _FEWEST:
         return Verdict(claim, UNDECIDED, None, runs)
     found = difference(higher, lower, claim.best)
     return Verdict(claim, CONFIRMED if found.low > 0 else CONTRADICTED if found.high < 0 else UNDECIDED, found, runs)
 
 
-def _aggregate(scores: np.ndarray, best: int) -> float:
-    from rliable import metrics  # Takes seconds.
+def _aggregate(scores: np.ndarray, best: int) -> np.ndarray:
+    """Aggregates scores [..., repeats, tasks] over the last two axes."""
+    if best:
+        return np.sort(scores, axis=-2)[..., -best:, :].mean(axis=(-2, -1))
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    quarter = flat.shape[-1] // 4
+    return flat[..., quarter : flat.shape[-1] - quarter].mean(axis=-1)
 
-    return float(np.sort(scores, axis=0)[-best:].mean() if best else metrics.aggregate_iqm(scores))
 
-
-def _interval(samples: list[np.ndarray], function: Callable[..., float]) -> Estimate:
-    from rliable import library
-
-    values, intervals = library.get_interval_estimates(
-        {"": samples},
-        lambda *its: np.array([function(*its)]),
-        reps=_RESAMPLES,
-        random_state=np.random.RandomState(_SEED),
-    )
-    low, high = intervals[""][:, 0]
-    return Estimate(float(values[""][0]), float(low), float(high))
+def _interval(samples: list[np.ndarray], function: Callable[..., np.ndarray]) -> Estimate:
+    """Percentile interval of a function of scores, by resampling the runs of each agent on each task."""
+    generator = np.random.default_rng(_SEED)
+    resampled = []
+    for scores in samples:
+        rows = generator.integers(len(scores), size=(_RESAMPLES, *scores.shape))
+        resampled.append(np.take_along_axis(scores[None], rows, axis=1))
+    low, high = np.percentile(function(*resampled), (2.5, 97.5))
+    return Estimate(float(function(*samples)), float(low), float(high))

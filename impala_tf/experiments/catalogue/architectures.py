@@ -68,7 +68,12 @@ FIGURE_4 = Experiment(
 _DMLAB30 = {
     "impala_deep": Agent("IMPALA, deep", "", "figure_5/impala_deep", {}, spread=True, together=True),
     "impala_shallow": Agent(
-        "IMPALA, shallow", "", "figure_5/impala_shallow", {"torso": "shallow"}, spread=True, together=True
+        "IMPALA, shallow",
+        "",
+        "figure_5/impala_shallow",
+        {"torso": "shallow", "num_actors": 210},
+        spread=True,
+        together=True,
     ),
     "impala_experts_deep": Agent("IMPALA-Experts, deep", "", "figure_5/impala_experts_deep", {}, spread=True),
     "a3c_deep": Agent(
