@@ -46,6 +46,8 @@ def collect(grid: Grid, root: pathlib.Path) -> pd.DataFrame:
             continue
         for task, rows in _by_task(run, folder, whole):
             rows = rows[["frames", "mean_return_100"]].dropna()
+            if not len(rows):  # No episode has ended.
+                continue
             kept = np.unique(np.linspace(0, len(rows) - 1, _ROWS_PER_RUN).round().astype(int))
             own = {"agent": run.agent.folder, "task": task, "repeat": run.repeat}
             tables.append(rows.iloc[kept].assign(**own)[COLUMNS])
@@ -167,11 +169,13 @@ def _aggregate(scores: np.ndarray, best: int) -> float:
 def _interval(samples: list[np.ndarray], function: Callable[..., float]) -> Estimate:
     from rliable import library
 
-    values, intervals = library.get_interval_estimates(
-        {"": samples},
-        lambda *its: np.array([function(*its)]),
-        reps=_RESAMPLES,
-        random_state=np.random.RandomState(_SEED),
-    )
+    before = np.random.get_state()
+    np.random.seed(_SEED)  # rliable 1.2 draws from NumPy's own generator, whatever random_state it is given.
+    try:
+        values, intervals = library.get_interval_estimates(
+            {"": samples}, lambda *its: np.array([function(*its)]), reps=_RESAMPLES
+        )
+    finally:
+        np.random.set_state(before)
     low, high = intervals[""][:, 0]
     return Estimate(float(values[""][0]), float(low), float(high))
