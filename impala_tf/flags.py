@@ -73,7 +73,14 @@ def to_config() -> config_lib.Config:
 
 
 def parse(lines: Sequence[str]) -> dict[str, Any]:
-    """Returns {setting: value} of flags such as those of a flag file, independently of the command's own flags."""
+    """Returns {setting: value} of flags such as those of a flag file, independently of the command's own flags.
+
+    Args:
+      lines: flags as on a command line, such as "--core=lstm" or "--nofire_on_reset".
+
+    Raises:
+      absl.flags.Error: a flag is unknown, or its value is refused.
+    """
     values = flags.FlagValues()
     for _, setting in config_lib.settings():
         _make(setting, values)

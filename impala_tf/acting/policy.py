@@ -24,7 +24,7 @@ class Policy:
           seed: seed of the draws.
         """
         self._agent, self._rng = agent, np.random.default_rng(seed)
-        self._step: Callable[..., Any] | None = None
+        self._step: Callable[[list[Any]], list[tf.Tensor]] | None = None
 
     def __call__(self, inputs: AgentInput, core_state: Any) -> tuple[np.ndarray, np.ndarray, Any]:
         """Draws one action for each environment.
@@ -39,11 +39,10 @@ class Policy:
         Raises:
           UserError: the logits are not finite, so no action can be drawn.
         """
-        arguments = tf.nest.map_structure(tf.convert_to_tensor, (inputs, core_state))
         if self._step is None:
-            self._step = self._compile(*arguments)
-        logits, core_state = self._step(*arguments)
-        logits = logits.numpy()
+            self._step = self._compile(*tf.nest.map_structure(tf.convert_to_tensor, (inputs, core_state)))
+        first, *rest = self._step(tf.nest.flatten((inputs, core_state)))
+        logits, core_state = first.numpy(), tf.nest.pack_sequence_as(core_state, rest)
         if not np.isfinite(logits).all():
             raise UserError(
                 "The policy is not finite (NaN or infinite): training diverged. Lower --learning_rate or raise "
@@ -53,15 +52,18 @@ class Policy:
         action = np.argmax(logits + self._rng.gumbel(size=logits.shape), axis=-1).astype(np.int32)
         return action, logits, core_state
 
-    def _compile(self, inputs: AgentInput, core_state: Any) -> Callable[..., Any]:
-        """Builds one graph for any B.
+    def _compile(self, inputs: AgentInput, core_state: Any) -> Callable[[list[Any]], list[tf.Tensor]]:
+        """Builds one graph for any B; returns a function from the flat arguments to logits and flat core state.
 
-        It is called directly, since `tf.function`'s lookup by arguments costs more than a small torso.
+        The graph is called as an op, and takes NumPy arrays as they are. Calling the `tf.function`, or its concrete
+        function, costs more than a small torso computes.
         """
 
-        def step(inputs: AgentInput, core_state: Any) -> tuple[tf.Tensor, Any]:
+        def step(inputs: AgentInput, core_state: Any) -> list[tf.Tensor]:
             output, core_state = self._agent.step(inputs, core_state)
-            return output.logits, core_state
+            return [output.logits, *tf.nest.flatten(core_state)]
 
         signature = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), (inputs, core_state))
-        return tf.function(step, autograph=False).get_concrete_function(*signature)
+        graph = tf.function(step, autograph=False).get_concrete_function(*signature)
+        types, variables = [output.dtype for output in graph.outputs], list(graph.captured_inputs)
+        return lambda arguments: tf.raw_ops.StatefulPartitionedCall(args=arguments + variables, Tout=types, f=graph)

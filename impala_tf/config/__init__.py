@@ -1,4 +1,7 @@
-"""The settings of a run as one tree: building, checking and comparing them. `groups.py` declares every one of them."""
+"""The settings of a run as one tree: building, checking and comparing them.
+
+`environment.py`, `learning.py` and `running.py` declare them; `groups.py` puts them together.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from impala_tf.config import consistency
-from impala_tf.config.groups import (
-    CORRECTIONS,
-    Config,
-    DataConfig,
-    EnvironmentConfig,
-    LaunchConfig,
-    LossConfig,
-    NetworkConfig,
-    OptimizerConfig,
-    RunConfig,
-    _setting,
-)
+from impala_tf.config.environment import EnvironmentConfig
+from impala_tf.config.groups import Config
+from impala_tf.config.learning import CORRECTIONS, DataConfig, LossConfig, NetworkConfig, OptimizerConfig
+from impala_tf.config.running import LaunchConfig, RunConfig
+from impala_tf.config.setting import setting as _setting
 from impala_tf.errors import UserError
 
 __all__ = [

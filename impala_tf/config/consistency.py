@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from impala_tf.config.groups import CORRECTIONS, Config, DataConfig, LaunchConfig, LossConfig
+from impala_tf.config.groups import Config
+from impala_tf.config.learning import CORRECTIONS, DataConfig, LossConfig
+from impala_tf.config.running import LaunchConfig
 from impala_tf.errors import UserError
 
 

@@ -169,7 +169,9 @@ def _get(module: str, name: str) -> Any:
 def _unknown(env_id: str) -> UserError:
     """Suggests the ids that end most like this one."""
     known = {name: name for name in _BUILT_IN}
-    for name, family in reversed(_FAMILIES.items()):
+    meant = difflib.get_close_matches(env_id.partition("/")[0].lower(), _FAMILIES, n=1)
+    # The later win: MinAtar's games have the names of Atari's, which are meant unless the id begins like MinAtar's.
+    for name, family in sorted(reversed(_FAMILIES.items()), key=lambda item: item[0] in meant):
         with contextlib.suppress(UserError, ImportError):  # Missing packages.
             known |= {each.lower(): f"{name}/{each}" for each in _get(family.module, family.names)()}
     last = env_id.rpartition("/")[2].lower()

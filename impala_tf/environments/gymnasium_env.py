@@ -28,6 +28,7 @@ class GymnasiumEnvironment(BatchedEnvironment):
       seed: each instance derives its own from it.
       make_one: makes one instance, a `gymnasium.Env`. If its metadata lists the render mode "rgb_array", `make_one`
         must take `render_mode`.
+      keep_bool: of `AgentObservation`.
       frames_per_step: environment frames per agent step, if the environment repeats actions. Gymnasium does not tell.
       autoreset: if False, an instance whose episode has ended is left alone until the next `reset`; see `OneEpisode`.
       render: whether `render` will be called.
@@ -46,6 +47,7 @@ class GymnasiumEnvironment(BatchedEnvironment):
         seed: int,
         *,
         make_one: Callable[..., Any] | None = None,
+        keep_bool: bool = False,
         frames_per_step: int = 1,
         autoreset: bool = True,
         render: bool = False,
@@ -56,7 +58,7 @@ class GymnasiumEnvironment(BatchedEnvironment):
         with contextlib.ExitStack() as made:  # Closes the first instances if a later one cannot be made.
             envs = []
             for _ in range(num_envs):
-                envs.append(_make(self._env_id, make_one, autoreset, render))
+                envs.append(_make(self._env_id, make_one, keep_bool, autoreset, render))
                 made.callback(envs[-1].close)
             take_next = functools.partial(next, iter(envs))
             self._env: Any = SyncVectorEnv([take_next] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -102,7 +104,7 @@ class GymnasiumEnvironment(BatchedEnvironment):
         self._env.close()
 
 
-def _make(env_id: str, make_one: Callable[..., Any] | None, autoreset: bool, render: bool) -> Any:
+def _make(env_id: str, make_one: Callable[..., Any] | None, keep_bool: bool, autoreset: bool, render: bool) -> Any:
     """Makes one instance, with observations that an agent can read."""
     import gymnasium
 
@@ -122,7 +124,7 @@ def _make(env_id: str, make_one: Callable[..., Any] | None, autoreset: bool, ren
     except SystemExit as error:
         raise _exited(env_id, error) from error
     try:
-        readable = AgentObservation(env, env_id)
+        readable = AgentObservation(env, env_id, keep_bool)
     except BaseException:
         env.close()
         raise

@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from impala_tf.environments.gymnasium_env import GymnasiumEnvironment
 from impala_tf.errors import UserError
@@ -19,8 +20,12 @@ class MinAtarEnvironment(GymnasiumEnvironment):
 
     Observations are bool [10, 10, C]: a channel for each kind of object, 4 in Breakout and up to 10 in the others.
     Actions are those that the game uses, 3 to 6. As MinAtar's authors propose, an action is replaced by the last one
-    with probability 0.1, and games get harder as they go on. There is no time limit but in Freeway, which takes 2,500
-    steps.
+    with probability 0.1, and three games (Asterix, Seaquest, Space Invaders) get harder as they go on. Only Freeway has
+    a time limit, and no other end: an episode is `truncated` after 2,501 steps. MinAtar documents 2,500 and reports a
+    termination, but its observations do not tell the time, so an agent cannot foresee the end.
+
+    The first instance of a process takes about a second of processor time and 85 MB: MinAtar imports Matplotlib and
+    seaborn, whether it draws or not.
 
     Args:
       game: one of `GAMES`.
@@ -37,7 +42,8 @@ class MinAtarEnvironment(GymnasiumEnvironment):
             near = difflib.get_close_matches(game, GAMES)
             hint = f"did you mean {' or '.join(f'minatar/{n}' for n in near)}?" if near else f"it is one of {_ALL}."
             raise UserError(f"unknown MinAtar game {game!r}: {hint}")
-        super().__init__(f"minatar/{game}", num_envs, seed, make_one=functools.partial(_make, game), **episodes)
+        make_one = functools.partial(_make, game)
+        super().__init__(f"minatar/{game}", num_envs, seed, make_one=make_one, keep_bool=True, **episodes)
 
 
 _ALL = ", ".join(GAMES)
@@ -54,11 +60,21 @@ def _make(game: str, render_mode: str | None = None) -> gymnasium.Env:
         from minatar.gym import BaseEnv
     except ImportError as error:
         raise UserError(f'MinAtar is not installed ({error}): pip install "minatar>=1.0.15"') from error
-    return _Named(BaseEnv(game, render_mode=render_mode, use_minimal_action_set=True))
+    return _Game(BaseEnv(game, render_mode=render_mode, use_minimal_action_set=True))
 
 
-class _Named(gymnasium.Wrapper):
-    """Tells the names of the actions."""
+class _Game(gymnasium.Wrapper):
+    """Tells a time limit from an end, draws in bytes, and names the actions."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
+        env: Any = self.env
+        observation, reward, ended, _, info = self.env.step(action)
+        limit = ended and env.game.game_name() == "freeway"
+        return observation, reward, ended and not limit, limit, info
+
+    def render(self) -> Any:
+        """Returns the picture, uint8 [10, 10, 3]; MinAtar's has colors from 0 to 1."""
+        return np.rint(255 * np.asarray(self.env.render())).astype(np.uint8)
 
     def get_action_meanings(self) -> list[str]:
         env: Any = self.env

@@ -13,6 +13,7 @@ from impala_tf.errors import UserError
 from impala_tf.structures import ArraySpec
 
 _INSTRUCTION = Box(-(2**31), 2**31 - 1, instructions.SPEC.shape, np.int32)
+_RANGES = {np.dtype(np.uint8): (0, 255), np.dtype(bool): (0, 1), np.dtype(np.float32): (-np.inf, np.inf)}
 
 
 class AgentObservation(gymnasium.ObservationWrapper):
@@ -26,12 +27,13 @@ class AgentObservation(gymnasium.ObservationWrapper):
     Args:
       env: environment to wrap.
       name: environment id, for messages.
+      keep_bool: arrays of bool stay bool, which takes a quarter of the bytes on the way to the learner.
 
     Raises:
       UserError: the actions are not discrete, or the observations do not have exactly one array and at most one text.
     """
 
-    def __init__(self, env: gymnasium.Env, name: str):
+    def __init__(self, env: gymnasium.Env, name: str, keep_bool: bool = False):
         super().__init__(env)
         if not isinstance(env.action_space, Discrete):
             raise UserError(f"{name} has the action space {env.action_space}; only Discrete ones are supported")
@@ -45,8 +47,8 @@ class AgentObservation(gymnasium.ObservationWrapper):
         if not isinstance(array, Box):
             kind = type(array).__name__
             raise UserError(f"{name} has {kind} observations; only arrays (Box), alone or with text, are supported")
-        spec = array_spec(array)
-        image = Box(0, 255, spec.shape, np.uint8) if spec.dtype == np.uint8 else Box(-np.inf, np.inf, spec.shape)
+        spec = array_spec(array, keep_bool)
+        image = Box(*_RANGES[spec.dtype], spec.shape, spec.dtype.type)
         self._spec = spec
         self.observation_space = image if self._text is None else Dict(image=image, instruction=_INSTRUCTION)
 
@@ -59,11 +61,12 @@ class AgentObservation(gymnasium.ObservationWrapper):
         return {"image": array, "instruction": instructions.encode(text) if isinstance(text, str) else text}
 
 
-def array_spec(space: Box) -> ArraySpec:
-    """Returns the spec of the array that an agent gets for one in `space`."""
+def array_spec(space: Box, keep_bool: bool = False) -> ArraySpec:
+    """Returns the spec of the array that an agent gets for one in `space`; see `AgentObservation`."""
     image = _is_image(space)
     shape = (*space.shape, 1) if image and len(space.shape) == 2 else space.shape
-    return ArraySpec(shape, np.dtype(np.uint8 if image else np.float32))
+    kept = image or (keep_bool and space.dtype == bool)
+    return ArraySpec(shape, np.dtype(space.dtype if kept else np.float32))
 
 
 def _is_image(space: Space) -> bool:

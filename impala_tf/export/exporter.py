@@ -35,6 +35,7 @@ _PREPROCESSING = {
     "dmlab": "96 x 72 RGB, uint8, not scaled; 4 frames with the same action; instruction as word hashes.",
     "vizdoom": "96 x 72 RGB, reduced from 160 x 120 by area interpolation; uint8, not scaled; 4 frames with the same "
     "action.",
+    "minatar": "The game's own 10 x 10 cells, bool, a channel for each kind of object.",
     "minigrid": "56 x 56 RGB of the agent's view, uint8, not scaled; mission as word hashes.",
     "gymnasium": "The environment's own observation: images as uint8, not scaled, vectors as float32.",
 }

@@ -13,7 +13,10 @@ import time
 import impala_tf
 from impala_tf import machine
 
-_LIBRARIES = ("tensorflow", "tensorflow-cpu", "dm-reverb", "numpy", "ale-py", "vizdoom", "minigrid", "gymnasium")
+_LIBRARIES = (
+    *("tensorflow", "tensorflow-cpu", "dm-reverb", "numpy"),
+    *("ale-py", "vizdoom", "minatar", "minigrid", "gymnasium"),
+)
 
 
 def describe() -> dict[str, object]:

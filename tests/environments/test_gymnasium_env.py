@@ -85,6 +85,14 @@ def test_text_becomes_an_instruction_and_other_entries_are_dropped():
     assert len(missions) > 10
 
 
+@pytest.mark.parametrize("keep_bool, dtype", [(False, np.float32), (True, bool)])
+def test_bool_is_kept_on_request(keep_bool: bool, dtype: type):
+    """Not without it: models of older versions take float32."""
+    make_one = functools.partial(_with, gymnasium.spaces.Box(0, 1, (4, 4, 2), bool))
+    environment = GymnasiumEnvironment("x", 1, 0, make_one=make_one, keep_bool=keep_bool)
+    assert environment.spec.observation == ArraySpec((4, 4, 2), np.dtype(dtype))
+
+
 def test_an_encoded_instruction_is_taken_as_it_is():
     environment = GymnasiumEnvironment("x", 2, 0, make_one=instances.Ready, frames_per_step=4)
     image = ArraySpec((4, 4, 3), np.dtype(np.uint8))

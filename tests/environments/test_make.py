@@ -72,6 +72,7 @@ def test_each_family_gets_its_own_options(monkeypatch):
         ("atari/pong", {"full_action_set": True, "env_threads": 1}),
         ("dmlab/rooms_watermaze", {"renderer": "hardware", "test": True}),
         ("gymnasium/CartPole-v1", {}),
+        ("minatar/breakout", {}),
         ("minigrid/BabyAI-GoToRedBall-v0", {}),
         ("vizdoom/Basic", {}),
     ]:
@@ -95,7 +96,7 @@ def test_check_makes_nothing_and_finds_what_is_unknown():
 
 
 def test_which_environments_need_a_process():
-    ids = [*ALL, "dmlab/rooms_watermaze", "vizdoom/Basic", "minigrid/x", "dmlab", "no-such-family/x"]
+    ids = [*ALL, "dmlab/rooms_watermaze", "vizdoom/Basic", "minatar/x", "minigrid/x", "dmlab", "no-such-family/x"]
     needing = [env_id for env_id in ids if environments.needs_process(env_id)]
     assert needing == ["dmlab/rooms_watermaze", "vizdoom/Basic", "dmlab"]
 
@@ -149,6 +150,8 @@ def test_unknown_ids_of_worlds(env_id: str, message: str):
         ("breakout", r"did you mean atari/breakout\?"),
         ("ALE/MsPacman-v5", r"did you mean atari/ms_pacman\?"),
         ("gym/CartPole-v1", r"did you mean gymnasium/CartPole-v1\?"),
+        ("minatr/breakout", r"did you mean minatar/breakout\?"),
+        ("MinAtar/SpaceInvaders-v1", r"did you mean minatar/space_invaders\?"),
         ("catch/", r"atari/<game>, dmlab/<level>, .*, gymnasium/<id>, catch, memory, counting"),
         ("atari/", r"The forms are atari/<game>"),
         ("", r"The forms are atari/<game>"),

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.errors import UserError
-from impala_tf.networks.torsos import DeepTorso, MLPTorso, Shallow3ConvTorso, ShallowTorso, make_torso
+from impala_tf.networks.torsos import DeepTorso, MLPTorso, Shallow3ConvTorso, ShallowTorso, SmallTorso, make_torso
 from impala_tf.structures import ArraySpec
 
 
@@ -111,6 +111,27 @@ def test_deep_is_the_right_network_of_figure_3():
     assert [section._conv.filters for section in torso._sections] == [16, 32, 32]
 
 
+@pytest.mark.parametrize("dtype, scale", [(np.uint8, 255.0), (np.float32, 1.0), (bool, 1.0)])
+def test_small_is_minatars_network(dtype, scale):
+    """Computed with NumPy, patch by patch."""
+    spec = image_spec(10, 10, 7, dtype=dtype)
+    torso = make_torso("small", spec, seed=3)
+    assert torso.feature_size == 128
+    assert parameters(torso) == (3 * 3 * 7 + 1) * 16 + (8 * 8 * 16 + 1) * 128
+    images = (random_images(spec) if scale == 255 else random_images(spec) % 2).astype(dtype)
+    for bias in torso.trainable_variables[1::2]:  # They start at zero.
+        bias.assign(np.linspace(-0.1, 0.1, bias.shape[0]))
+    kernel, bias, weights, offsets = (variable.numpy() for variable in torso.trainable_variables)
+    x = images.astype(np.float64) / scale
+    expected = np.zeros((2, 8, 8, 16))
+    for i in range(8):
+        for j in range(8):
+            expected[:, i, j] = np.maximum(x[:, i : i + 3, j : j + 3].reshape(2, -1) @ kernel.reshape(-1, 16) + bias, 0)
+    expected = np.maximum(expected.reshape(2, -1) @ weights + offsets, 0)
+    assert expected.min() == 0 < expected.max()
+    np.testing.assert_allclose(torso(images), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype, scale", [(np.uint8, 255.0), (np.float32, 1.0), (np.int64, 1.0), (bool, 1.0)])
 def test_mlp_reads_any_shape_and_scales_pixels_only(dtype, scale):
     spec = ArraySpec((3, 2), np.dtype(dtype))
@@ -140,7 +161,7 @@ def test_auto(spec, torso):
     assert made(np.zeros([2, *spec.shape], spec.dtype)).shape == (2, made.feature_size)
 
 
-@pytest.mark.parametrize("torso", [ShallowTorso, Shallow3ConvTorso, DeepTorso])
+@pytest.mark.parametrize("torso", [ShallowTorso, Shallow3ConvTorso, DeepTorso, SmallTorso])
 def test_smallest_image(torso):
     size = torso.minimum_size
     assert torso(image_spec(size, size, 1))(np.zeros([1, size, size, 1], np.uint8)).shape[0] == 1
@@ -152,6 +173,8 @@ def test_smallest_image(torso):
         ("resnet", image_spec(84, 84, 4), "Unknown torso 'resnet'; choose one of auto, shallow,"),
         ("shallow", image_spec(84, 19, 4), r"at least 20 x 20 pixels, not observations of shape \[84, 19, 4\]"),
         ("shallow_3conv", image_spec(35, 84, 4), "at least 36 x 36"),
+        ("small", image_spec(10, 2, 4), r"at least 3 x 3 pixels, not observations of shape \[10, 2, 4\]"),
+        ("small", ArraySpec((10, 10), np.dtype(bool)), r"not observations of shape \[10, 10\]; use --torso=mlp"),
         ("deep", ArraySpec((4,), np.dtype(np.float32)), r"not observations of shape \[4\]; use --torso=mlp"),
         ("auto", {"image": image_spec(84, 84, 4)}, r"one array \(.* not dict"),
         ("auto", ArraySpec((3,), np.dtype("U5")), "must be numeric"),
@@ -162,7 +185,7 @@ def test_user_errors(name, spec, message):
         make_torso(name, spec)
 
 
-@pytest.mark.parametrize("name", ["shallow", "shallow_3conv", "deep", "mlp"])
+@pytest.mark.parametrize("name", ["shallow", "shallow_3conv", "deep", "small", "mlp"])
 def test_seed_determines_the_weights(name):
     def weights(seed):
         return [v.numpy() for v in make_torso(name, image_spec(40, 40, 1), seed=seed).trainable_variables]

@@ -10,6 +10,7 @@ from absl import flags as absl_flags
 
 from impala_tf import config as config_lib
 from impala_tf import flags
+from impala_tf.errors import UserError
 from impala_tf.records.logdir import LogDir
 from impala_tf.run import command, near, setups, train
 
@@ -119,6 +120,25 @@ def test_other_flags_win_over_a_setup_in_any_order(tmp_path):
     assert (config.network.core, config.data.batch_size, config.optimizer.learning_rate) == ("lstm", 4, 0.1)
 
 
+@pytest.mark.parametrize("name", setups.names())
+def test_the_settings_of_a_setup(name):
+    values = setups.settings(name)
+    assert config_lib.from_values(values) == parse(f"--setup={name}")
+    defaults = config_lib.to_values(config_lib.Config())
+    assert {key: type(value) for key, value in values.items()} == {key: type(defaults[key]) for key in values}
+
+
+def test_a_boolean_is_among_the_settings_of_a_setup():
+    assert setups.settings("atari57_deep")["full_action_set"] is True
+    catch = {"env": "catch", "learning_rate": 0.003, "total_frames": 300_000}
+    assert setups.settings("catch") == catch
+
+
+def test_there_are_no_settings_of_an_unknown_setup():
+    with pytest.raises(UserError, match=r"--setup=minatr: there is no such setup\. Did you mean minatar\?"):
+        setups.settings("minatr")
+
+
 def test_an_unknown_setup_lists_all(start):
     started = start("--setup=atari_dep")
     assert started.finish(20) == 2
@@ -132,6 +152,7 @@ def test_an_unknown_setup_lists_all(start):
     [
         ({"env": "gymnasium/CartPole-v1"}, "cartpole"),
         ({"env": "gymnasium/LunarLander-v3", "core": "lstm", "seed": 3}, "cartpole"),
+        ({"env": "minatar/asterix", "torso": "small"}, "minatar"),
         ({"env": "minigrid/MiniGrid-Empty-8x8-v0"}, "minigrid"),
         ({"env": "vizdoom/Basic"}, "vizdoom"),
         ({"env": "catch"}, "catch"),

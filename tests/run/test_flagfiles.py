@@ -47,7 +47,7 @@ EXPERIMENTS = {
     "dmlab30_deep.flags": {**DEEP, **DMLAB30},
 }
 SWEPT = ("entropy_cost", "learning_rate", "rmsprop_epsilon")
-SMALL = ("cartpole", "catch", "memory", "minigrid", "vizdoom")
+SMALL = ("cartpole", "catch", "memory", "minatar", "minigrid", "vizdoom")
 
 
 @pytest.fixture(scope="module", autouse=True)
