@@ -1,9 +1,9 @@
 """Runs the paper's experiments, on one machine or at the paper's scale, and shows what has come of them.
 
-  impala-experiment list                       every figure and table, and what of it is there
-  impala-experiment list table_2               the command line of each run
-  impala-experiment run table_2                trains what is missing; the same command again resumes
-  impala-experiment show table_2               draws it, and says which of the paper's findings it confirms
+  impala-experiment list            every figure and table, and what of it is there
+  impala-experiment list table_2    the command line of each run
+  impala-experiment run table_2     trains what is missing; the same command again resumes
+  impala-experiment show table_2    draws it, and says which findings of the paper it confirms
 
 With --scale=paper, run and list take the paper's runs instead: hundreds of them, with a billion frames each. On a Ray
 cluster, --cluster=ray --parallel=8 has eight of them train there at the same time.
@@ -58,7 +58,9 @@ def _root() -> pathlib.Path:
 def _grid(experiment: Experiment) -> Grid:
     scale = flags.FLAGS.scale
     if scale not in experiment.grids:
-        raise UserError(f"{experiment.name} has no runs at --scale={scale}. {experiment.otherwise}".rstrip())
+        but = ", but at " + " and ".join(f"--scale={other}" for other in experiment.grids) if experiment.grids else ""
+        otherwise = f" Made with other commands: {experiment.otherwise}." if experiment.otherwise else ""
+        raise UserError(f"{experiment.name} has no runs at --scale={scale}{but}.{otherwise}")
     return experiment.grids[scale]
 
 
