@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import scipy.stats
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from impala_tf.errors import UserError
@@ -269,11 +268,3 @@ def test_a_claim_is_undecided_with_too_few_runs(finals, best, runs):
     found = judged(finals, best)
     assert (found.word, found.difference, found.runs) == ("undecided", None, runs)
     assert str(found) == "undecided: not enough runs"
-
-
-@hypothesis_settings(max_examples=10)
-@given(st.permutations(range(3)), st.permutations(range(3)))
-def test_verdicts_do_not_depend_on_the_order_of_the_runs(first, second):
-    found = judged({A: [HIGH[i] for i in first], B: [LOW[i] for i in second]})
-    assert found.word == "confirmed"
-    assert found.difference.value == pytest.approx(judged({A: HIGH, B: LOW}).difference.value)

@@ -32,7 +32,8 @@ def shared(setup: str) -> dict:
 
 
 def config_of(grid: Grid, run: Planned) -> Config:
-    return config_lib.from_values({**shared(grid.setup), **run.settings, "logdir": str(run.folder)})
+    """Its settings but for the folder."""
+    return config_lib.from_values({**shared(grid.setup), **run.settings})
 
 
 @every_grid
@@ -54,12 +55,11 @@ def test_agents_compared_in_an_experiment_have_other_settings_and_names(experime
     assert len({(agent.label, agent.group) for agent in grid.agents}) == len(grid.agents)
     assert len({agent.folder for agent in grid.agents}) == len(grid.agents)
     assert len({task.name for task in grid.tasks}) == len(grid.tasks)
-    first = {}
+    compared: dict[tuple, list[Config]] = {}
     for run in grid.runs():
-        first.setdefault((run.agent.together, run.tasks[0].name), []).append(run)
-    for runs in first.values():
-        settings = [sorted(run.settings.items()) for run in runs if run.repeat == runs[0].repeat]
-        assert all(settings.count(own) == 1 for own in settings)
+        compared.setdefault((run.repeat, *(task.name for task in run.tasks)), []).append(config_of(grid, run))
+    for configs in compared.values():
+        assert all(configs.count(config) == 1 for config in configs)
 
 
 @pytest.mark.parametrize("scale", SCALES)
