@@ -1,46 +1,28 @@
-"""Shared code of the notebooks: reads runs and evaluations, ranks and averages them, and styles the figures.
+"""Styles the notebooks' figures, writes their headings and legends, and saves them.
 
-A run is a folder written by `impala-train`, with progress.csv and optionally tasks.csv and config.json; a set of runs
-is a folder of run folders. Frames are environment frames. The paper's numbers are in data/, each file with its source,
-and are always drawn dashed; runs are drawn solid, in the same color as the paper's curve of the same agent.
+The paper's numbers are always drawn dashed; runs are drawn solid, in the same color as the paper's curve of the same
+agent.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
 import PIL.Image
-import populations
+import reading
 from IPython.display import Image
 from matplotlib.lines import Line2D
 
-from impala_tf import suites
-from impala_tf.suites import tasks
+from impala_tf.experiments import catalogue, picture, results
 
-HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parent
-DATA = HERE / "data"
-# `make figures RUNS=... FIGURES=...` sets these.
-RUNS = pathlib.Path(os.environ.get("IMPALA_RUNS", ROOT / "runs"))
-FIGURES = pathlib.Path(os.environ.get("IMPALA_FIGURES", HERE / "figures"))
-
-LAB_LEVELS = (
-    "rooms_watermaze",
-    "rooms_keys_doors_puzzle",
-    "lasertag_three_opponents_small",
-    "explore_goal_locations_small",
-    "seekavoid_arena_01",
-)
-"""The levels of Figures 4 and E.1 to E.4 and of Table 2."""
+# `make figures FIGURES=...` sets it.
+FIGURES = pathlib.Path(os.environ.get("IMPALA_FIGURES", reading.HERE / "figures"))
 
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE, LILAC, GRAY = (
     *("#1f5fa8", "#5fa8d3", "#1b8a6b", "#e08a1e", "#b2182b", "#5e3c99", "#a98bd0", "#8a8a8a"),
@@ -84,178 +66,6 @@ STYLE = {
     "ytick.labelsize": 8,
 }
 matplotlib.rcParams.update(STYLE)
-
-# Runs and evaluations
-
-
-class Run(NamedTuple):
-    """A training run.
-
-    Attributes:
-      name: name of its folder.
-      progress: progress.csv, one row per log interval, with frames, seconds, mean_return_100, ...
-      tasks: tasks.csv, one row per log interval and task; None for a single-task run.
-      config: config.json; empty if there is none.
-    """
-
-    name: str
-    progress: pd.DataFrame
-    tasks: pd.DataFrame | None = None
-    config: Mapping[str, Any] = {}
-
-    def plays(self, env: str) -> bool:
-        """Returns whether the run's settings name these environments, given as for --env, in whichever order."""
-        own = self.config.get("env")
-        return own is not None and set(tasks.names(own)) == set(tasks.names(env))
-
-    def curve(self, column: str = "mean_return_100", against: str = "frames") -> tuple[np.ndarray, np.ndarray]:
-        """Returns two columns of progress.csv, or "hours", without the rows before the first episode ended."""
-        rows = self.progress.assign(hours=self.progress["seconds"] / 3600)[[against, column]].dropna()
-        return rows[against].to_numpy(), rows[column].to_numpy()
-
-    def final(self, column: str = "mean_return_100") -> float:
-        """Returns the last value of a column, by default the mean return of the last 100 episodes; NaN if none."""
-        values = self.progress[column].dropna() if column in self.progress else ()
-        return float(values.iloc[-1]) if len(values) else float("nan")
-
-    def final_by_task(self) -> pd.Series:
-        """Returns the last human-normalized score of each task of a multi-task run, by environment id."""
-        return self.tasks.groupby("task")["human_normalised"].last()
-
-
-def read_run(folder: pathlib.Path) -> Run:
-    """Reads the run in a folder.
-
-    Raises:
-      FileNotFoundError: the folder has no progress.csv.
-    """
-    by_task, config = folder / "tasks.csv", folder / "config.json"
-    return Run(
-        folder.name,
-        pd.read_csv(folder / "progress.csv"),
-        pd.read_csv(by_task) if by_task.exists() else None,
-        json.loads(config.read_text()) if config.exists() else {},
-    )
-
-
-def read_runs(folder: pathlib.Path, env: str | None = None) -> list[Run]:
-    """Reads a set of runs, sorted by name, skipping runs without rows; returns none if the folder does not exist.
-
-    Args:
-      folder: folder of run folders.
-      env: the environments that they must have played, as for --env; others are left out, and a line says so.
-    """
-    runs = [read_run(file.parent) for file in sorted(folder.glob("*/progress.csv")) if file.stat().st_size]
-    for run in runs:
-        if env and not run.plays(env):
-            print(f"{folder / run.name} is not drawn: it played {run.config.get('env', 'an unknown task')}, not {env}")
-    return [run for run in runs if len(run.progress) and (env is None or run.plays(env))]
-
-
-def own_runs(env: str) -> dict[str, Run]:
-    """Returns {folder: run} of the runs anywhere below `RUNS` that played these environments, given as for --env."""
-    found = {}
-    for file in sorted(RUNS.glob("**/progress.csv")):
-        # A run that was started afresh keeps its earlier records in such a folder.
-        if not file.parent.name.startswith("earlier-") and file.stat().st_size:
-            run = read_run(file.parent)
-            if len(run.progress) and run.plays(env):
-                found[str(file.parent.relative_to(RUNS))] = run
-    return found
-
-
-def best(runs: Iterable[Run], k: int | None = None, column: str = "mean_return_100") -> list[Run]:
-    """Returns the k runs with the highest final values (None: all), best first, skipping runs without a value."""
-    return sorted((run for run in runs if run.final(column) == run.final(column)), key=lambda r: -r.final(column))[:k]
-
-
-def mean_curve(
-    runs: Sequence[Run], column: str = "mean_return_100", against: str = "frames", points: int = 200
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean curve of several runs, [points] each, interpolated linearly where all of them have values."""
-    curves = [run.curve(column, against) for run in runs]
-    x = np.linspace(max(xs[0] for xs, _ in curves), min(xs[-1] for xs, _ in curves), points)
-    return x, np.mean([np.interp(x, xs, ys) for xs, ys in curves], axis=0)
-
-
-def sorted_finals(runs: Iterable[Run], column: str = "mean_return_100") -> list[float]:
-    """Returns the final values, highest first; the paper plots them to show stability over hyperparameters."""
-    return [run.final(column) for run in best(runs, column=column)]
-
-
-DMLAB30_FOLDERS = {
-    "IMPALA, deep, PBT - 8 GPUs": "impala_deep_pbt_8_gpus",
-    "IMPALA, deep, PBT": "impala_deep_pbt",
-    "IMPALA, deep": "impala_deep",
-    "IMPALA, shallow": "impala_shallow",
-    "IMPALA-Experts, deep": "impala_experts_deep",
-    "A3C, deep": "a3c_deep",
-}
-"""Folders of Figure 5's agents under runs/figure_5/."""
-
-
-def dmlab30_runs() -> dict[str, list[Run]]:
-    """Returns the runs of Figure 5's agents, best mean capped score first.
-
-    A set of experts is merged into one run, and a population is its best member's ancestry.
-    """
-    found = {}
-    for agent, name in DMLAB30_FOLDERS.items():
-        folder = RUNS / "figure_5" / name
-        if "Experts" in agent:
-            levels = suites.env_ids("dmlab30")
-            sets = [read_runs(combination) for combination in sorted(folder.glob("*"))]
-            sets = [[run for run in runs if run.config.get("env") in levels] for runs in sets]
-            runs = [together(its) for its in sets if its]
-        elif (population := populations.read(folder)) is not None:
-            runs = [Run(name, populations.best_agent(population))]
-        else:
-            runs = read_runs(folder, "dmlab30")
-        found[agent] = best(runs, column="human_normalised_mean_capped")
-    return found
-
-
-def together(runs: Sequence[Run]) -> Run:
-    """Merges single-task experts into one run of all tasks, whose frames and seconds are the sums of theirs.
-
-    The score at a number of frames is the mean of the capped scores that each expert has after its share of them.
-    """
-    scored = [run._replace(progress=run.progress.dropna(subset=["human_normalised"])) for run in runs]
-    scored = [
-        run._replace(progress=run.progress.assign(capped=run.progress["human_normalised"].clip(upper=1)))
-        for run in scored
-    ]
-    frames, score = mean_curve(scored, "capped")
-    seconds = mean_curve(scored, "seconds")[1]
-    progress = {"frames": frames * len(runs), "seconds": seconds * len(runs), "human_normalised_mean_capped": score}
-    finals = [{"task": run.config["env"], "human_normalised": run.final("human_normalised")} for run in runs]
-    return Run("experts", pd.DataFrame(progress), pd.DataFrame(finals))
-
-
-def read_evaluations(*folders: pathlib.Path) -> dict[str, dict[str, float]]:
-    """Reads the results of `impala-evaluate --output=<folder>/<label>.json` in the folders.
-
-    A subfolder holds the results of experts, one file per task. They share one label, the name of the subfolder.
-
-    Returns:
-      {label: {environment id: mean return}}.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for folder in folders:
-        for path in sorted(folder.glob("*")):
-            files = sorted(path.glob("*.json")) if path.is_dir() else [path] if path.suffix == ".json" else []
-            for file in files:
-                tasks = json.loads(file.read_text())["tasks"]
-                found.setdefault(path.stem, {}).update({name: task["mean"] for name, task in tasks.items()})
-    return found
-
-
-def paper(name: str) -> dict[str, Any]:
-    """Reads the paper's numbers from data/<name>.json."""
-    return json.loads((DATA / f"{name}.json").read_text())
-
-
-# Figures
 
 
 def heading(figure: Any, title: str, line: str, color: str = "#444444") -> None:
@@ -304,10 +114,10 @@ def one_machine(
       **style: of the run from data/.
 
     Returns:
-      The number of one's own runs, found by `own_runs`.
+      The number of one's own runs, found by `reading.own_runs`.
     """
-    run = read_run(DATA / folder)
-    found = own_runs(run.config["env"])
+    run = reading.read_run(reading.DATA / folder)
+    found = reading.own_runs(run.config["env"])
     # Own runs first: the cycle of colors has none of `COLORS`.
     for label, its, look in [*((name, its, {}) for name, its in found.items()), ("in the repository", run, style)]:
         x, values = its.curve(column, against)
@@ -319,6 +129,23 @@ def one_machine(
     if found:
         ax.legend()
     return len(found)
+
+
+def on_one_machine(name: str) -> Any:
+    """Draws the grid of an experiment that one machine can train, with a note in red if there are no runs.
+
+    Args:
+      name: of the experiment. Its runs are those of data/one_machine/<name>.csv, or else those below `reading.RUNS`.
+    """
+    experiment = catalogue.find(name)
+    grid, kept = experiment.grids["machine"], reading.DATA / "one_machine" / f"{name}.csv"
+    table = results.read(kept) if kept.exists() else results.collect(grid, reading.RUNS / "machine")
+    title = f"{experiment.title}, on one machine"
+    if len(table):
+        return picture.draw(title, grid, table)
+    figure = plt.figure(figsize=(8, 0.6))
+    heading(figure, title, f"no runs yet: impala-experiment run {name}", RED)
+    return figure
 
 
 def save(figure: Any, name: str) -> Image:

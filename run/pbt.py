@@ -1,6 +1,6 @@
 """Trains a population (Appendix F), or resumes the one in a folder.
 
-  impala-pbt --setup=dmlab30_deep --output=runs/figure_5/impala_deep_pbt
+  impala-pbt --setup=dmlab30_deep --output=runs/paper/figure_5/impala_deep_pbt
   impala-pbt --setup=catch --output=runs/pbt --members=4 --at_once=2 \\
       --episodes_per_evaluation=2000 --burn_in_frames=0 --copy_margin=0.1
 

@@ -8,7 +8,7 @@ as in Table 2; their 95% intervals are from a bootstrap over the runs of each ta
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,8 @@ COLUMNS = ["agent", "task", "repeat", "frames", "mean_return_100"]
 CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "contradicted", "undecided"
 
 _ROWS_PER_RUN = 30
-_RESAMPLES = 10_000
+_FEWEST = 5  # Runs of an agent that a claim is judged from.
+_RESAMPLES = 2000
 _SEED = 1
 
 
@@ -120,13 +121,12 @@ def estimate(scores: np.ndarray, best: int = 0) -> Estimate:
       scores: [repeats, tasks].
       best: number of runs of each task that count, the best ones; 0: the interquartile mean of all runs.
     """
-    return _interval(_aggregate(scores, best), _aggregate(_resampled(scores, _SEED), best))
+    return _interval([scores], lambda its: _aggregate(its, best))
 
 
 def difference(higher: np.ndarray, lower: np.ndarray, best: int = 0) -> Estimate:
     """Returns by how much one agent's aggregate is above another's; see `estimate`."""
-    resampled = [_aggregate(_resampled(its, _SEED + number), best) for number, its in enumerate((higher, lower))]
-    return _interval(_aggregate(higher, best) - _aggregate(lower, best), resampled[0] - resampled[1])
+    return _interval([higher, lower], lambda a, b: _aggregate(a, best) - _aggregate(b, best))
 
 
 class Verdict(NamedTuple):
@@ -157,28 +157,27 @@ def judge(experiment: Experiment, scale: str, table: pd.DataFrame) -> list[Verdi
 def _judge(claim: Claim, grid: Grid, table: pd.DataFrame) -> Verdict:
     higher, lower = (scores(table, agent, grid) for agent in (claim.higher, claim.lower))
     runs = min(len(higher), len(lower))
-    if runs < max(2, claim.best):
+    if runs < _FEWEST:
         return Verdict(claim, UNDECIDED, None, runs)
     found = difference(higher, lower, claim.best)
     return Verdict(claim, CONFIRMED if found.low > 0 else CONTRADICTED if found.high < 0 else UNDECIDED, found, runs)
 
 
 def _aggregate(scores: np.ndarray, best: int) -> np.ndarray:
-    """Aggregates scores [..., repeats, tasks]."""
+    """Aggregates scores [..., repeats, tasks] over the last two axes."""
     if best:
-        return np.sort(scores, axis=-2)[..., -best:, :].mean((-2, -1))
-    ordered = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
-    cut = ordered.shape[-1] // 4
-    return ordered[..., cut : ordered.shape[-1] - cut].mean(-1)
+        return np.sort(scores, axis=-2)[..., -best:, :].mean(axis=(-2, -1))
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    quarter = flat.shape[-1] // 4
+    return flat[..., quarter : flat.shape[-1] - quarter].mean(axis=-1)
 
 
-def _resampled(scores: np.ndarray, seed: int) -> np.ndarray:
-    """Draws as many runs of each task as there are, with repetitions; [resamples, repeats, tasks]."""
-    repeats, tasks = scores.shape
-    drawn = np.random.default_rng(seed).integers(repeats, size=(_RESAMPLES, repeats, tasks))
-    return scores[drawn, np.arange(tasks)]
-
-
-def _interval(value: np.ndarray, resampled: np.ndarray) -> Estimate:
-    low, high = np.quantile(resampled, (0.025, 0.975))
-    return Estimate(float(value), float(low), float(high))
+def _interval(samples: list[np.ndarray], function: Callable[..., np.ndarray]) -> Estimate:
+    """Percentile interval of a function of scores, by resampling the runs of each agent on each task."""
+    generator = np.random.default_rng(_SEED)
+    resampled = []
+    for scores in samples:
+        rows = generator.integers(len(scores), size=(_RESAMPLES, *scores.shape))
+        resampled.append(np.take_along_axis(scores[None], rows, axis=1))
+    low, high = np.percentile(function(*resampled), (2.5, 97.5))
+    return Estimate(float(function(*samples)), float(low), float(high))

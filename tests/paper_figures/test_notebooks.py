@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -16,12 +18,13 @@ import PIL.Image
 import pytest
 
 from impala_tf import suites
+from impala_tf.experiments import catalogue
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "paper_figures"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 WITHOUT_RUNS = {"figure_1", "figure_2", "figure_3", "figure_d1"}
-LEVELS = ("rooms_watermaze", "seekavoid_arena_01")
+PICTURES = sorted(path.stem for path in (FOLDER / "figures").glob("*.png"))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
@@ -36,7 +39,9 @@ def cells(name):
 
 def test_there_is_a_notebook_for_each_figure_and_table():
     figures = {f"figure_{name}" for name in ("1", "2", "3", "4", "5", "6", "b1", "d1", "e1", "e2", "e3", "e4", "f1")}
-    assert figures | {f"table_{name}" for name in ("1", "2", "3", "4", "b1", "c1")} <= set(NOTEBOOKS)
+    assert figures | {f"table_{name}" for name in ("1", "2", "3", "4", "b1", "c1")} | {"section_5_2_2"} == set(
+        NOTEBOOKS
+    )
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -49,16 +54,34 @@ def test_notebook_is_short_and_has_no_outputs(name):
     assert sum(len(cell["source"].splitlines()) for cell in code) <= 40
 
 
+def test_each_experiment_has_a_notebook_and_a_picture_of_its_runs_on_one_machine():
+    for name, experiment in catalogue.ALL.items():
+        code = "\n".join(cell["source"] for cell in cells(name)[1:])
+        drawn = f'plotting.save(plotting.on_one_machine("{name}"), "{name}_machine")'
+        assert (drawn in code) == ("machine" in experiment.grids), name
+
+
+def test_the_catalogue_knows_every_folder_that_the_notebooks_name():
+    known = [folder for experiment in catalogue.ALL.values() for folder in experiment.populations.values()]
+    for experiment in catalogue.ALL.values():
+        known += [agent.folder for grid in experiment.grids.values() for agent in grid.agents]
+    named = {path for name in NOTEBOOKS for path in re.findall(r"runs/paper/([\w/]+)", cells(name)[0]["source"])}
+    assert "table_4/impala_deep/" in named
+    for path in named:
+        parts = path.strip("/").split("/")
+        assert any(all(x == y for x, y in zip(parts, folder.split("/"))) for folder in known), path
+
+
 # Commands
 
 
 def commands():
     """Returns {program: its command lines in the notebooks}, with values substituted for shell variables."""
-    found, values = {}, {"n": "00", "lag": "10", "correction": "none"}
+    found = {}
     for name in NOTEBOOKS:
         text = cells(name)[0]["source"].replace("\\\n", " ")
         for line in re.findall(r"^ *(impala-\w+ .*)$", text, re.MULTILINE):
-            line = re.sub(r"\$\{(\w+)(#\w+/)?\}|\$(\w+)", lambda v: values.get(v[1] or v[3], "level"), line)
+            line = re.sub(r"\$\w+", "level", line)
             found.setdefault(line.split()[0], set()).add(line)
     return found
 
@@ -66,24 +89,22 @@ def commands():
 COMMANDS = commands()
 
 
-@pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
-    """A folder in which the paths used by the commands exist."""
-    folder = tmp_path_factory.mktemp("commands")
-    (folder / "run").symlink_to(ROOT / "run")
-    sweep = [sys.executable, "-m", "run.sweep", "--output=runs/sweep"]
-    subprocess.run(sweep, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
-    return folder
-
-
 @pytest.mark.parametrize("program", COMMANDS)
-def test_commands_have_valid_flags(program, elsewhere):
+def test_commands_have_valid_flags(program, tmp_path):
     scripts = re.findall(r'^(impala-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    (tmp_path / "run").symlink_to(ROOT / "run")
     for line in COMMANDS[program]:
         arguments = shlex.split(line)[1:]
         command = [sys.executable, "-m", dict(scripts)[program], *arguments, "--only_check_args"]
-        done = subprocess.run(command, cwd=elsewhere, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, ""), line
+
+
+def test_experiments_of_the_commands_exist():
+    lines = [shlex.split(line) for line in COMMANDS["impala-experiment"]]
+    assert {(action, name) for _, action, name, *_ in lines} >= {("run", "table_2"), ("list", "table_2")}
+    for _, _, name, *options in lines:
+        assert ("paper" if "--scale=paper" in options else "machine") in catalogue.find(name).grids
 
 
 # Execution
@@ -96,8 +117,9 @@ def write_run(folder, env, height=1.0):
     progress = {"frames": 1e8 * np.arange(1, 6), "seconds": 3600.0 * np.arange(1, 6), "mean_return_100": 40 * rise}
     progress |= {"learning_rate": 1e-3 * rise[::-1], "human_normalised": rise, "human_normalised_mean_capped": rise}
     pd.DataFrame(progress).to_csv(folder / "progress.csv", index=False)
-    names = suites.env_ids(env) if env in suites.SUITES else env.split(",")
-    tasks = [{"frames": 5e8, "task": name, "mean_return_100": 1.0, "human_normalised": height} for name in names]
+    tasks = [
+        {"frames": 5e8, "task": name, "mean_return_100": 1.0, "human_normalised": height} for name in env.split(",")
+    ]
     if len(tasks) > 1:
         pd.DataFrame(tasks).to_csv(folder / "tasks.csv", index=False)
     (folder / "config.json").write_text(json.dumps({"env": env}))
@@ -110,21 +132,21 @@ def write_evaluation(file, tasks):
 
 def write_runs(runs):
     """Writes runs or evaluations for every notebook that draws them."""
-    for level in LEVELS:
-        for n in range(4):
-            write_run(runs / "figure_4" / "impala" / level / f"{n:02}", f"dmlab/{level}", 1 - n / 5)
-        for lag in (0, 10):
-            write_run(runs / "figure_e1" / "v_trace" / f"lag_{lag}" / level / "0", f"dmlab/{level}", 1 / (1 + lag))
-        write_run(runs / "table_2" / "v_trace_replay" / level / "00", f"dmlab/{level}")
-        write_run(runs / "figure_e3" / "value_of_next_state" / level / "00", f"dmlab/{level}", 0.5)
+    for name, repeats, tasks in (
+        ("figure_4", 4, 2),
+        *((other, 1, 2) for other in ("figure_e1", "table_2", "figure_e3", "section_5_2_2")),
+        ("figure_5", 2, 30),
+    ):
+        grid = catalogue.find(name).grids["paper"]
+        few = dict(itertools.islice(grid.repeats.items(), repeats))
+        for number, run in enumerate(dataclasses.replace(grid, tasks=grid.tasks[:tasks], repeats=few).runs()):
+            folder = runs / "paper" / run.folder
+            if not folder.exists():  # Experiments share runs.
+                write_run(folder, run.settings["env"], 1 / (1 + number % 7))
     write_run(runs / "pong", "atari/pong", 0.5)
     write_run(
         runs / "atari_six", "atari/boxing,atari/breakout,atari/krull,atari/pong,atari/space_invaders,atari/up_n_down"
     )
-    for env in suites.env_ids("dmlab30"):
-        write_run(runs / "figure_5" / "impala_experts_deep" / "00" / env.partition("/")[2], env, 0.5)
-    for n in range(2):
-        write_run(runs / "figure_5" / "impala_deep" / f"{n:02}", "dmlab30", 0.4 + n / 10)
     benchmark = json.loads((ROOT / "docs" / "benchmarks" / "default.json").read_text())
     (runs / "table_1").mkdir()
     (runs / "table_1" / "lab.json").write_text(json.dumps({**benchmark, "environment": "dmlab/seekavoid_arena_01"}))
@@ -173,7 +195,12 @@ def pixels(path):
 
 
 @pytest.mark.slow(3)
-@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_picture_is_committed(without_runs):
+    assert sorted(path.stem for path in without_runs.glob("*.png")) == PICTURES
+
+
+@pytest.mark.slow(3)
+@pytest.mark.parametrize("name", PICTURES)
 def test_committed_picture_is_up_to_date(name, without_runs):
     """`make figures` updates the pictures. A few pixels may depend on the processor."""
     assert (without_runs / f"{name}.svg").read_text().startswith("<?xml")

@@ -11,8 +11,8 @@ import pytest
 FOLDER = pathlib.Path(__file__).parents[2] / "paper_figures"
 with matplotlib.rc_context():  # Importing it changes matplotlib's settings, which must not affect other tests.
     sys.path.append(str(FOLDER))
-    import plotting
     import populations
+    import reading
 
 COLUMNS = "time,member,evaluation,frames,fitness,episodes,learning_rate,copied_from,copied_evaluation,perturbed"
 ROWS = """\
@@ -26,7 +26,7 @@ ROWS = """\
 
 @pytest.fixture
 def folder(tmp_path):
-    made = tmp_path / "figure_5" / "impala_deep_pbt"
+    made = tmp_path / "paper" / "figure_5" / "impala_deep_pbt"
     made.mkdir(parents=True)
     (made / "population.csv").write_text(f"{COLUMNS},frames_trained,seconds\n{ROWS}")
     return made
@@ -47,8 +47,8 @@ def test_the_best_agent_is_followed_through_its_copies(folder):
 
 
 def test_figure_5_finds_populations_among_its_agents(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(plotting, "RUNS", tmp_path)
-    (run,) = plotting.dmlab30_runs()["IMPALA, deep, PBT"]
+    monkeypatch.setattr(reading, "RUNS", tmp_path)
+    (run,) = reading.dmlab30_runs()["IMPALA, deep, PBT"]
     frames, score = run.curve("human_normalised_mean_capped")
     assert frames.tolist() == [100, 210, 300] and score.tolist() == [0.2, 0.5, 0.9]
     assert run.curve("learning_rate", "hours")[0] == pytest.approx(np.array([60, 120, 180]) / 3600)
@@ -75,7 +75,7 @@ def test_a_folder_without_a_population_has_none(tmp_path):
 
 
 def test_a_population_is_drawn_beside_a_sweep(folder):
-    data = plotting.DATA / "pbt"
+    data = reading.DATA / "pbt"
     figure = populations.against_sweep({"factor 1.2": data / "factor_1.2"}, data / "sweep", "learning_rate")
     _, _, fixed = figure.axes
     assert [text.get_text() for text in fixed.get_legend().get_texts()] == ["3e-05", "0.0001", "0.0003", "0.3"]

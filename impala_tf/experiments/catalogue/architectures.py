@@ -87,58 +87,85 @@ _DMLAB30 = {
     ),
 }
 
+_TOGETHER = Agent("IMPALA", "", "figure_5/impala", {}, together=True)
+_EXPERTS = Agent("IMPALA-Experts", "", "figure_5/impala_experts", {})
+
 FIGURE_5 = Experiment(
     "figure_5",
-    "Figures 5, 6, B.1 and F.1: DMLab-30",
+    "Figures 5, 6, B.1 and F.1: one agent for all tasks",
     {
+        "machine": Grid(
+            (_TOGETHER, _EXPERTS),
+            one_machine.atari(3, 700_000),
+            one_machine.SEEDS,
+            "atari_shallow",
+            one_machine.ATARI_SETTINGS,
+            cores=2,
+        ),
         "paper": Grid(
             tuple(_DMLAB30.values()),
             paper.DMLAB30,
             one_machine.COMBINATIONS,
             "dmlab30_deep",
             {"num_actors": 150, "envs_per_actor": 1},
-        )
+        ),
     },
+    claims=(
+        Claim(
+            "At equal frames of each task, one agent for all tasks scores higher than experts.",
+            _TOGETHER.folder,
+            _EXPERTS.folder,
+        ),
+    ),
     otherwise="the two populations: impala-pbt --setup=dmlab30_deep --output=runs/paper/figure_5/impala_deep_pbt, and "
     "the same with --num_learners=8 --num_actors=200 --member_gpus=8 and _8_gpus",
+    populations={
+        "IMPALA, deep, PBT - 8 GPUs": "figure_5/impala_deep_pbt_8_gpus",
+        "IMPALA, deep, PBT": "figure_5/impala_deep_pbt",
+    },
+)
+
+_EXPERTS_ON_ATARI = tuple(
+    Agent(f"{name}, {torso}, experts", "", f"table_4/{architecture}_{torso}", {**settings, "torso": torso}, spread=True)
+    for name, architecture, settings in (
+        ("A3C", "a3c", {"architecture": "a3c", "envs_per_actor": 1}),
+        ("IMPALA", "impala", {}),
+    )
+    for torso in ("shallow", "deep")
 )
 
 TABLE_4 = Experiment(
     "table_4",
-    "Tables 4 and C.1: Atari-57",
+    "Tables 4 and C.1: Atari, shallow and deep networks",
     {
+        "machine": Grid(
+            _EXPERTS_ON_ATARI[2:],
+            one_machine.atari(2, 400_000),
+            one_machine.SEEDS,
+            "atari_deep",
+            one_machine.ATARI_SETTINGS,
+            cores=2,
+        ),
         "paper": Grid(
-            (
-                *(
-                    Agent(
-                        f"{name}, {torso}, experts",
-                        "",
-                        f"table_4/{architecture}_{torso}",
-                        {
-                            "architecture": architecture,
-                            "torso": torso,
-                            **({"envs_per_actor": 1} if name == "A3C" else {}),
-                        },
-                        spread=True,
-                    )
-                    for name, architecture in (("A3C", "a3c"), ("IMPALA", "impala"))
-                    for torso in ("shallow", "deep")
-                ),
-            ),
+            _EXPERTS_ON_ATARI,
             paper.ATARI57,
             {"1": {"seed": 1}},
             "atari_deep",
-        )
+        ),
     },
+    claims=(
+        Claim("The deep network scores higher than the shallow one.", "table_4/impala_deep", "table_4/impala_shallow"),
+    ),
     otherwise="the multi-task agent: impala-pbt --setup=atari57_deep --output=runs/paper/table_4/multi_task",
+    populations={"IMPALA, deep, multi-task": "table_4/multi_task"},
 )
 
 TABLE_1 = Experiment(
     "table_1",
     "Table 1: throughput",
     {},
-    otherwise="impala-benchmark --setup=dmlab_shallow --env=dmlab/seekavoid_arena_01 --table --repeats=10, and "
-    "the same with rooms_keys_doors_puzzle",
+    otherwise="on one machine, impala-benchmark --env=atari/breakout --table; the paper's, impala-benchmark "
+    "--setup=dmlab_shallow --env=dmlab/seekavoid_arena_01 --table --repeats=10, and with rooms_keys_doors_puzzle",
 )
 
 ALL = (FIGURE_4, FIGURE_5, TABLE_4, TABLE_1)

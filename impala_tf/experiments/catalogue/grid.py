@@ -143,6 +143,7 @@ class Experiment:
       grids: {scale: the runs}.
       claims: what the paper concludes from it.
       otherwise: which command makes it, at a scale without a grid.
+      populations: {name in the paper: folder of the population that `otherwise` trains, below that of the scale}.
     """
 
     name: str
@@ -150,3 +151,4 @@ class Experiment:
     grids: Mapping[str, Grid]
     claims: tuple[Claim, ...] = ()
     otherwise: str = ""
+    populations: Mapping[str, str] = dataclasses.field(default_factory=dict)
