@@ -16,7 +16,7 @@ TASKS = (
     Task("two", {"env": "memory", "total_frames": 500}, random=4.0),
 )
 AGENTS = (Agent("V-trace", "with replay", "x/a", {"fire_on_reset": True}), Agent("None", "", "x/b", {}))
-SEEDS = {f"seed_{seed}": {"seed": seed} for seed in (1, 2, 3)}
+SEEDS = {f"seed_{seed}": {"seed": seed} for seed in range(1, 6)}
 GRID = Grid(AGENTS, TASKS, SEEDS, settings={"learning_rate": 1e-05})
 EXPERIMENT = Experiment(
     "table_x",
@@ -38,10 +38,10 @@ def table(finals):
 
 
 WHOLE = {
-    ("x/a", "one"): [0.8, 0.9, 1.0],
-    ("x/a", "two"): [7.0, 8.0, 9.0],
-    ("x/b", "one"): [0.0, 0.1, 0.2],
-    ("x/b", "two"): [4.0, 4.5],
+    ("x/a", "one"): [0.8, 0.9, 1.0, 0.8, 1.0],
+    ("x/a", "two"): [7.0, 8.0, 9.0, 8.0, 8.0],
+    ("x/b", "one"): [0.0, 0.1, 0.2, 0.0, 0.2],
+    ("x/b", "two"): [4.0, 5.0, 4.0, 5.0, 4.5],
 }
 
 
@@ -62,8 +62,8 @@ def test_the_overview_counts_the_runs_that_have_all_their_frames(tmp_path):
     lines = report.overview([EXPERIMENT, both, none], tmp_path).splitlines()
     assert [line.split() for line in lines] == [
         ["machine:", "trained", "paper:", "trained"],
-        ["table_x", "2", "of", "12", "-", "Table", "X:", "agents"],
-        ["b", "2", "of", "12", "0", "of", "12", "B"],
+        ["table_x", "2", "of", "20", "-", "Table", "X:", "agents"],
+        ["b", "2", "of", "20", "0", "of", "20", "B"],
         ["a", "command"],
         ["t", "-", "-", "Table", "T"],
         ["impala-benchmark"],
@@ -94,20 +94,31 @@ def test_the_outcome_has_final_returns_scores_and_what_became_of_the_claims():
     head, first, second, empty, *claims = report.outcome(EXPERIMENT, "machine", found).splitlines()
     assert head.split() == ["one", "two", "score"] and empty == ""
     scores = [results.estimate(results.scores(found, agent, GRID)) for agent in ("x/a", "x/b")]
-    # Two runs have no range; the repeat that lacks a task has no score.
     assert " ".join(first.split()) == (
         f"V-trace, with replay 0.90 (0.80 to 1.00) 8.00 (7.00 to 9.00) "
         f"{scores[0].value:.2f} ({scores[0].low:.2f} to {scores[0].high:.2f})"
     )
     assert " ".join(second.split()) == (
-        f"None 0.10 (0.00 to 0.20) 4.25 {scores[1].value:.2f} ({scores[1].low:.2f} to {scores[1].high:.2f})"
+        f"None 0.10 (0.00 to 0.20) 4.50 (4.00 to 5.00) "
+        f"{scores[1].value:.2f} ({scores[1].low:.2f} to {scores[1].high:.2f})"
     )
-    assert scores[0].value == pytest.approx(0.875) and scores[1].value == pytest.approx(0.05)
-    by = results.judge(EXPERIMENT, "machine", found)[0].difference
+    by, best = (verdict.difference for verdict in results.judge(EXPERIMENT, "machine", found))
+    assert by.low > 0 > best.high
     assert claims == [
         f"V-trace scores higher than None. confirmed: difference of scores {by}.",
-        "The best 3 agree. undecided: not enough runs.",
+        f"The best 3 agree. contradicted: difference of scores {best}.",
     ]
+
+
+def test_two_runs_have_no_range_and_a_repeat_that_lacks_a_task_no_score():
+    found = table({**WHOLE, ("x/b", "two"): [4.0, 4.5]})
+    _, _, second, _, *claims = report.outcome(EXPERIMENT, "machine", found).splitlines()
+    score = results.estimate(results.scores(found, "x/b", GRID))
+    assert score.value == pytest.approx(0.05)
+    assert " ".join(second.split()) == (
+        f"None 0.10 (0.00 to 0.20) 4.25 {score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
+    )
+    assert claims == [f"{claim.text} undecided: not enough runs." for claim in EXPERIMENT.claims]
 
 
 def test_what_is_missing_is_a_dash():
@@ -121,4 +132,4 @@ def test_without_scores_there_are_no_verdicts():
     experiment = dataclasses.replace(EXPERIMENT, grids={"paper": dataclasses.replace(GRID, tasks=unknown)})
     lines = report.outcome(experiment, "paper", table(WHOLE)).splitlines()
     assert len(lines) == 3 and lines[0].split() == ["one", "two"]
-    assert lines[2].split() == ["None", "0.10", "(0.00", "to", "0.20)", "4.25"]
+    assert lines[2].split() == ["None", "0.10", "(0.00", "to", "0.20)", "4.50", "(4.00", "to", "5.00)"]

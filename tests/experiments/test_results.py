@@ -209,8 +209,8 @@ def test_the_interval_is_that_of_a_slow_bootstrap_over_the_runs_of_each_task(bes
     ):
         low, high = slow_interval(samples, aggregate)
         assert found.low < found.value < found.high
-        # From one draw of the resamples to the next, the ends differ by a hundredth of the width.
-        np.testing.assert_allclose([found.low, found.high], [low, high], atol=0.05 * (high - low))
+        # From one draw of the resamples to the next, the ends differ by 2 or 3 hundredths of the width.
+        np.testing.assert_allclose([found.low, found.high], [low, high], atol=0.1 * (high - low))
 
 
 def test_the_same_runs_have_the_same_interval_whatever_was_drawn_before():
@@ -234,7 +234,8 @@ def judged(finals, best=0):
     return results.judge(experiment(best), "machine", table(finals))[0]
 
 
-HIGH, LOW = [[0.9, 8.0], [1.0, 9.0], [0.8, 8.5]], [[0.1, 5.0], [0.0, 5.5], [0.2, 5.0]]
+HIGH = [[0.9, 8.0], [1.0, 9.0], [0.8, 8.5], [0.9, 8.0], [1.0, 8.5]]
+LOW = [[0.1, 5.0], [0.0, 5.5], [0.2, 5.0], [0.1, 5.5], [0.0, 5.0]]
 
 
 @pytest.mark.parametrize("best", [0, 2])
@@ -242,26 +243,27 @@ def test_a_claim_is_confirmed_or_contradicted_where_the_interval_of_the_differen
     confirmed, contradicted = judged({A: HIGH, B: LOW}, best), judged({A: LOW, B: HIGH}, best)
     assert (confirmed.word, contradicted.word) == ("confirmed", "contradicted")
     assert 0 < confirmed.difference.low < confirmed.difference.high and contradicted.difference.high < 0
-    assert confirmed.runs == 3 and confirmed.claim.text == "A beats B."
+    assert confirmed.runs == 5 and confirmed.claim.text == "A beats B."
     found = confirmed.difference
     expected = f"confirmed: difference of scores {found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
     assert str(confirmed) == expected
 
 
 def test_a_claim_is_undecided_where_the_interval_holds_0():
-    found = judged({A: [[0.0, 5.0], [1.0, 9.0], [0.5, 7.0]], B: [[1.0, 9.0], [0.0, 5.0], [0.5, 6.0]]})
+    mixed = [[0.0, 5.0], [1.0, 9.0], [0.5, 7.0], [0.9, 8.0], [0.1, 6.0]]
+    found = judged({A: mixed, B: [[one, two - 0.3] for one, two in mixed]})
     assert found.word == "undecided" and found.difference.low < 0 < found.difference.high
-    same = judged({A: [[1.0, 9.0]] * 3, B: [[1.0, 9.0]] * 3})
+    same = judged({A: [[1.0, 9.0]] * 5, B: [[1.0, 9.0]] * 5})
     assert same.word == "undecided" and same.difference == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("finals", "best", "runs"),
     [
-        ({A: HIGH, B: LOW[:1]}, 0, 1),
+        ({A: HIGH, B: LOW[:4]}, 0, 4),
+        ({A: HIGH[:4], B: LOW}, 3, 4),
         ({A: HIGH}, 0, 0),
-        ({A: HIGH, B: LOW}, 4, 3),
-        ({A: HIGH, B: [*LOW[:1], [0.1, math.nan], [math.nan, 5.0]]}, 0, 1),
+        ({A: HIGH, B: [*LOW[:3], [0.1, math.nan], [math.nan, 5.0]]}, 0, 3),
     ],
 )
 def test_a_claim_is_undecided_with_too_few_runs(finals, best, runs):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from impala_tf import config as config_lib
-from impala_tf import environments, topology
+from impala_tf import environments, suites, topology
 from impala_tf.config import Config
 from impala_tf.errors import UserError
 from impala_tf.experiments import catalogue, sweep
@@ -137,6 +137,15 @@ def test_random_is_what_a_random_policy_reaches(task):
     assert task.random == pytest.approx(played.mean(), abs=4 * played.std() / played.size**0.5)
 
 
+def test_random_is_the_published_score_on_atari():
+    games = [task for grid in (g for _, scale, g in GRIDS if scale == "machine") for task in grid.tasks]
+    games = [task for task in games if task.settings["env"].startswith("atari/")]
+    assert len(games) == 3 + 2
+    for task in games:
+        published = [suites.reference_scores(task.settings["env"], name) for name in suites.references("atari57")]
+        assert task.random in [random for random, _ in published]
+
+
 # The paper's numbers
 
 
@@ -201,8 +210,9 @@ def test_replay_takes_half_of_each_batch_where_the_agent_has_it():
 
 
 def test_on_one_machine_a_run_is_the_same_wherever_it_is_trained():
-    """Learner and actor in turns, an exact lag and a single thread; Figure 4's architectures are the exception."""
-    grids = [grid for each, scale, grid in GRIDS if scale == "machine" and each.name != "figure_4"]
+    """Learner and actor in turns, an exact lag, one thread; architectures and Atari are the exceptions."""
+    others = ("figure_4", "figure_5", "table_4")
+    grids = [grid for each, scale, grid in GRIDS if scale == "machine" and each.name not in others]
     for grid in grids:
         for run in grid.runs():
             config = config_of(grid, run)
