@@ -1,9 +1,9 @@
 """Runs the paper's experiments, on one machine or at the paper's scale, and shows what has come of them.
 
-  impala-experiment list                       every figure and table, and what of it is there
-  impala-experiment list table_2               the command line of each run
-  impala-experiment run table_2                trains what is missing; the same command again resumes
-  impala-experiment show table_2               draws it, and says which of the paper's findings it confirms
+  impala-experiment list            every figure and table, and what of it is there
+  impala-experiment list table_2    the command line of each run
+  impala-experiment run table_2     trains what is missing; the same command again resumes
+  impala-experiment show table_2    draws it, and says which findings of the paper it confirms
 
 With --scale=paper, run and list take the paper's runs instead: hundreds of them, with a billion frames each. On a Ray
 cluster, --cluster=ray --parallel=8 has eight of them train there at the same time.
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import itertools
 import logging
 import pathlib
 import signal
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -56,18 +58,16 @@ def _root() -> pathlib.Path:
 def _grid(experiment: Experiment) -> Grid:
     scale = flags.FLAGS.scale
     if scale not in experiment.grids:
-        raise UserError(f"{experiment.name} has no runs at --scale={scale}. {experiment.otherwise}".rstrip())
+        but = ", but at " + " and ".join(f"--scale={other}" for other in experiment.grids) if experiment.grids else ""
+        otherwise = f" Made with other commands: {experiment.otherwise}." if experiment.otherwise else ""
+        raise UserError(f"{experiment.name} has no runs at --scale={scale}{but}.{otherwise}")
     return experiment.grids[scale]
 
 
-def _planned(experiment: Experiment) -> list[TrainingRun]:
-    """The runs of an experiment that --only names, and how far they are."""
-    grid, root, chosen = _grid(experiment), _root(), []
-    for run in grid.runs():
-        if fnmatch.fnmatch(str(run.folder), flags.FLAGS.only):
-            each = TrainingRun(str(run.folder), _config(grid, run, root / run.folder))
-            each.look(f"--runs={flags.FLAGS.runs} holds runs", "Give another --runs, or move that run away.")
-            chosen.append(each)
+def _chosen(experiment: Experiment) -> list[Planned]:
+    """The runs of an experiment that --only names."""
+    grid = _grid(experiment)
+    chosen = [run for run in grid.runs() if fnmatch.fnmatch(str(run.folder), flags.FLAGS.only)]
     if not chosen:
         example = next(grid.runs()).folder
         raise UserError(
@@ -77,14 +77,32 @@ def _planned(experiment: Experiment) -> list[TrainingRun]:
     return chosen
 
 
+def _planned(experiment: Experiment) -> list[TrainingRun]:
+    """The same, and how far they are."""
+    grid, root, planned = _grid(experiment), _root(), []
+    for run in _chosen(experiment):
+        each = TrainingRun(str(run.folder), _config(grid, run, root / run.folder))
+        each.look(f"--runs={flags.FLAGS.runs} holds runs", "Give another --runs, or move that run away.")
+        planned.append(each)
+    return planned
+
+
+def _check(chosen: Sequence[TrainingRun]) -> None:
+    """Finds out what would keep a run from being started."""
+    numbers: dict[str, int] = {}
+    for each in chosen:
+        env = each.config.environment.env
+        if env not in numbers:
+            tasks = task_set.resolve(each.config.environment)
+            task_set.check(tasks)
+            numbers[env] = len(tasks.names)
+        topology.resolve(each.config, numbers[env], topology.alone("localhost:0"))
+        tables.check(each.config)
+
+
 def _run(experiment: Experiment) -> int:
     chosen = _planned(experiment)
-    for env in dict.fromkeys(each.config.environment.env for each in chosen):
-        each = next(each for each in chosen if each.config.environment.env == env)
-        tasks = task_set.resolve(each.config.environment)
-        task_set.check(tasks)
-        topology.resolve(each.config, len(tasks.names), topology.alone("localhost:0"))
-        tables.check(each.config)
+    _check(chosen)
     at_once = flags.FLAGS.parallel or max(1, cores() // _grid(experiment).cores)
     lock = runs.lock(_root(), "--runs")
     missing = sum(each.state != FINISHED for each in chosen)
@@ -102,7 +120,7 @@ def _run(experiment: Experiment) -> int:
         _LOGGER.info("Ended early by %s. To resume: %s", signal.Signals(received[0]).name, again)
         return 128 + received[0]
     if not failed:
-        _LOGGER.info("To see the result: %s", programs.line("impala-experiment", "show", experiment.name))
+        _LOGGER.info("To see the result: %s", _line("show", experiment))
     return 1 if failed else 0
 
 
@@ -111,9 +129,7 @@ def _list(name: str) -> int:
         _LOGGER.info(report.overview(list(catalogue.ALL.values()), pathlib.Path(flags.FLAGS.runs)))
         return 0
     experiment = catalogue.find(name)
-    grid = _grid(experiment)
-    chosen = [run for run in grid.runs() if fnmatch.fnmatch(str(run.folder), flags.FLAGS.only)]
-    _LOGGER.info(report.command_lines(grid, chosen, _root()))
+    _LOGGER.info(report.command_lines(_grid(experiment), _chosen(experiment), _root()))
     return 0
 
 
@@ -121,8 +137,9 @@ def _show(experiment: Experiment) -> int:
     grid = _grid(experiment)
     table = results.collect(grid, _root())
     if not len(table):
-        run = programs.line("impala-experiment", "run", experiment.name, f"--scale={flags.FLAGS.scale}")
-        raise UserError(f"None of {experiment.name}'s runs in {_root()} has been trained yet: {run}")
+        raise UserError(
+            f"None of {experiment.name}'s runs in {_root()} has been trained yet: {_line('run', experiment)}"
+        )
     _LOGGER.info("%s\n\n%s\n", experiment.title, report.outcome(experiment, flags.FLAGS.scale, table))
     folder = pathlib.Path(flags.FLAGS.output) if flags.FLAGS.output else _root()
     rows, drawn = folder / f"{experiment.name}.csv", folder / f"{experiment.name}.png"
@@ -143,18 +160,28 @@ def _given() -> list[str]:
     return [*_ARGUMENTS, *sys.argv[1:]]
 
 
+def _line(action: str, experiment: Experiment) -> str:
+    """A command line with the flags that say which runs are meant."""
+    where = [
+        f"--{name}={flags.FLAGS[name].value}" for name in ("scale", "runs") if not flags.FLAGS[name].using_default_value
+    ]
+    return programs.line("impala-experiment", action, experiment.name, *where)
+
+
 def _main(action: str, name: str) -> int:
     if action == "list":
         return _list(name)
     if action not in ("run", "show"):
         raise UserError(f"{f'There is no {action!r}' if action else 'Something is missing'}: {_USAGE}.")
+    if not name:
+        raise UserError(f"Which experiment? There are: {', '.join(catalogue.ALL)}.")
     experiment = catalogue.find(name)
     return _run(experiment) if action == "run" else _show(experiment)
 
 
 def main() -> None:
     """Entry point of `impala-experiment`."""
-    words = [word for word in sys.argv[1:3] if not word.startswith("-")]
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), sys.argv[1:3]))
     del sys.argv[1 : 1 + len(words)]
     _ARGUMENTS[:] = words
     action, experiment = (*words, "", "")[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def command_lines(grid: Grid, chosen: Sequence[Planned], root: pathlib.Path) -> 
     """
     setup = [f"--setup={grid.setup}"] if grid.setup else []
     return "\n".join(
-        " ".join(["impala-train", *setup, *_flags(run.settings), f"--logdir={root / run.folder}"]) for run in chosen
+        shlex.join(["impala-train", *setup, *_flags(run.settings), f"--logdir={root / run.folder}"]) for run in chosen
     )
 
 
@@ -53,17 +54,16 @@ def outcome(experiment: Experiment, scale: str, table: pd.DataFrame) -> str:
       table: what they have reached, from `results.collect`.
     """
     grid = experiment.grids[scale]
-    has_scores = all(task.random is not None for task in grid.tasks)
-    lines = [("", *(task.name for task in grid.tasks), *["score"] * has_scores)]
+    lines = [("", *(task.name for task in grid.tasks), *["score"] * grid.scored)]
     for agent in grid.agents:
         finals = results.finals(table, agent.folder)
         cells = [_spread(finals[task.name].dropna()) if task.name in finals else "-" for task in grid.tasks]
-        if has_scores:
+        if grid.scored:
             scores = results.scores(table, agent.folder, grid)
             cells.append(str(results.estimate(scores)) if len(scores) > 1 else "-")
         lines.append((", ".join(part for part in (agent.label, agent.group) if part), *cells))
     text = [_aligned(lines)]
-    if has_scores:
+    if grid.scored:
         text += ["", *(f"{verdict.claim.text} {verdict}." for verdict in results.judge(experiment, scale, table))]
     return "\n".join(text)
 

@@ -47,6 +47,8 @@ def collect(grid: Grid, root: pathlib.Path) -> pd.DataFrame:
             continue
         for task, rows in _by_task(run, folder, whole):
             rows = rows[["frames", "mean_return_100"]].dropna()
+            if not len(rows):  # No episode has ended.
+                continue
             kept = np.unique(np.linspace(0, len(rows) - 1, _ROWS_PER_RUN).round().astype(int))
             own = {"agent": run.agent.folder, "task": task, "repeat": run.repeat}
             tables.append(rows.iloc[kept].assign(**own)[COLUMNS])
@@ -90,13 +92,15 @@ def finals(table: pd.DataFrame, agent: str) -> pd.DataFrame:
 
 
 def scores(table: pd.DataFrame, agent: str, grid: Grid) -> np.ndarray:
-    """Returns the scores of an agent's runs, float64 [repeats, tasks], without repeats that lack a task."""
+    """Returns the scores of an agent's runs, float64 [repeats, tasks], without repeats that lack a task.
+
+    There are none where no run of the experiment is better than a random policy: nothing has been learned then.
+    """
     best = table.groupby(["task", "agent", "repeat"])["mean_return_100"].last().groupby("task").max()
-    returns = finals(table, agent).reindex(columns=[task.name for task in grid.tasks]).dropna()
-    return np.stack(
-        [(returns[task.name] - task.random) / (best.get(task.name, np.nan) - task.random) for task in grid.tasks],
-        axis=1,
-    )
+    returns = finals(table, agent).reindex(columns=[task.name for task in grid.tasks]).dropna().to_numpy(float)
+    random = np.array([task.random for task in grid.tasks], float)
+    span = np.array([best.get(task.name, np.nan) for task in grid.tasks]) - random
+    return (returns - random) / span if (span > 0).all() else np.empty((0, len(random)))
 
 
 class Estimate(NamedTuple):

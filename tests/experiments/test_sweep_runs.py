@@ -10,10 +10,9 @@ import pytest
 
 from impala_tf import config as config_lib
 from impala_tf.errors import UserError
-from impala_tf.experiments import runs, sweep_picture
+from impala_tf.experiments import sweep_picture
 from impala_tf.experiments.sweep_runs import Sweep
-from impala_tf.experiments.training_runs import FAILED, FINISHED, INTERRUPTED, WAITING
-from impala_tf.records.logdir import LogDir
+from impala_tf.experiments.training_runs import FAILED, FINISHED, WAITING
 
 CONFIG = config_lib.from_values({"env": "catch", "total_frames": 1000})
 VALUES = [{"learning_rate": rate, "core": core} for rate, core in ((0.001, "none"), (0.01, "lstm"), (0.1, "none"))]
@@ -109,41 +108,6 @@ def test_settings_that_contradict_each_other_are_those_of_a_row(tmp_path):
     values = [{"correction": "v_trace", "rho_bar": 2.0}, {"correction": "none", "rho_bar": 2.0}]
     with pytest.raises(UserError, match=r"combination 1 \(row 3\): --correction=none does not use --rho_bar"):
         Sweep(tmp_path, CONFIG, values)
-
-
-class Run:
-    """A run that has been started, and trains without end until the sweep is to stop."""
-
-    def __init__(self, config, frames):
-        self.config, self.frames, self.status, self.pid = config, frames, None, 0
-
-    def terminate(self):
-        self.status = 143
-        (LogDir(self.config.run.logdir).checkpoints / f"{self.frames:012}").mkdir(parents=True)
-
-    def close(self):
-        pass
-
-    def error(self):
-        return "an error"
-
-
-def test_runs_with_all_their_frames_have_finished_however_they_ended(tmp_path, monkeypatch, caplog):
-    caplog.set_level("INFO")
-    frames, stop = iter((1000, 400)), threading.Event()
-    monkeypatch.setattr(runs, "start", lambda config: Run(config, next(frames)))
-    made = Sweep(tmp_path, CONFIG, VALUES[:2])
-    made.prepare()
-    monkeypatch.setattr(made, "_say", lambda training: stop.set())
-    made.run(2, stop, 0.0)
-    assert [each.state for each in made.combinations] == [FINISHED, INTERRUPTED]
-    assert "ending; runs that save: 2 (up to 60 s)" in caplog.text
-
-
-def test_a_run_that_has_logged_nothing_is_starting(sweep, caplog):
-    caplog.set_level("INFO")
-    sweep._say(sweep.combinations[1:])
-    assert "1 of 3" not in caplog.text and "1: 40%, return 0.75  2: starting" in caplog.text
 
 
 def test_a_folder_that_is_removed_meanwhile_is_an_error_in_one_line(sweep, tmp_path):

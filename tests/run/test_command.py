@@ -14,7 +14,7 @@ from impala_tf.errors import UserError
 from impala_tf.records.logdir import LogDir
 from impala_tf.run import command, near, setups, train
 
-COMMANDS = ("train", "evaluate", "export", "sweep", "pbt", "benchmark", "scaling")
+COMMANDS = ("train", "evaluate", "export", "sweep", "pbt", "benchmark", "scaling", "experiment")
 OF_A_RUN = ("train", "pbt", "benchmark", "scaling")
 OWN = {
     "train": ["setup"],
@@ -27,6 +27,7 @@ OWN = {
     ],
     "benchmark": ["seconds", "output", "repeats", "setup"],
     "scaling": ["seconds", "output", "setup"],
+    "experiment": ["scale", "runs", "only", "output", "parallel", "cluster", "address"],
 }
 
 

@@ -77,7 +77,13 @@ _DMLAB30 = {
     ),
     "impala_experts_deep": Agent("IMPALA-Experts, deep", "", "figure_5/impala_experts_deep", {}, spread=True),
     "a3c_deep": Agent(
-        "A3C, deep", "", "figure_5/a3c_deep", {"architecture": "a3c", "num_actors": 200}, spread=True, together=True
+        "A3C, deep",
+        "",
+        "figure_5/a3c_deep",
+        # As many workers for each level: 200 cannot share 30 levels evenly.
+        {"architecture": "a3c", "num_actors": 210},
+        spread=True,
+        together=True,
     ),
 }
 

@@ -88,6 +88,11 @@ class Grid:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     cores: int = 1
 
+    @property
+    def scored(self) -> bool:
+        """Whether its runs have scores: what a random policy reaches is known for all tasks."""
+        return all(task.random is not None for task in self.tasks)
+
     def runs(self) -> Iterator[Planned]:
         """Yields the runs: all agents and tasks of the first repeat, then of the second, and so on.
 
