@@ -5,8 +5,8 @@
   impala-experiment run table_2     trains what is missing; the same command again resumes
   impala-experiment show table_2    draws it, and says which findings of the paper it confirms
 
-With --scale=paper, run and list take the paper's runs instead: hundreds of them, with a billion frames each. On a Ray
-cluster, --cluster=ray --parallel=8 has eight of them train there at the same time.
+With --scale=paper, run and list take the paper's runs instead: hundreds of them, with up to ten billion frames each.
+On a Ray cluster, --cluster=ray --address=auto --parallel=8 has eight of them train there at the same time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import fnmatch
 import functools
 import itertools
 import logging
+import os
 import pathlib
 import signal
 import sys
@@ -88,7 +89,13 @@ def _planned(experiment: Experiment) -> list[TrainingRun]:
 
 
 def _check(chosen: Sequence[TrainingRun]) -> None:
-    """Finds out what would keep a run from being started."""
+    """Finds out what would keep a run from being started, or from being started where it should be."""
+    spread = any(each.config.launch.cluster == "ray" for each in chosen)
+    if spread and not (flags.FLAGS.address or os.environ.get("RAY_ADDRESS")):
+        raise UserError(
+            "--cluster=ray needs --address, or RAY_ADDRESS: without it, each run would start a cluster of its own on "
+            "this machine."
+        )
     numbers: dict[str, int] = {}
     for each in chosen:
         env = each.config.environment.env
@@ -112,9 +119,9 @@ def _run(experiment: Experiment) -> int:
     stop, received = stop_on_signal()
     training_runs.train(chosen, at_once, stop, _SAY_SECONDS)
     lock.close()
-    failed = [each for each in chosen if each.state == FAILED]
-    for each in failed:
-        _LOGGER.warning("%s failed: %s", each.name, each.error)
+    failed = sum(each.state == FAILED for each in chosen)
+    if failed:
+        _LOGGER.warning("%d of %d runs failed; the next start tries them again", failed, len(chosen))
     if received:
         again = programs.line("impala-experiment", *_given())
         _LOGGER.info("Ended early by %s. To resume: %s", signal.Signals(received[0]).name, again)
@@ -188,12 +195,13 @@ def main() -> None:
     define = functools.partial(impala_flags.define_own, "The experiment")
     define("scale", "machine", "machine: minutes to two hours on two cores. paper: the paper's runs.", choices=SCALES)
     define("runs", "runs", "Folder of the runs; those of a scale are in the folder of its name below it.", path=True)
-    define("only", "*", "Only the runs whose folder, below that of the scale, matches: 'table_2/v_trace/*'.")
+    only = "With run and list: only the runs whose folder, below that of the scale, matches: 'table_2/v_trace/*'."
+    define("only", "*", only)
     define("output", "", "With show: folder of the table and the picture; empty: that of the scale's runs.", path=True)
     define("parallel", 0, "Runs that train at the same time; 0: as many as this machine has cores for.", at_least=0)
     for name in ("cluster", "address"):
         impala_flags.define_setting("The experiment", name)
-    command.run(functools.partial(_main, action, experiment), __doc__, _USAGE)
+    command.run(functools.partial(_main, action, experiment), __doc__, f"Usage: {_USAGE}.")
 
 
 if __name__ == "__main__":

@@ -137,13 +137,14 @@ MISTAKES = {
     ("run", "tabel_2"): "There is no experiment 'tabel_2'. Did you mean table_2? There are:",
     ("list", "tabel_2"): "Did you mean table_2?",
     ("run", "table_2", "more"): "Unknown argument 'more'",
-    ("run", "table_2", "--lr=3"): "Unknown flag --lr.",
+    ("run", "table_2", "--lr=3"): "Unknown flag --lr. Usage: impala-experiment list [NAME], ",
     ("run", "table_2", "--scale=papers"): "--scale",
     ("run", "table_2", "--only=v_trace"): (
         "--only=v_trace matches no run of table_2. They have names like table_2/v_trace/catch/seed_1;"
     ),
     ("list", "table_2", "--only=v_trace"): "--only=v_trace matches no run of table_2.",
     ("show", "table_1"): "table_1 has no runs at --scale=machine. Made with other commands: on one machine",
+    ("run", "table_4", "--scale=paper", "--cluster=ray", "--only=*/pong/1"): "--cluster=ray needs --address, or",
     ("show", "tiny", "--scale=paper"): "tiny has no runs at --scale=paper, but at --scale=machine.",
 }
 

@@ -3,7 +3,7 @@
 A run takes about a minute on one core. The tasks are as different as that allows: Catch, a memory task for the LSTM,
 and two games of MinAtar, which is made for experiments of this size. The learning rate was chosen once, for V-trace
 without policy lag and without replay, where all corrections are the same; all agents use it. Learner and actor run in
-turns, in one process and with an exact policy lag: a run then computes the same on any machine, however busy.
+turns, in one process and with an exact policy lag: how busy the machine is then changes nothing.
 """
 
 from __future__ import annotations
