@@ -1,6 +1,6 @@
 """The paper's experiments: which runs each needs, on one machine and at the paper's scale.
 
-The runs on one machine, and what the paper makes us expect of them, were written down before the first of them.
+The runs on one machine were written down before the first of them. RESULTS.md says how the claims were chosen.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Grid:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What the paper makes us expect of two agents, written down before the runs.
+    """What the paper makes us expect of two agents.
 
     Attributes:
       text: the sentence.
