@@ -82,9 +82,10 @@ def learner(setup: Setup, threads: int, group: Group = ALONE) -> Step:
 
 def transport(setup: Setup, address: str) -> Step:
     """Writes recorded unrolls as fast as the server accepts them; needs a `learner_host` without updates to run."""
-    unrolls, _ = recorded(setup)
+    unrolls, agent = recorded(setup)
     tables = wait_for_server(address, 60)
-    writer = UnrollWriter(address, setup.tasks.spec.frame_stack, replay=REPLAY in tables)
+    signature = unroll_signature(setup.tasks.spec, agent.core_state_spec, setup.config.data.unroll_length)
+    writer = UnrollWriter(address, signature, replay=REPLAY in tables)
     num_envs = setup.topology.envs_per_actor
     written = iter(range(10**9))
 

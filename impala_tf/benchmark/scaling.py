@@ -113,7 +113,8 @@ def simulated_actors(setup: Setup, address: str, num_actors: int, rate: float) -
     unrolls, agent = parts.recorded(setup)
     tables = wait_for_server(address, _START_SECONDS)
     variables = VariableClient(address, agent.trainable_variables, _START_SECONDS)
-    writers = [UnrollWriter(address, setup.tasks.spec.frame_stack, replay=REPLAY in tables) for _ in range(num_actors)]
+    signature = unroll_signature(setup.tasks.spec, agent.core_state_spec, setup.config.data.unroll_length)
+    writers = [UnrollWriter(address, signature, replay=REPLAY in tables) for _ in range(num_actors)]
     num_envs = setup.topology.envs_per_actor
     turns = iter(range(10**9))
     due = time.monotonic()
@@ -139,9 +140,9 @@ def fill_queue(setup: Setup, queue_size: int) -> int:
     unrolls, agent = parts.recorded(setup)
     spec, data = setup.tasks.spec, setup.config.data
     tables = server.load_config(dataclasses.replace(data, queue_size=queue_size))
-    unroll = unroll_signature(spec, agent.core_state_spec, data.unroll_length)
-    running = server.Server(tables, unroll, agent.trainable_variables)
-    writer = UnrollWriter(running.address, spec.frame_stack)
+    signature = unroll_signature(spec, agent.core_state_spec, data.unroll_length)
+    running = server.Server(tables, signature, agent.trainable_variables)
+    writer = UnrollWriter(running.address, signature)
     for unroll in unrolls[:8]:
         writer.write(unroll)
     writer.flush(timeout=30.0)

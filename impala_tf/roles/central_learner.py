@@ -21,6 +21,7 @@ from impala_tf.processes.timings import Timings
 from impala_tf.roles.learner import Training
 from impala_tf.topology import Topology
 from impala_tf.transport.local_variables import LocalVariables
+from impala_tf.transport.signatures import unroll_signature
 from impala_tf.transport.writer import UnrollWriter
 
 _STOP_SECONDS = 2.0
@@ -59,7 +60,11 @@ def run(
     with (
         Training(config, tasks, topology, make_publisher=make_publisher, spans=spans[0]) as training,
         contextlib.closing(
-            UnrollWriter(training.end.address, tasks.spec.frame_stack, replay=config.data.replay_fraction > 0)
+            UnrollWriter(
+                training.end.address,
+                unroll_signature(tasks.spec, training.agent.core_state_spec, config.data.unroll_length),
+                replay=config.data.replay_fraction > 0,
+            )
         ) as writer,
     ):
         inference = DynamicBatching(

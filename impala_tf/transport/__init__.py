@@ -11,5 +11,7 @@ GRADIENTS = "gradients"
 VARIABLES = "variables"
 RUN = "run"
 FINISHED = "finished"
+FIELDS = "unroll_fields"
 """Names of Reverb's tables: unrolls that wait for the learner; the newest unrolls, if there is replay; A3C's gradients;
-parameters; what the learner tells actors about the run; and that the run has finished, if there is an item."""
+parameters; what the learner tells actors about the run; that the run has finished, if there is an item; and a table
+without items, whose signature says what the bytes of an unroll mean (`rows`)."""

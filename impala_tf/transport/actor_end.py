@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from impala_tf.errors import UserError
 from impala_tf.structures import EnvironmentSpec
-from impala_tf.transport import REPLAY, TRAJECTORIES, VARIABLES
+from impala_tf.transport import FIELDS, REPLAY, TRAJECTORIES, VARIABLES, rows
 from impala_tf.transport.connection import ServerWatch, ask, read_told, wait_for_server
 from impala_tf.transport.signatures import check_same, unroll_signature, variables_signature
 from impala_tf.transport.variables import VariableClient
@@ -25,7 +25,7 @@ class Exchange(NamedTuple):
     Attributes:
       what: what the process sends, in the plural, for messages.
       table: table that it goes to.
-      signature: signature of one item.
+      signature: signature of one item; of unrolls, that of the fields in an item's row.
       variables: the variables that `LearnerLink.refresh` overwrites, in the learner's order.
     """
 
@@ -95,7 +95,12 @@ class LearnerLink:
                 raise UserError(
                     f"The server at {address} takes no {what}: it is a relay, or has another --architecture."
                 )
-            check_same(what, tables[table].signature, signature)
+            if table != TRAJECTORIES:
+                check_same(what, tables[table].signature, signature)
+            elif FIELDS in tables:
+                check_same(what, tables[FIELDS].signature, signature)
+            else:  # A learner of an earlier version; no two of its fields look like a row.
+                check_same(what, tables[table].signature, rows.signature(signature))
             check_same("parameters", parameters[VARIABLES].signature, variables_signature(variables))
             self._address, self._tables = address, tables
             self._variables = VariableClient(pulled_from, variables, timeout, "relay" if relay else "learner")
@@ -151,7 +156,7 @@ class ActorEnd(LearnerLink):
         """
         unroll = unroll_signature(spec, core_state_spec, unroll_length)
         super().__init__(address, lambda told: Exchange("unrolls", TRAJECTORIES, unroll, variables), **options)
-        self.writer = UnrollWriter(address, spec.frame_stack, replay=REPLAY in self._tables)
+        self.writer = UnrollWriter(address, unroll, replay=REPLAY in self._tables)
         self._open.callback(self.writer.close)
 
     def unrolls_arrived(self) -> int | None:

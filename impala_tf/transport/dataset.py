@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.python.eager import cancellation
 
 from impala_tf.structures import Batch, Trajectory
-from impala_tf.transport import REPLAY, TRAJECTORIES, frame_stacks
+from impala_tf.transport import REPLAY, TRAJECTORIES, frame_stacks, rows
 
 
 def make_dataset(address: str, signature: Trajectory, fresh: int, replayed: int = 0) -> tf.data.Dataset:
@@ -25,17 +25,21 @@ def make_dataset(address: str, signature: Trajectory, fresh: int, replayed: int 
 
     Args:
       address: the server's "host:port"; sampling from a server in the same process skips gRPC.
-      signature: signature of one unroll in the tables, from `unroll_signature`. Packed frame stacks are unpacked.
+      signature: signature of one unroll, from `unroll_signature`. Rows and packed frame stacks are unpacked.
       fresh: number of fresh unrolls in a batch.
       replayed: number of replayed unrolls in a batch.
     """
-    unrolls = items(address, TRAJECTORIES, signature, fresh).batch(fresh, drop_remainder=True)
+    row = rows.signature(signature)
+    unrolls = items(address, TRAJECTORIES, row, fresh).batch(fresh, drop_remainder=True)
     if replayed:
-        old = items(address, REPLAY, signature, replayed).batch(replayed, drop_remainder=True)
-        both = tf.data.Dataset.zip((unrolls, old))
-        unrolls = both.map(lambda *parts: tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), *parts))
+        old = items(address, REPLAY, row, replayed).batch(replayed, drop_remainder=True)
+        unrolls = tf.data.Dataset.zip((unrolls, old)).map(lambda *parts: tf.concat(parts, axis=0))
     is_fresh = [True] * fresh + [False] * replayed
-    return in_one_thread(unrolls.map(lambda batch: Batch(_time_major(batch), fresh=tf.constant(is_fresh))))
+
+    def make_batch(batch: tf.Tensor) -> Batch:
+        return Batch(_time_major(rows.unpack(batch, signature)), fresh=tf.constant(is_fresh))
+
+    return in_one_thread(unrolls.map(make_batch))
 
 
 def in_one_thread(dataset: tf.data.Dataset) -> tf.data.Dataset:

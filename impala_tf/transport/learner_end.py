@@ -59,7 +59,7 @@ class ServingEnd:
 
         Args:
           tables: the server's tables.
-          signature: signature of one item of the sampled table.
+          signature: signature of what is sampled, as for `server.Server`.
           make_dataset: called with the server's address; returns what is sampled.
           prefetch: elements of the dataset that may wait ready, in addition to the one being drawn.
           variables: the parameters that `publish` publishes.
@@ -128,7 +128,7 @@ class LearnerEnd(ServingEnd):
 
         Args:
           data: tables and their sizes, batch size, share of replayed unrolls, prefetch and policy lag.
-          unroll: signature of one unroll on the wire, from `unroll_signature`.
+          unroll: signature of one unroll, from `unroll_signature`.
           variables: the parameters that `publish` publishes.
           make_publisher: called with the server's address and the variables.
           **options: `port` and `told`, as for `ServingEnd`.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 
-import tensorflow as tf
-
 from impala_tf import machine
 from impala_tf.errors import UserError
 from impala_tf.structures import Trajectory
+from impala_tf.transport import rows
 
 _LOGGER = logging.getLogger(__name__)
-_ARRAY_BYTES = 1200  # An allowance for what Reverb takes for each array of an unroll, whatever its size.
+_ITEM_BYTES = 2400  # An allowance for what Reverb takes for each unroll, whatever its size.
 
 
 def check_memory(unroll: Trajectory, size: int) -> None:
@@ -21,7 +20,7 @@ def check_memory(unroll: Trajectory, size: int) -> None:
     uncompressed is refused all the same, since how well a run's unrolls compress shows only when memory is short.
 
     Args:
-      unroll: signature of one unroll on the wire, from `unroll_signature`.
+      unroll: signature of one unroll, from `unroll_signature`.
       size: unrolls that the replay holds.
 
     Raises:
@@ -44,4 +43,4 @@ def check_memory(unroll: Trajectory, size: int) -> None:
 
 def unroll_bytes(unroll: Trajectory) -> int:
     """Returns the bytes of one unroll of this signature in the replay, before compression."""
-    return sum(spec.shape.num_elements() * spec.dtype.size + _ARRAY_BYTES for spec in tf.nest.flatten(unroll))
+    return rows.signature(unroll).shape.num_elements() + _ITEM_BYTES

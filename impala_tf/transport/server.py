@@ -18,7 +18,7 @@ from reverb.server_executable import reverb_config_pb2, server_from_proto
 from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
 from impala_tf.structures import Trajectory
-from impala_tf.transport import FINISHED, REPLAY, RUN, TRAJECTORIES, VARIABLES, ports, tables
+from impala_tf.transport import FIELDS, FINISHED, GRADIENTS, REPLAY, RUN, TRAJECTORIES, VARIABLES, ports, rows, tables
 from impala_tf.transport.signatures import variables_signature
 
 
@@ -87,7 +87,7 @@ def read_config(
     for needed in (queue, VARIABLES):
         if needed not in by_name:
             raise UserError(f"--reverb_config={name}: has no table {needed!r} (its tables: {list(by_name)}).")
-    for taken in (RUN, FINISHED):
+    for taken in (RUN, FINISHED, FIELDS):
         if taken in by_name:
             raise UserError(
                 f"--reverb_config={name}: the table name {taken!r} is taken by impala_tf; rename the table."
@@ -121,8 +121,8 @@ class Server:
 
         Args:
           config: the tables, from `load_config`.
-          unroll: signature of one unroll on the wire, from `unroll_signature`; or of what else the learner samples;
-            None if that is nothing.
+          unroll: signature of one unroll, from `unroll_signature`, of which the tables hold rows; or of one of A3C's
+            contributions; None if the learner samples nothing.
           variables: the parameters that will be published.
           port: port to listen on, on every interface and without encryption, since Reverb offers nothing else; 0: a
             free port.
@@ -163,7 +163,9 @@ class Server:
 
 def _tables(config, unroll, variables) -> list[reverb.Table]:
     """Builds the tables as `server_from_proto.tables_from_proto` does, but with signatures, which a textproto lacks."""
-    published = variables_signature(variables)
+    signatures = {VARIABLES: variables_signature(variables), GRADIENTS: unroll}
+    names = [table.table_name for table in config.tables]
+    signatures.update((name, rows.signature(unroll)) for name in names if name not in signatures)
     found = [
         reverb.Table(
             name=table.table_name,
@@ -172,7 +174,7 @@ def _tables(config, unroll, variables) -> list[reverb.Table]:
             max_size=table.max_size,
             max_times_sampled=table.max_times_sampled,
             rate_limiter=server_from_proto.rate_limiter_from_proto(table.rate_limiter),
-            signature=published if table.table_name == VARIABLES else unroll,
+            signature=signatures[table.table_name],
         )
         for table in config.tables
     ]
@@ -183,7 +185,12 @@ def _tables(config, unroll, variables) -> list[reverb.Table]:
             remover=reverb.selectors.Fifo(),
             max_size=1,
             rate_limiter=reverb.rate_limiters.MinSize(1),
+            signature=signature,
         )
-        for name in (RUN, FINISHED)
+        for name, signature in {
+            RUN: None,
+            FINISHED: None,
+            **({FIELDS: unroll} if TRAJECTORIES in names else {}),
+        }.items()
     ]
     return [*found, *about_run]

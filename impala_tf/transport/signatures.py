@@ -25,7 +25,10 @@ def trajectory_signature(environment: EnvironmentSpec, core_state: Any, unroll_l
 
 
 def unroll_signature(environment: EnvironmentSpec, core_state: Any, unroll_length: int) -> Trajectory:
-    """Returns the signature of one unroll on the wire and in the table: `trajectory_signature` with packed stacks."""
+    """Returns the signature of one unroll as it is sent: `trajectory_signature` with packed stacks.
+
+    On the wire and in the table, its fields are one row of bytes: `rows.signature`.
+    """
     signature = trajectory_signature(environment, core_state, unroll_length)
     return frame_stacks.packed_signature(signature) if environment.frame_stack else signature
 
@@ -52,7 +55,7 @@ def check_same(what: str, theirs: Any, ours: Any) -> None:
     theirs, ours = _describe(theirs), _describe(ours)
     if theirs != ours:
         lines = [
-            f"{name}: {theirs.get(name, 'nothing')} at the learner, {ours.get(name, 'nothing')} here"
+            f"{name or 'an item'}: {theirs.get(name, 'nothing')} at the learner, {ours.get(name, 'nothing')} here"
             for name in sorted(theirs.keys() | ours.keys())
             if theirs.get(name) != ours.get(name)
         ]

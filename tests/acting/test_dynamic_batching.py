@@ -77,7 +77,7 @@ def _acting(env_id, core, report=lambda spent: None, queue_size=0):
     data = DataConfig(batch_size=BATCH, queue_size=queue_size)
     with (
         LearnerEnd(data, unroll, learner.trainable_variables, make_publisher=make_publisher) as end,
-        contextlib.closing(UnrollWriter(end.address)) as writer,
+        contextlib.closing(UnrollWriter(end.address, unroll)) as writer,
     ):
         mailbox = PolicyMailbox(spec, WORKERS, NUM_ENVS)
         inference = _inference(mailbox, policy, writer, made[0].refresh, report)
@@ -241,7 +241,7 @@ def test_acting_stops_where_the_queue_is_full():
     config = server.load_config(DataConfig(batch_size=BATCH, queue_size=queue_size))
     unroll = unroll_signature(spec, agent.core_state_spec, UNROLL_LENGTH)
     with server.Server(config, unroll, agent.trainable_variables, port=0) as running:
-        mailbox, writer = PolicyMailbox(spec, WORKERS, NUM_ENVS), _CountingWriter(running.address)
+        mailbox, writer = PolicyMailbox(spec, WORKERS, NUM_ENVS), _CountingWriter(running.address, unroll)
         laps: list[None] = []
         inference = _inference(mailbox, agent, writer, variables.refresh, on_lap=lambda: laps.append(None))
         made = [environments.make("counting", NUM_ENVS, seed=i) for i in range(WORKERS)]

@@ -12,7 +12,7 @@ import tensorflow as tf
 from impala_tf.config import DataConfig
 from impala_tf.errors import LearnerLost, UserError
 from impala_tf.structures import ArraySpec, EnvironmentSpec
-from impala_tf.transport import TRAJECTORIES, connection, ports, server
+from impala_tf.transport import FIELDS, TRAJECTORIES, connection, ports, server
 from impala_tf.transport.connection import ServerWatch, wait_for_server
 from impala_tf.transport.signatures import check_same, trajectory_signature, variables_signature
 
@@ -125,7 +125,7 @@ def test_equal_signatures_agree_after_the_wire():
     signature = trajectory_signature(_spec(), (ArraySpec((4,), tf.float32.as_numpy_dtype),), 5)
     with _server(signature) as running:
         tables = wait_for_server(running.address, 10)
-        check_same("unrolls", tables[TRAJECTORIES].signature, signature)
+        check_same("unrolls", tables[FIELDS].signature, signature)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_the_memory_is_estimated_and_refused_where_it_does_not_fit(caplog, monke
     spec = EnvironmentSpec(ArraySpec((84, 84, 4), np.dtype(np.uint8)), 6, 4, frame_stack=True)
     signature = unroll_signature(spec, (), 20)
     per_step = 4 + 1 + 1 + 4 + 4 + 4 + 4 * 6 + 8
-    each = 24 * 84 * 84 + 21 * per_step + 4 + 11 * 1200
+    each = 24 * 84 * 84 + 21 * per_step + 4 + 2400
     assert replay.unroll_bytes(signature) == each
     monkeypatch.setattr(machine, "available_memory", lambda: 1000 * each)
     replay.check_memory(signature, 1000)
@@ -187,7 +187,7 @@ def test_the_memory_is_estimated_and_refused_where_it_does_not_fit(caplog, monke
         f"the replay holds 1,000 unrolls and takes at most {1000 * each / 2**20:.1f} MiB of the "
         f"{1000 * each / 2**20:.1f} MiB of memory that are available"
     ]
-    with pytest.raises(UserError, match=r"--replay_size=1001: .* may take 17\d\.\d MiB, 17\d\.\d KiB .* At most 1000 "):
+    with pytest.raises(UserError, match=r"--replay_size=1001: .* may take 16\d\.\d MiB, 16\d\.\d KiB .* At most 1000 "):
         replay.check_memory(signature, 1001)
 
 

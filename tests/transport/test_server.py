@@ -150,13 +150,15 @@ def test_the_queue_must_hold_more_than_a_batch():
 def test_a_full_queue_makes_writers_wait_and_loses_nothing():
     config = server.load_config(DataConfig(queue_size=4, batch_size=1))
     with server.Server(config, UNROLL, [], port=0) as running:
-        writer = UnrollWriter(running.address)
+        writer = UnrollWriter(running.address, UNROLL)
         for i in range(6):
             writer.write({"x": np.int32(i)})
         assert not writer.flush(timeout=0.3)  # Two of them wait for room.
         assert writer.flush(timeout=5, unconfirmed=2)
         client = reverb.Client(running.address)
-        got = [int(next(client.sample(TRAJECTORIES, 1, emit_timesteps=False)).data[0]) for _ in range(6)]
+        got = [
+            next(client.sample(TRAJECTORIES, 1, emit_timesteps=False)).data[0].view(np.int32).item() for _ in range(6)
+        ]
         assert writer.flush(timeout=5)
         writer.close()
     assert got == list(range(6))
