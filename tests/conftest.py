@@ -1,4 +1,4 @@
-"""What all tests share: quiet libraries, signals as in a terminal, no deadline for examples, slow files last."""
+"""What all tests share: quiet libraries, signals as in a terminal, no deadline for examples, the order of files."""
 
 import collections
 import os
@@ -28,12 +28,18 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts files with slow tests last, the longest of them first.
+    """Spreads files with slow tests evenly among the others, the longest of them first.
 
-    A mistake that a fast test finds is then seen within seconds, and all workers end at about the same time.
+    Slow tests mostly wait for processes, others compute: side by side, they keep the cores busy. All workers end at
+    about the same time, and a mistake that a fast test finds is seen within seconds.
     """
     seconds: dict[pathlib.Path, float] = collections.Counter()
     for item in items:
         slow = item.get_closest_marker("slow")
         seconds[item.path] += (slow.args or (10,))[0] if slow else 0
-    items.sort(key=lambda item: (seconds[item.path] > 0, -seconds[item.path]))
+    fast = [path for path, length in seconds.items() if not length]
+    slow_files = sorted((path for path, length in seconds.items() if length), key=lambda path: -seconds[path])
+    place = {path: float(number) for number, path in enumerate(fast)}
+    for number, path in enumerate(slow_files):
+        place[path] = number * len(fast) / len(slow_files) - 0.5
+    items.sort(key=lambda item: place[item.path])

@@ -20,6 +20,7 @@ def test_errors(start, error_of, tmp_path):
         assert message in error_of(started, 10)
 
 
+@pytest.mark.slow(15)
 def test_numbers_are_consistent(start, tmp_path):
     output = tmp_path / "benchmark.json"
     flags = ("--env=catch", "--num_actors=1", "--seconds=0.3", "--repeats=1", f"--output={output}")

@@ -7,6 +7,7 @@ import re
 import signal
 
 import pandas as pd
+import pytest
 
 CENTRAL = ("--inference=central", "--env=catch", "--batch_size=8", "--unroll_length=10", "--envs_per_actor=8")
 
@@ -16,6 +17,7 @@ def test_it_requires_one_machine(start, error_of, tmp_path):
         assert "--inference=central needs" in error_of(start(*CENTRAL, flag, f"--logdir={tmp_path}"), 10)
 
 
+@pytest.mark.slow(11)
 def test_an_environment_process_is_killed_and_the_run_interrupted_and_resumed(start, tmp_path, resumed_at):
     """The run continues without the killed process, restarts it, ends on Ctrl-C, and is resumed; with replay."""
     central = (*CENTRAL, "--replay_fraction=0.5", "--replay_size=100")

@@ -56,6 +56,7 @@ def evaluate(start, *arguments, within=90):
     return done
 
 
+@pytest.mark.slow(12)
 def test_training_exports_and_evaluates(trained):
     exports = sorted(int(path.name) for path in (trained.logdir / "exports").iterdir())
     assert len(exports) >= 2 and exports[-1] == 2000
@@ -177,6 +178,7 @@ def test_resumes_after_an_interruption(start, trained, run_folder):
         assert {**played[line["number"]], "task": "catch", "player": "agent"} == line
 
 
+@pytest.mark.slow(13)
 def test_a_recurrent_model_of_two_tasks(start, tmp_path):
     """It is trained, exported and evaluated on both tasks, which have instructions."""
     run = start(

@@ -19,6 +19,7 @@ SHUTDOWN = 10
 """Seconds within which all processes must have ended."""
 
 
+@pytest.mark.slow(28)
 def test_actors_are_killed_ten_times(start, tmp_path):
     """The run continues and reaches its number of frames.
 
@@ -55,6 +56,7 @@ def test_actors_are_killed_ten_times(start, tmp_path):
     run.wait_until_gone()
 
 
+@pytest.mark.slow(33)
 def test_the_learner_is_killed_and_then_the_launcher(start, tmp_path, frames_saved, resumed_at, error_of):
     port = ports.free_port()
     flags = (*CATCH, "--num_actors=1", f"--logdir={tmp_path}", FOR_EVER, f"--port={port}")

@@ -36,6 +36,7 @@ SMALL = ("--num_actors=2", "--envs_per_actor=4", "--batch_size=8", "--unroll_len
 TASKS = ("catch", "gymnasium/broken_env:Broken-v0")
 
 
+@pytest.mark.slow(17)
 def test_a_broken_task_is_reported_by_name_and_restarted_while_the_others_continue(start, tmp_path, broken, resumed_at):
     """First with inference in the actors, then, when the run is resumed, with central inference."""
     logdir = tmp_path / "run"
@@ -58,6 +59,7 @@ def test_a_broken_task_is_reported_by_name_and_restarted_while_the_others_contin
     assert (logdir / "learning_curve.png").exists()
 
 
+@pytest.mark.slow(27)
 def test_all_57_games_start_and_are_logged(start, tmp_path):
     run = start("--env=atari57", "--num_actors=1", f"--logdir={tmp_path}", "--total_frames=5000", "--log_interval=1")
     assert run.finish(180) == 0, run.describe()

@@ -63,6 +63,7 @@ def test_all_differences_are_reported(start, error_of, learner):
     assert "--env: catch at the learner, counting here; --unroll_length: 20 at the learner, 5 here" in error
 
 
+@pytest.mark.slow(13)
 def test_a_relay_and_an_actor_that_pulls_from_it_end_when_their_learner_has_finished(start, tmp_path):
     port, own = ports.free_port(), ports.free_port()
     catch = ("--env=catch", "--batch_size=8")

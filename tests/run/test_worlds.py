@@ -26,6 +26,7 @@ def test_without_deepmind_lab_the_error_says_how_to_install_it(start, error_of, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow(11)
 def test_levels_of_deepmind_lab(start, tmp_path):
     """Uses the real module if it is installed, otherwise a stand-in that replays recorded images."""
     levels = "dmlab/rooms_watermaze,dmlab/language_select_located_object"
@@ -41,6 +42,7 @@ def test_levels_of_deepmind_lab(start, tmp_path):
     assert not list(temporary.glob("impala_tf-*")) and not list(temporary.glob("*dmlab*"))
 
 
+@pytest.mark.slow(11)
 def test_vizdoom_with_evaluations(start, tmp_path):
     """The evaluation is a process of the learner's, and has an environment process itself.
 
