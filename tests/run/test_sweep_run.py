@@ -21,7 +21,8 @@ def test_it_finishes_what_it_can_and_is_interrupted_and_goes_on(start, tmp_path,
     folder = tmp_path / "sweep"
     started = start(*flags(tmp_path), command=SWEEP)
     started.wait_until(lambda: started.out.count(" finished: return ") == 2, 120)
-    started.wait_until(lambda: (folder / "02" / "progress.csv").exists(), 60)
+    progress = folder / "02" / "progress.csv"
+    started.wait_until(lambda: progress.exists() and progress.stat().st_size > 0, 60)  # After an update.
     started.process.send_signal(signal.SIGINT)
     assert started.finish(30) == 130, started.describe()
     started.wait_until_gone()
