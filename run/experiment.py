@@ -193,7 +193,7 @@ def main() -> None:
     _ARGUMENTS[:] = words
     action, experiment = (*words, "", "")[:2]
     define = functools.partial(impala_flags.define_own, "The experiment")
-    define("scale", "machine", "machine: minutes to two hours on two cores. paper: the paper's runs.", choices=SCALES)
+    define("scale", "machine", "machine: small tasks, for two cores. paper: the paper's runs.", choices=SCALES)
     define("runs", "runs", "Folder of the runs; those of a scale are in the folder of its name below it.", path=True)
     only = "With run and list: only the runs whose folder, below that of the scale, matches: 'table_2/v_trace/*'."
     define("only", "*", only)

@@ -24,8 +24,7 @@ class MinAtarEnvironment(GymnasiumEnvironment):
     a time limit, and no other end: an episode is `truncated` after 2,501 steps. MinAtar documents 2,500 and reports a
     termination, but its observations do not tell the time, so an agent cannot foresee the end.
 
-    The first instance of a process takes about a second of processor time and 85 MB: MinAtar imports Matplotlib and
-    seaborn, whether it draws or not.
+    The first instance of a process is slow to make: MinAtar imports Matplotlib and seaborn, whether it draws or not.
 
     Args:
       game: one of `GAMES`.
