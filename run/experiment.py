@@ -142,6 +142,8 @@ def _list(name: str) -> int:
 
 def _show(experiment: Experiment) -> int:
     grid = _grid(experiment)
+    if not flags.FLAGS["only"].using_default_value:
+        raise UserError("--only is for run and list: show needs all runs of an experiment, to compare them.")
     table = results.collect(grid, _root())
     if not len(table):
         raise UserError(

@@ -15,7 +15,6 @@ _COLORS = ("#1f5fa8", "#1b8a6b", "#e08a1e", "#8a8a8a", "#5e3c99", "#b2182b")
 _POINTS = 60
 _CHARACTERS = 12  # Of the title and the legend, per inch.
 _MANY_FRAMES = 10_000_000
-_COMBINATIONS = 12  # From this number of repeats on, it is a sweep: the best 3 are drawn, and the sorted final returns.
 
 
 def draw(title: str, grid: Grid, table: pd.DataFrame) -> Any:
@@ -38,7 +37,7 @@ def draw(title: str, grid: Grid, table: pd.DataFrame) -> Any:
     groups = list(dict.fromkeys(agent.group for agent in grid.agents))
     labels = list(dict.fromkeys(agent.label for agent in grid.agents))
     colors = {label: _COLORS[i % len(_COLORS)] for i, label in enumerate(labels)}
-    sweep = len(grid.repeats) >= _COMBINATIONS
+    sweep = grid.sweep
     rows, columns = len(groups) * (2 if sweep else 1), len(grid.tasks) + grid.scored
     width = 3.1 * columns
     figure = matplotlib.figure.Figure(figsize=(width, 2.6 * rows + 0.8), layout="constrained", dpi=110)

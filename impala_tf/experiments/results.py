@@ -2,7 +2,8 @@
 
 The score of a run is 0 for the mean return of a random policy on its task, and 1 for the best final return of all runs
 of the experiment on that task. Aggregates are interquartile means (Agarwal et al., 2021), or means of the best 3 runs
-as in Table 2; their 95% intervals are from a bootstrap over the runs of each task.
+as in Table 2; their 95% intervals are from a bootstrap over the runs of each task. Where the repeats are combinations
+of hyperparameters, which differ far more than two agents with the same combination, two agents are compared over pairs.
 """
 
 from __future__ import annotations
@@ -91,16 +92,16 @@ def finals(table: pd.DataFrame, agent: str) -> pd.DataFrame:
     return own.groupby(["repeat", "task"])["mean_return_100"].last().unstack()
 
 
-def scores(table: pd.DataFrame, agent: str, grid: Grid) -> np.ndarray:
-    """Returns the scores of an agent's runs, float64 [repeats, tasks], without repeats that lack a task.
+def scores(table: pd.DataFrame, agent: str, grid: Grid) -> pd.DataFrame:
+    """Returns the scores of an agent's runs: a row for each repeat that has all tasks, a column for each task.
 
     There are none where no run of the experiment is better than a random policy: nothing has been learned then.
     """
     best = table.groupby(["task", "agent", "repeat"])["mean_return_100"].last().groupby("task").max()
-    returns = finals(table, agent).reindex(columns=[task.name for task in grid.tasks]).dropna().to_numpy(float)
-    random = np.array([task.random for task in grid.tasks], float)
-    span = np.array([best.get(task.name, np.nan) for task in grid.tasks]) - random
-    return (returns - random) / span if (span > 0).all() else np.empty((0, len(random)))
+    random = pd.Series({task.name: task.random for task in grid.tasks}, dtype=float)
+    span = best.reindex(random.index) - random
+    returns = finals(table, agent).reindex(columns=random.index).astype(float).dropna()
+    return (returns - random) / span if (span > 0).all() else returns.iloc[:0]
 
 
 class Estimate(NamedTuple):
@@ -114,19 +115,29 @@ class Estimate(NamedTuple):
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def estimate(scores: np.ndarray, best: int = 0) -> Estimate:
+def estimate(scores: pd.DataFrame | np.ndarray, best: int = 0) -> Estimate:
     """Aggregates an agent's scores.
 
     Args:
       scores: [repeats, tasks].
       best: number of runs of each task that count, the best ones; 0: the interquartile mean of all runs.
     """
-    return _interval([scores], lambda its: _aggregate(its, best))
+    return _interval([np.asarray(scores)], lambda its: _aggregate(its, best))
 
 
-def difference(higher: np.ndarray, lower: np.ndarray, best: int = 0) -> Estimate:
-    """Returns by how much one agent's aggregate is above another's; see `estimate`."""
-    return _interval([higher, lower], lambda a, b: _aggregate(a, best) - _aggregate(b, best))
+def difference(
+    higher: pd.DataFrame | np.ndarray, lower: pd.DataFrame | np.ndarray, best: int = 0, paired: bool = False
+) -> Estimate:
+    """Returns by how much one agent's aggregate is above another's.
+
+    Args:
+      higher: [repeats, tasks], the scores of the first agent.
+      lower: the same for the second.
+      best: as in `estimate`.
+      paired: whether the rows of both belong together, so that pairs of runs are resampled.
+    """
+    samples = [np.asarray(higher), np.asarray(lower)]
+    return _interval(samples, lambda a, b: _aggregate(a, best) - _aggregate(b, best), paired)
 
 
 class Verdict(NamedTuple):
@@ -156,10 +167,13 @@ def judge(experiment: Experiment, scale: str, table: pd.DataFrame) -> list[Verdi
 
 def _judge(claim: Claim, grid: Grid, table: pd.DataFrame) -> Verdict:
     higher, lower = (scores(table, agent, grid) for agent in (claim.higher, claim.lower))
+    if grid.sweep:
+        both = higher.index.intersection(lower.index)
+        higher, lower = higher.loc[both], lower.loc[both]
     runs = min(len(higher), len(lower))
     if runs < _FEWEST:
         return Verdict(claim, UNDECIDED, None, runs)
-    found = difference(higher, lower, claim.best)
+    found = difference(higher, lower, claim.best, paired=grid.sweep)
     return Verdict(claim, CONFIRMED if found.low > 0 else CONTRADICTED if found.high < 0 else UNDECIDED, found, runs)
 
 
@@ -172,12 +186,13 @@ def _aggregate(scores: np.ndarray, best: int) -> np.ndarray:
     return flat[..., quarter : flat.shape[-1] - quarter].mean(axis=-1)
 
 
-def _interval(samples: list[np.ndarray], function: Callable[..., np.ndarray]) -> Estimate:
+def _interval(samples: list[np.ndarray], function: Callable[..., np.ndarray], paired: bool = False) -> Estimate:
     """Percentile interval of a function of scores, by resampling the runs of each agent on each task."""
     generator = np.random.default_rng(_SEED)
-    resampled = []
+    resampled: list[np.ndarray] = []
     for scores in samples:
-        rows = generator.integers(len(scores), size=(_RESAMPLES, *scores.shape))
+        if not resampled or not paired:
+            rows = generator.integers(len(scores), size=(_RESAMPLES, *scores.shape))
         resampled.append(np.take_along_axis(scores[None], rows, axis=1))
     low, high = np.percentile(function(*resampled), (2.5, 97.5))
     return Estimate(float(function(*samples)), float(low), float(high))

@@ -23,6 +23,7 @@ AGENTS = (
 )
 SEEDS = {f"seed_{seed}": {"seed": seed} for seed in (1, 2, 3)}
 GRID = Grid(AGENTS, TASKS, SEEDS)
+COMBINATIONS = {f"{number:02}": {"learning_rate": 0.001, "seed": number} for number in range(24)}
 FRAMES = np.array([100, 2000, 4000])
 
 
@@ -125,7 +126,7 @@ def test_agents_without_runs_are_left_out():
 
 
 def test_a_sweep_shows_its_best_3_and_the_final_returns_of_all():
-    sweep = dataclasses.replace(GRID, repeats={f"{number:02}": {"seed": number} for number in range(24)})
+    sweep = dataclasses.replace(GRID, repeats=COMBINATIONS)
     data = table(sweep)
     figure = picture.draw("Figure 4: a title that is too long for one line of a picture", sweep, data)
     axes = rows_of(figure)
@@ -161,7 +162,7 @@ def test_title_and_legend_are_inside_the_picture():
     one_task = dataclasses.replace(
         GRID,
         tasks=TASKS[:1],
-        repeats={f"{number:02}": {"seed": number} for number in range(24)},
+        repeats=COMBINATIONS,
         agents=tuple(
             Agent(f"An agent with as long a name as this, number {number}", "", f"x/{number}", {})
             for number in range(4)

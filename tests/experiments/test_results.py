@@ -36,11 +36,11 @@ def curve(frames, last, first=0.0):
     return {"frames": frames, "seconds": np.arange(len(frames)), "mean_return_100": means}
 
 
-def table(finals):
+def table(finals, repeats=SEEDS):
     """A table of the final returns {agent: [repeats, tasks]}; runs that are NaN are missing."""
     rows = []
     for agent, returns in finals.items():
-        for repeat, own in zip(SEEDS, returns):
+        for repeat, own in zip(repeats, returns):
             for task, last in zip(TASKS, own):
                 # What comes before the last row is higher, so that nobody takes the best instead.
                 rows += [(agent, task.name, repeat, frames, last + 1000 - frames) for frames in (10, 1000)]
@@ -93,7 +93,7 @@ def test_a_run_of_several_tasks_has_its_curves_in_tasks_csv(tmp_path):
         ("x/both", "two", "seed_1"): 4.0,
         ("x/b", "two", "seed_1"): 5.0,
     }
-    assert results.scores(found, together.folder, grid).tolist() == [[1.0, 0.0]]
+    assert results.scores(found, together.folder, grid).to_numpy().tolist() == [[1.0, 0.0]]
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
@@ -128,7 +128,7 @@ def test_scores_are_those_of_a_slow_computation(first, second):
                 best = [np.nanmax([run[i] for run in [*first, *second]]) for i in (0, 1)]
                 expected.append([(own[i] - TASKS[i].random) / (best[i] - TASKS[i].random) for i in (0, 1)])
         found = results.scores(data, agent, GRID)
-        assert found.dtype == np.float64 and found.shape == (len(expected), 2)
+        assert (found.dtypes == np.float64).all() and found.shape == (len(expected), 2)
         np.testing.assert_allclose(found, np.array(expected).reshape(-1, 2), atol=1e-9)
 
 
@@ -176,14 +176,15 @@ def test_the_value_is_the_mean_of_the_best_3_of_each_task():
     assert results.estimate(np.array([[0.0], [3.0], [1.0], [2.0]]), best=3).value == 2
 
 
-def slow_interval(samples, aggregate, resamples=6000):
+def slow_interval(samples, aggregate, resamples=6000, paired=False):
     """The 95% interval of the first sample's aggregate, or of the difference to the second's."""
     random, values = np.random.default_rng(99), []
     for _ in range(resamples):
-        drawn = []
+        drawn, rows = [], None
         for scores in samples:
-            columns = [random.choice(scores[:, task], len(scores)) for task in range(scores.shape[1])]
-            drawn.append(aggregate(np.stack(columns, axis=1)))
+            if rows is None or not paired:
+                rows = [random.choice(len(scores), len(scores)) for _ in range(scores.shape[1])]
+            drawn.append(aggregate(np.stack([scores[own, task] for task, own in enumerate(rows)], axis=1)))
         values.append(drawn[0] - sum(drawn[1:]))
     return np.quantile(values, (0.025, 0.975))
 
@@ -211,6 +212,18 @@ def test_the_interval_is_that_of_a_slow_bootstrap_over_the_runs_of_each_task(bes
         assert found.low < found.value < found.high
         # From one draw of the resamples to the next, the ends differ by 2 or 3 hundredths of the width.
         np.testing.assert_allclose([found.low, found.high], [low, high], atol=0.1 * (high - low))
+
+
+@pytest.mark.parametrize(("best", "aggregate"), [(0, iqm), (3, best_3)], ids=["interquartile mean", "best 3"])
+def test_pairs_are_resampled_together(best, aggregate):
+    """Two agents that differ little with the same hyperparameters, which themselves matter much."""
+    random = np.random.default_rng(7)
+    first = random.normal([0.0, 5.0], 1.0, size=(24, 2))
+    second = first - random.normal(0.2, 0.1, size=(24, 2))
+    low, high = slow_interval((first, second), aggregate, paired=True)
+    found = results.difference(first, second, best, paired=True)
+    np.testing.assert_allclose([found.low, found.high], [low, high], atol=0.1 * (high - low))
+    assert found.low > 0 > results.difference(first, second, best).low
 
 
 def test_the_same_runs_have_the_same_interval_whatever_was_drawn_before():
@@ -255,6 +268,22 @@ def test_a_claim_is_undecided_where_the_interval_holds_0():
     assert found.word == "undecided" and found.difference.low < 0 < found.difference.high
     same = judged({A: [[1.0, 9.0]] * 5, B: [[1.0, 9.0]] * 5})
     assert same.word == "undecided" and same.difference == (0, 0, 0)
+
+
+def test_agents_of_a_sweep_are_compared_over_the_combinations_that_both_have():
+    sweep = dataclasses.replace(
+        GRID, repeats={f"{number:02}": {"learning_rate": 0.001, "seed": number} for number in range(24)}
+    )
+    assert sweep.sweep and not GRID.sweep
+    returns = np.random.default_rng(7).uniform([0.0, 5.0], [1.0, 9.0], size=(24, 2))
+    data = table({A: returns, B: returns - 0.01}, sweep.repeats)
+    claim = Claim("A beats B.", A, B)
+    assert results.judge(Experiment("x", "X", {"machine": sweep}, (claim,)), "machine", data)[0].word == "confirmed"
+    unpaired = dataclasses.replace(sweep, repeats={repeat: {"seed": 1} for repeat in sweep.repeats})
+    assert results.judge(Experiment("x", "X", {"machine": unpaired}, (claim,)), "machine", data)[0].word == "undecided"
+    gaps = data[((data["agent"] == A) | (data["repeat"] < "20")) & ((data["agent"] == B) | (data["repeat"] > "03"))]
+    (found,) = results.judge(Experiment("x", "X", {"machine": sweep}, (claim,)), "machine", gaps)
+    assert found.runs == 16 and found.word == "confirmed"
 
 
 @pytest.mark.parametrize(

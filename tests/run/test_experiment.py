@@ -142,6 +142,7 @@ MISTAKES = {
     ("run", "table_2", "--only=v_trace"): (
         "--only=v_trace matches no run of table_2. They have names like table_2/v_trace/catch/seed_1;"
     ),
+    ("show", "table_2", "--only=*v_trace*"): "--only is for run and list: show needs all runs",
     ("list", "table_2", "--only=v_trace"): "--only=v_trace matches no run of table_2.",
     ("show", "table_1"): "table_1 has no runs at --scale=machine. Made with other commands: on one machine",
     ("run", "table_4", "--scale=paper", "--cluster=ray", "--only=*/pong/1"): "--cluster=ray needs --address, or",

@@ -93,6 +93,11 @@ class Grid:
         """Whether its runs have scores: what a random policy reaches is known for all tasks."""
         return all(task.random is not None for task in self.tasks)
 
+    @property
+    def sweep(self) -> bool:
+        """Whether its repeats are combinations of hyperparameters, the same for all agents, instead of seeds."""
+        return any(set(settings) != {"seed"} for settings in self.repeats.values())
+
     def runs(self) -> Iterator[Planned]:
         """Yields the runs: all agents and tasks of the first repeat, then of the second, and so on.
 
