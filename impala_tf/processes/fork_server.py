@@ -33,7 +33,7 @@ _folders: list[Folder] = []  # For the children's files and, first, for the serv
 
 def preload(modules: Sequence[str]) -> None:
     """Names the modules that the fork server imports, once for all children. Call it before the first child starts."""
-    CONTEXT.set_forkserver_preload(["impala_tf.processes.no_collections", *modules])
+    CONTEXT.set_forkserver_preload(["impala_tf.processes.quick_imports", *modules])
 
 
 def start_tracker() -> None:

@@ -40,3 +40,13 @@ def test_garbage_is_collected_except_while_libraries_are_imported(context):
     child.end()
     assert at_work and not importing and failed
     assert 1000 < frozen_first < frozen_last
+
+
+def test_libraries_that_nothing_uses_are_left_out_of_imports_and_can_be_imported_afterwards():
+    child = Child("importer", works.importing)
+    assert child.answer(60) == ([], False, True)
+    child.end()
+    code = "import sys; from impala_tf.processes import quick_imports, imports; import tensorflow; imports.done();"
+    code += "sys.exit(str([name for name in ('h5py', 'pandas', 'scipy') if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "[]"

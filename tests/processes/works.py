@@ -177,6 +177,21 @@ def beat_for(seconds: float) -> None:
     time.sleep(600)
 
 
+def importing() -> tuple[list[str], bool, bool]:
+    """Names of libraries left out of the fork server's imports; whether pandas can be imported during and after one."""
+    found, during = [name for name in ("h5py", "pandas", "scipy") if name in sys.modules], True
+    with imports.quickly():
+        try:
+            import pandas
+        except ImportError:
+            during = False
+    import pandas
+
+    with imports.quickly():
+        import pandas
+    return found, during, pandas.DataFrame({"a": [1]})["a"].tolist() == [1]
+
+
 def collecting() -> tuple[bool, bool, bool, int, int]:
     """Whether garbage is collected: at work, in imports, after imports that failed; frozen objects first and last."""
     at_work, frozen_first = gc.isenabled(), gc.get_freeze_count()
