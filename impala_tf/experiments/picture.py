@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import Any
 
@@ -9,19 +10,20 @@ import numpy as np
 import pandas as pd
 
 from impala_tf.experiments import results
-from impala_tf.experiments.catalogue.grid import Agent, Grid
+from impala_tf.experiments.catalogue.grid import Agent, Grid, Task
 
 _COLORS = ("#1f5fa8", "#1b8a6b", "#e08a1e", "#8a8a8a", "#5e3c99", "#b2182b")
 _POINTS = 60
+_ACROSS = 6  # Tasks beside each other.
 _CHARACTERS = 12  # Of the title and the legend, per inch.
 _MANY_FRAMES = 10_000_000
 
 
 def draw(title: str, grid: Grid, table: pd.DataFrame) -> Any:
-    """Draws the runs of an experiment: a row for each group of agents, a column for each task.
+    """Draws the runs of an experiment: a block of panels for each group of agents, one for each task.
 
     Curves are means over the repeats, or over the best 3 of a sweep, with the range of the runs; at the right of each
-    row are interquartile means of the scores with their 95% intervals, if the grid has scores. A sweep has the final
+    block are interquartile means of the scores with their 95% intervals, if the grid has scores. A sweep has the final
     returns of all its runs, best first, below its curves.
 
     Args:
@@ -37,47 +39,56 @@ def draw(title: str, grid: Grid, table: pd.DataFrame) -> Any:
     groups = list(dict.fromkeys(agent.group for agent in grid.agents))
     labels = list(dict.fromkeys(agent.label for agent in grid.agents))
     colors = {label: _COLORS[i % len(_COLORS)] for i, label in enumerate(labels)}
-    sweep = grid.sweep
-    rows, columns = len(groups) * (2 if sweep else 1), len(grid.tasks) + grid.scored
-    width = 3.1 * columns
+    across = min(len(grid.tasks), _ACROSS)
+    height = math.ceil(len(grid.tasks) / across)  # Rows of a block.
+    blocks = [(group, finals) for group in groups for finals in (False, True)[: 1 + grid.sweep]]
+    width = 3.1 * (across + grid.scored)
+    rows = height * len(blocks)
     figure = matplotlib.figure.Figure(figsize=(width, 2.6 * rows + 0.8), layout="constrained", dpi=110)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for number, group in enumerate(groups):
-        agents = [agent for agent in grid.agents if agent.group == group]
-        curves = axes[number * (2 if sweep else 1)]
-        for task, ax in zip(grid.tasks, curves):
-            unit, name = (1e6, "millions") if task.settings["total_frames"] >= _MANY_FRAMES else (1e3, "thousands")
-            for agent in agents:
-                _draw_curve(ax, table, agent, task.name, colors[agent.label], unit, best=3 if sweep else 0)
-            ax.set(xlabel=f"environment frames ({name})")
-        curves[0].set_ylabel(f"{group}\nreturn".strip())
-        if grid.scored:
-            _draw_scores(curves[-1], grid, table, agents, colors)
-        if sweep:
-            sorted_row = axes[number * 2 + 1]
-            for task, ax in zip(grid.tasks, sorted_row):
-                for agent in agents:
-                    _draw_finals(ax, table, agent, task.name, colors[agent.label])
-                ax.set(xlabel="combination, best first")
-            sorted_row[0].set_ylabel("final return")
-            if grid.scored:
-                sorted_row[-1].set_axis_off()
-    for task, ax in zip(grid.tasks, axes[0]):
-        ax.set_title(task.name.replace("_", " "), fontsize=11)
+    axes = figure.subplots(rows, across + grid.scored, squeeze=False)
     for ax in axes.flat:
-        ax.grid(alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_axis_off()  # Until something is drawn there.
+    for number, (group, finals) in enumerate(blocks):
+        agents = [agent for agent in grid.agents if agent.group == group]
+        block = axes[number * height : (number + 1) * height]
+        for task, ax in zip(grid.tasks, block[:, :across].flat):
+            _draw_task(ax, grid, table, agents, task, colors, finals)
+            if number == 0 or height > 1:
+                ax.set_title(task.name.replace("_", " "), fontsize=11)
+        block[0, 0].set_ylabel("final return" if finals else f"{group}\nreturn".strip())
+        if grid.scored and not finals:
+            _draw_scores(block[0, -1], grid, table, agents, colors)
     handles = [matplotlib.lines.Line2D([], [], color=color, label=label) for label, color in colors.items()]
     fitting = int(width * _CHARACTERS / (max(map(len, labels)) + 8))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=max(1, min(len(labels), fitting)), frameon=False, fontsize=10
     )
-    kind = f"best 3 of {len(grid.repeats)} combinations" if sweep else f"{len(grid.repeats)} seeds"
+    kind = f"best 3 of {len(grid.repeats)} combinations" if grid.sweep else f"{len(grid.repeats)} seeds"
     kind = kind if len(grid.repeats) > 1 else "one seed"
     about = f"mean and range of the {kind}" + "; scores: interquartile mean, 95% interval" * grid.scored
     lines = [line for text in (title, about) for line in textwrap.wrap(text, int(width * _CHARACTERS))]
     figure.suptitle("\n".join(lines), fontsize=10)
     return figure
+
+
+def _draw_task(
+    ax: Any, grid: Grid, table: pd.DataFrame, agents: list[Agent], task: Task, colors: dict[str, str], finals: bool
+) -> None:
+    _turn_on(ax)
+    unit, name = (1e6, "millions") if task.settings["total_frames"] >= _MANY_FRAMES else (1e3, "thousands")
+    for agent in agents:
+        color = colors[agent.label]
+        if finals:
+            _draw_finals(ax, table, agent, task.name, color)
+        else:
+            _draw_curve(ax, table, agent, task.name, color, unit, best=3 if grid.sweep else 0)
+    ax.set(xlabel="combination, best first" if finals else f"environment frames ({name})")
+
+
+def _turn_on(ax: Any) -> None:
+    ax.set_axis_on()
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_curve(ax: Any, table: pd.DataFrame, agent: Agent, task: str, color: str, unit: float, best: int = 0) -> None:
@@ -105,6 +116,7 @@ def _draw_finals(ax: Any, table: pd.DataFrame, agent: Agent, task: str, color: s
 
 
 def _draw_scores(ax: Any, grid: Grid, table: pd.DataFrame, agents: list[Agent], colors: dict[str, str]) -> None:
+    _turn_on(ax)
     lowest = 0.0
     for place, agent in enumerate(agents):
         scores = results.scores(table, agent.folder, grid)

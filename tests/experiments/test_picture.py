@@ -174,3 +174,19 @@ def test_title_and_legend_are_inside_the_picture():
     for artist in (figure._suptitle, figure.legends[0]):
         box = artist.get_window_extent()
         assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+
+
+@pytest.mark.parametrize("repeats", [SEEDS, COMBINATIONS], ids=["seeds", "sweep"])
+def test_many_tasks_are_below_each_other(repeats):
+    tasks = tuple(Task(f"task {number}", {"env": "catch", "total_frames": 4000}) for number in range(14))
+    grid = dataclasses.replace(GRID, tasks=tasks, repeats=repeats)
+    figure = picture.draw("T", grid, table(grid))
+    axes = rows_of(figure)
+    rows_of_group = 6 if grid.sweep else 3  # With the final returns below the curves.
+    assert axes.shape == (2 * rows_of_group, 6)
+    for group in (0, rows_of_group):
+        titles = [ax.get_title() for ax in axes[group : group + 3].flat]
+        assert titles == [task.name for task in tasks] + [""] * 4
+        assert [ax.axison for ax in axes[group : group + 3].flat] == [True] * 14 + [False] * 4
+        assert all(ax.get_lines() for ax in axes[group : group + 3].flat[:14])
+    assert [ax.get_ylabel() for ax in axes[:, 0]].count("with replay\nreturn") == 1

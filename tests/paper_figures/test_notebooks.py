@@ -178,8 +178,8 @@ def with_runs(tmp_path_factory):
     """Folder with the pictures drawn with runs."""
     folder = tmp_path_factory.mktemp("with_runs")
     write_runs(folder / "runs")
-    # One process for all notebooks saves time; `without_runs` already tests that each of them runs in a kernel. A second
-    # cell draws runs that are in the repository.
+    # One process for all notebooks saves time; `without_runs` already tests that each of them runs in a kernel. What a
+    # second cell draws is in the repository.
     sources = [cells(name)[1]["source"] for name in NOTEBOOKS if name not in WITHOUT_RUNS]
     program = "import json, sys\nfor source in json.load(sys.stdin): exec(source, {'__name__': '__main__'})"
     environment = {**ENVIRONMENT, "IMPALA_RUNS": str(folder / "runs"), "IMPALA_FIGURES": str(folder)}
