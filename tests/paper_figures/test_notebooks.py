@@ -93,7 +93,9 @@ COMMANDS = commands()
 def test_commands_have_valid_flags(program, tmp_path):
     scripts = re.findall(r'^(impala-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     (tmp_path / "run").symlink_to(ROOT / "run")
-    for line in COMMANDS[program]:
+    # Names of experiments are no flags; see below.
+    different = {re.sub(r"(impala-experiment \w+) \w+", r"\1 table_2", line) for line in COMMANDS[program]}
+    for line in different:
         arguments = shlex.split(line)[1:]
         command = [sys.executable, "-m", dict(scripts)[program], *arguments, "--only_check_args"]
         done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
