@@ -35,6 +35,8 @@ class Unrolls:
         arrays = (map_spec(lambda array: np.zeros((num_envs, *array.shape), array.dtype), part) for part in spec)
         self._unrolls = Trajectory(*arrays)
         self._unrolls.task_id[:] = task_ids
+        outputs = EnvironmentOutput(*(getattr(self._unrolls, name) for name in EnvironmentOutput._fields))
+        self._outputs = tree.flatten(outputs)  # Once, as they are written at every step.
         self._unroll_length = unroll_length
         self._entry = 0
 
@@ -90,9 +92,8 @@ class Unrolls:
         self._put_core_state(core_state)
 
     def _put_output(self, output: EnvironmentOutput) -> None:
-        t = self._entry
-        for name, value in output._asdict().items():
-            tree.map_structure(lambda column, x: np.copyto(column[:, t], x), getattr(self._unrolls, name), value)
+        for column, value in zip(self._outputs, tree.flatten(output)):
+            np.copyto(column[:, self._entry], value)
 
     def _put_core_state(self, core_state: Any) -> None:
         tree.map_structure(np.copyto, self._unrolls.core_state, core_state)
