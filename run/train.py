@@ -19,8 +19,8 @@ from typing import Any
 
 from absl import flags
 
+from impala_tf import extensions, programs, quiet, topology
 from impala_tf import flags as impala_flags
-from impala_tf import programs, quiet, topology
 from impala_tf.config import Config, LaunchConfig, from_values, settings
 from impala_tf.environments import task_set
 from impala_tf.environments.task_set import TaskSet
@@ -52,6 +52,8 @@ def _resolve(config: Config, learners: Sequence[LearnerAddress]) -> tuple[TaskSe
 def _tasks(config: Config) -> TaskSet:
     tasks = task_set.resolve(config.environment)
     task_set.check(tasks)
+    extensions.check("torso", config.network.torso)
+    extensions.check("correction", config.loss.correction)
     return tasks
 
 

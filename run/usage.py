@@ -8,7 +8,7 @@ import shutil
 import textwrap
 
 from impala_tf import config as config_lib
-from impala_tf import flags
+from impala_tf import extensions, flags
 
 _NARROWEST, _WIDEST = 50, 100
 _INDENT = " " * 6
@@ -52,7 +52,8 @@ def _flag(setting: dataclasses.Field, width: int) -> str:
     if setting.type == "bool":
         head = f"--[no]{setting.name}{star}"
     else:
-        form = "|".join(meta["choices"]) or ("<path>" if meta["path"] else _KINDS[str(setting.type)])
+        choices = [*meta["choices"], *[extensions.FORM] * meta["extensible"]]
+        form = "|".join(choices) or ("<path>" if meta["path"] else _KINDS[str(setting.type)])
         head = f"--{setting.name}={form}{star}"
     facts = [] if setting.default == "" else [f"default: {_shown(setting.default)}"]
     if not meta["choices"] and (allowed := config_lib.allowed(setting)):

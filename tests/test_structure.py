@@ -12,6 +12,7 @@ PACKAGE = "impala_tf"
 
 LAYERS = (
     {"errors"},
+    {"extensions"},
     {"processes", "programs", "quiet", "versions", "machine", "files", "tensor_leak"},
     {"structures"},
     {"suites"},

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from impala_tf import extensions
 from impala_tf.config import consistency
 from impala_tf.config.environment import EnvironmentConfig
 from impala_tf.config.groups import Config
@@ -75,7 +76,7 @@ def allowed(setting: dataclasses.Field) -> str:
     """Says what a setting's values may be, as "at least 1" or "one of auto, on, off"; "" for any."""
     meta = setting.metadata
     if meta["choices"]:
-        return f"one of {', '.join(meta['choices'])}"
+        return f"one of {', '.join(meta['choices'])}" + f", or {extensions.FORM}" * meta["extensible"]
     low, high = meta["at_least"], meta["at_most"]
     return f"at least {low:g}" * (low > -math.inf) + f" and at most {high:g}" * (high < math.inf)
 
@@ -87,7 +88,8 @@ def problem(setting: dataclasses.Field, value: Any) -> str:
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
         return f"must be {kind}"
     if meta["choices"]:
-        return "" if value in meta["choices"] else f"must be {allowed(setting)}"
+        own = meta["extensible"] and extensions.is_name(value)
+        return "" if own or value in meta["choices"] else f"must be {allowed(setting)}"
     if not isinstance(value, (str, bool)):
         if not meta["at_least"] <= value <= meta["at_most"]:
             return f"must be {allowed(setting)}"

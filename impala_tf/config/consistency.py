@@ -38,9 +38,10 @@ def _check_inference(config: Config) -> None:
 
 
 def _check_correction(loss: LossConfig) -> None:
+    used = CORRECTIONS.get(loss.correction, CORRECTIONS["v_trace"])  # A user's own may use all of them.
     for name in CORRECTIONS["v_trace"]:
         value, default = getattr(loss, name), getattr(LossConfig, name)
-        if value != default and name not in CORRECTIONS[loss.correction]:
+        if value != default and name not in used:
             raise UserError(
                 f"--correction={loss.correction} does not use --{name}={value}: remove it, or choose "
                 "--correction=v_trace."

@@ -23,8 +23,9 @@ class NetworkConfig:
         "auto",
         "Torso: shallow (two convolutions), shallow_3conv (the other reading of the paper), deep (residual), small "
         "(one convolution, for grids of cells) or mlp. auto: shallow for images of at least 36 x 36 pixels, mlp for "
-        "everything else.",
+        "everything else. One's own: the module:attribute of a subclass of impala_tf.networks.torsos.Torso.",
         choices=("auto", "shallow", "shallow_3conv", "deep", "small", "mlp"),
+        extensible=True,
         fixed=True,
     )
     core: str = setting("none", "Recurrent core between torso and heads.", choices=("none", "lstm"), fixed=True)
@@ -62,8 +63,10 @@ class LossConfig:
         "v_trace",
         "How the loss corrects for unrolls of an older policy (Table 2). v_trace: importance weights in targets and "
         "advantages. one_step: in the advantages only. epsilon: as none, but with log(pi + 1e-6) in the policy "
-        "gradient. none: as if the newest policy had acted.",
+        "gradient. none: as if the newest policy had acted. One's own: the module:attribute of an "
+        "impala_tf.learning.corrections.Correction.",
         choices=tuple(CORRECTIONS),
+        extensible=True,
         fixed=True,
     )
     q_estimate: str = setting(

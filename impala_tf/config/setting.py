@@ -15,6 +15,7 @@ def setting(
     help: str,  # noqa: A002
     *,
     choices: tuple[str, ...] = (),
+    extensible: bool = False,
     at_least: float = -math.inf,
     at_most: float = math.inf,
     fixed: bool = False,
@@ -23,8 +24,16 @@ def setting(
 ) -> Any:
     """A dataclass field.
 
-    `fixed` settings shape what is learned, so a resumed run must have the same values. `tunable` ones are fixed, too,
+    An `extensible` setting is one of its choices or a user's own, as module:attribute (`impala_tf.extensions`). `fixed`
+    settings shape what is learned, so a resumed run must have the same values. `tunable` ones are fixed, too,
     except that a population may change them between two starts of a run (`records.tuning`).
     """
-    meta = {"help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "path": path}
+    meta = {
+        "help": help,
+        "choices": choices,
+        "extensible": extensible,
+        "at_least": at_least,
+        "at_most": at_most,
+        "path": path,
+    }
     return dataclasses.field(default=default, metadata={**meta, "fixed": fixed or tunable, "tunable": tunable})

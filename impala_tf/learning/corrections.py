@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
+from impala_tf import extensions
+from impala_tf.errors import UserError
 from impala_tf.learning.vtrace import Targets, clip, v_trace
 
 EPSILON = 1e-6
@@ -170,3 +172,19 @@ CORRECTIONS: dict[str, Correction] = {
     "none": Correction(uncorrected, plain),
 }
 """The corrections of Table 2; `impala_tf.config.CORRECTIONS` has the settings that each of them uses."""
+
+
+def find(name: str) -> Correction:
+    """Returns a correction.
+
+    Args:
+      name: one of `CORRECTIONS`, or a user's own as module:attribute.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    if name in CORRECTIONS:
+        return CORRECTIONS[name]
+    if extensions.is_name(name):
+        return extensions.load("correction", name, Correction)
+    raise UserError(f"Unknown correction {name!r}; choose one of {', '.join(CORRECTIONS)}, or {extensions.FORM}.")

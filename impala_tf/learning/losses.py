@@ -7,8 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from impala_tf.learning import vtrace
-from impala_tf.learning.corrections import CORRECTIONS
+from impala_tf.learning import corrections, vtrace
 from impala_tf.structures import AgentOutput, Trajectory
 
 _REWARD_CLIPPING = {
@@ -70,7 +69,7 @@ def impala_loss(
       baseline_cost: weight of the value loss.
       entropy_cost: weight of the entropy bonus.
       reward_clipping: one of `REWARD_CLIPPING`.
-      correction: off-policy correction, one of `corrections.CORRECTIONS`.
+      correction: off-policy correction, see `corrections.find`.
       rho_bar, c_bar, pg_rho_bar, lambda_, q_estimate: see `corrections.TargetsFunction`.
 
     Returns:
@@ -80,10 +79,10 @@ def impala_loss(
       the data, so that they compare: they are the same for all corrections, also for those that clip nothing.
 
     Raises:
-      ValueError: the reward clipping, the correction or the q_estimate is unknown, or the shapes do not match.
+      ValueError: the reward clipping or the q_estimate is unknown, or the shapes do not match.
+      UserError: there is no such correction.
     """
-    if correction not in CORRECTIONS:
-        raise ValueError(f"Unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}.")
+    chosen = corrections.find(correction)
     # Transition s goes from observation s to observation s + 1. The agent's answer to observation s is entry s of its
     # output; the action taken there and its outcome are entry s + 1 of the trajectory.
     logits = tf.cast(agent_output.logits[:-1], tf.float32)
@@ -103,7 +102,6 @@ def impala_loss(
     discounts = tf.where(unknown, 0.0, discounts)
 
     log_rhos = vtrace.log_importance_weights(behaviour_logits, logits, action)
-    chosen = CORRECTIONS[correction]
     targets = chosen.targets(
         log_rhos,
         discounts,

@@ -51,7 +51,7 @@ class Agent(tf.Module):
 
         Args:
           spec: environment spec. The observation is one array, or {"image": array, "instruction": word ids}.
-          torso: one of `torsos.NAMES`.
+          torso: one of `torsos.NAMES`, or a user's own as module:attribute.
           core: one of `cores.NAMES`.
           seed: seed for the initial weights.
           precision: dtype in which the torso computes, "float32" or "bfloat16".

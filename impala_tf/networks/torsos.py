@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from impala_tf import extensions
 from impala_tf.errors import UserError
 from impala_tf.networks import initializers
 from impala_tf.structures import ArraySpec
@@ -45,27 +46,43 @@ def _flatten(x: tf.Tensor) -> tf.Tensor:
 class Torso(tf.Module):
     """Base class: maps observations [N, *spec.shape] of the spec's dtype to float32 [N, feature_size].
 
-    `frame_stack` is true if the channels of an image are successive frames; the initial weights depend on it.
+    A subclass sets `feature_size` and implements `add_layers` and `features`. `--torso` takes one's own, too.
+
+    Attributes:
+      feature_size: F.
+      minimum_size: smallest height and width of a readable image, in pixels; None: observations of any shape can be
+        read.
+      layer_dtype: dtype policy for Keras layers.
+      frame_stack: whether the channels of an image are successive frames; initial weights may depend on it.
     """
 
-    minimum_size = 1  # Smallest height and width of a readable image, in pixels.
+    feature_size: int
+    minimum_size: int | None = None
 
-    def __init__(self, spec: ArraySpec, feature_size: int, frame_stack: bool, seed: int, precision: str):
+    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
+        """Creates the variables.
+
+        Args:
+          spec: spec of a single observation.
+          frame_stack: as in `EnvironmentSpec`.
+          seed: seed for the initial weights.
+          precision: dtype in which the layers compute, "float32" or "bfloat16".
+        """
         super().__init__()
-        self.feature_size = feature_size
-        self._frame_stack = frame_stack
-        self._dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
-        self._add_layers(initializers.seeds(seed))
+        self.frame_stack = frame_stack
+        self.layer_dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
+        self.add_layers(initializers.seeds(seed))
         self(tf.zeros([1, *spec.shape], spec.dtype))  # Keras layers create their variables on the first call.
 
     def __call__(self, observation: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self._features(tf.convert_to_tensor(observation)), tf.float32)
+        return tf.cast(self.features(tf.convert_to_tensor(observation)), tf.float32)
 
-    def _add_layers(self, seeds: Iterator[int]) -> None:
+    def add_layers(self, seeds: Iterator[int]) -> None:
+        """Makes the layers, with `self.layer_dtype` and seeds from `seeds`; `features` has not been called yet."""
         raise NotImplementedError
 
-    def _features(self, x: tf.Tensor) -> tf.Tensor:
-        """Computes features [N, F], in the layers' dtype, from observations in the spec's dtype."""
+    def features(self, x: tf.Tensor) -> tf.Tensor:
+        """Computes features [N, F], in the layers' dtype, from observations [N, *spec.shape] in the spec's dtype."""
         raise NotImplementedError
 
 
@@ -77,10 +94,9 @@ class ShallowTorso(Torso):
 
     minimum_size = 20
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
-        super().__init__(spec, 256, frame_stack, seed, precision)
+    feature_size = 256
 
-    def _add_layers(self, seeds: Iterator[int]) -> None:
+    def add_layers(self, seeds: Iterator[int]) -> None:
         sizes = ((16, 8, 4), (32, 4, 2))
         self._add_stack(sizes, seeds)
 
@@ -89,15 +105,17 @@ class ShallowTorso(Torso):
         weights = [self._first_weights(seeds), *(_orthogonal(seeds) for _ in sizes[1:])]
         layers = [_FirstConv2D, *(tf.keras.layers.Conv2D for _ in sizes[1:])]
         self._convs = [
-            layer(*size, padding="valid", kernel_initializer=initial, dtype=self._dtype)
+            layer(*size, padding="valid", kernel_initializer=initial, dtype=self.layer_dtype)
             for layer, size, initial in zip(layers, sizes, weights)
         ]
-        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds), dtype=self._dtype)
+        self._fc = tf.keras.layers.Dense(
+            self.feature_size, kernel_initializer=_orthogonal(seeds), dtype=self.layer_dtype
+        )
 
     def _first_weights(self, seeds: Iterator[int]) -> tf.keras.initializers.Initializer:
-        return initializers.Pixels(next(seeds), self._frame_stack)
+        return initializers.Pixels(next(seeds), self.frame_stack)
 
-    def _features(self, x: tf.Tensor) -> tf.Tensor:
+    def features(self, x: tf.Tensor) -> tf.Tensor:
         for conv in self._convs:
             x = tf.nn.relu(conv(x))
         return tf.nn.relu(self._fc(_flatten(x)))
@@ -111,10 +129,9 @@ class SmallTorso(ShallowTorso):
 
     minimum_size = 3
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
-        Torso.__init__(self, spec, 128, frame_stack, seed, precision)
+    feature_size = 128
 
-    def _add_layers(self, seeds: Iterator[int]) -> None:
+    def add_layers(self, seeds: Iterator[int]) -> None:
         self._add_stack(((16, 3, 1),), seeds)
 
     def _first_weights(self, seeds: Iterator[int]) -> tf.keras.initializers.Initializer:
@@ -130,10 +147,9 @@ class Shallow3ConvTorso(ShallowTorso):
 
     minimum_size = 36
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
-        Torso.__init__(self, spec, 512, frame_stack, seed, precision)
+    feature_size = 512
 
-    def _add_layers(self, seeds: Iterator[int]) -> None:
+    def add_layers(self, seeds: Iterator[int]) -> None:
         sizes = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
         self._add_stack(sizes, seeds)
 
@@ -173,15 +189,15 @@ class _Section(tf.Module):
 class DeepTorso(Torso):
     """Figure 3 (right): 15 convolutions in three residual sections, relu, fully connected 256, relu; SAME padding."""
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
-        super().__init__(spec, 256, frame_stack, seed, precision)
+    feature_size = 256
+    minimum_size = 1
 
-    def _add_layers(self, seeds: Iterator[int]) -> None:
+    def add_layers(self, seeds: Iterator[int]) -> None:
         sections = ((_FirstConv2D, 16), (tf.keras.layers.Conv2D, 32), (tf.keras.layers.Conv2D, 32))
-        self._sections = [_Section(conv, channels, seeds, self._dtype) for conv, channels in sections]
-        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_fan_in(seeds), dtype=self._dtype)
+        self._sections = [_Section(conv, channels, seeds, self.layer_dtype) for conv, channels in sections]
+        self._fc = tf.keras.layers.Dense(self.feature_size, kernel_initializer=_fan_in(seeds), dtype=self.layer_dtype)
 
-    def _features(self, x: tf.Tensor) -> tf.Tensor:
+    def features(self, x: tf.Tensor) -> tf.Tensor:
         for section in self._sections:
             x = section(x)
         return tf.nn.relu(self._fc(_flatten(tf.nn.relu(x))))
@@ -190,16 +206,15 @@ class DeepTorso(Torso):
 class MLPTorso(Torso):
     """Two relu layers of 64 units for vectors and small images of any shape, flattened. Not in the paper."""
 
-    def __init__(self, spec: ArraySpec, frame_stack: bool = False, seed: int = 0, precision: str = "float32"):
-        super().__init__(spec, 64, frame_stack, seed, precision)
+    feature_size = 64
 
-    def _add_layers(self, seeds: Iterator[int]) -> None:
+    def add_layers(self, seeds: Iterator[int]) -> None:
         self._layers = [
-            tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds), dtype=self._dtype)
+            tf.keras.layers.Dense(self.feature_size, kernel_initializer=_orthogonal(seeds), dtype=self.layer_dtype)
             for _ in range(2)
         ]
 
-    def _features(self, x: tf.Tensor) -> tf.Tensor:
+    def features(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.cast(_flatten(x), tf.float32) * (1 / 255 if x.dtype == tf.uint8 else 1.0)
         for layer in self._layers:
             x = tf.nn.relu(layer(x))
@@ -225,17 +240,18 @@ def make_torso(
     """Builds a torso.
 
     Args:
-      name: one of `NAMES`. "auto" is "shallow" for images of at least 36 x 36 pixels, and "mlp" for everything else.
+      name: one of `NAMES`, or a user's own subclass of `Torso` as module:attribute. "auto" is "shallow" for images of
+        at least 36 x 36 pixels, and "mlp" for everything else.
       observation_spec: spec of a single observation.
       frame_stack: as in `EnvironmentSpec`.
       seed: seed for the initial weights.
       precision: dtype in which the torso computes, "float32" or "bfloat16".
 
     Raises:
-      UserError: the name is unknown, or the torso cannot read these observations.
+      UserError: there is no such torso, or it cannot read these observations.
     """
-    if name not in NAMES:
-        raise UserError(f"Unknown torso {name!r}; choose one of {', '.join(NAMES)}.")
+    if name not in NAMES and not extensions.is_name(name):
+        raise UserError(f"Unknown torso {name!r}; choose one of {', '.join(NAMES)}, or {extensions.FORM}.")
     if not isinstance(observation_spec, ArraySpec):
         kind = type(observation_spec).__name__
         raise UserError(
@@ -248,9 +264,8 @@ def make_torso(
     is_image = len(shape) == 3
     if name == "auto":
         name = "shallow" if is_image and min(shape[:2]) >= _AUTO_IMAGE_SIZE else "mlp"
-    torso = _TORSOS[name]
-    if torso is not MLPTorso and not (is_image and min(shape[:2]) >= torso.minimum_size):
-        size = torso.minimum_size
+    torso = _TORSOS[name] if name in _TORSOS else extensions.load_class("torso", name, Torso)
+    if (size := torso.minimum_size) is not None and not (is_image and min(shape[:2]) >= size):
         raise UserError(
             f"Torso {name!r} needs images [height, width, channels] of at least {size} x {size} pixels, not "
             f"observations of shape {list(shape)}; use --torso=mlp or --torso=auto."

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impala_tf import config as config_lib
+from impala_tf.errors import UserError
 from impala_tf.learning.corrections import CORRECTIONS, Correction, TargetsFunction, plus_epsilon
 from impala_tf.learning.losses import impala_loss
 from impala_tf.learning.vtrace import Q_ESTIMATES, Targets
@@ -217,9 +218,7 @@ def test_the_loss_uses_the_targets_and_the_log_probability_of_the_chosen_correct
 
 def test_v_trace_is_the_default_and_unknown_names_are_refused():
     assert loss_of()[1] == loss_of(correction="v_trace", q_estimate="v_trace")[1]
-    with pytest.raises(
-        ValueError, match="Unknown correction 'retrace'; choose one of v_trace, one_step, epsilon, none"
-    ):
+    with pytest.raises(UserError, match="Unknown correction 'retrace'; choose one of v_trace, one_step, epsilon, none"):
         loss_of(correction="retrace")
     with pytest.raises(ValueError, match="Unknown q_estimate 'q'; choose one of v_trace, value"):
         loss_of(q_estimate="q")
