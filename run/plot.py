@@ -37,7 +37,9 @@ def _main(paths: list[str]) -> int:
         raise UserError(f"None of the runs has a value of {values.column} yet.")
     if without:
         number = f"{len(without)} run{'s' * (len(without) > 1)}"
-        _LOGGER.warning("left out, without a value of %s: %s, such as %s", values.column, number, without[0].logdir.path)
+        _LOGGER.warning(
+            "left out, without a value of %s: %s, such as %s", values.column, number, without[0].logdir.path
+        )
     group_picture.save(group_picture.draw(groups, values.column, values.against), output)
     _LOGGER.info("%s\n\n  picture  %s", group_picture.table(groups, values.column), output)
     return 0
@@ -46,7 +48,9 @@ def _main(paths: list[str]) -> int:
 def main() -> None:
     """Entry point of `impala-plot`."""
     define = functools.partial(impala_flags.define_own, "The picture")
-    define("output", "plot.png", "File of the picture; its suffix is the format: .png, .svg, .pdf and others.", path=True)
+    define(
+        "output", "plot.png", "File of the picture; its suffix is the format: .png, .svg, .pdf and others.", path=True
+    )
     define("column", group_picture.RETURN, "Column of progress.csv to draw.")
     define("against", run_groups.FRAMES, "What the column is drawn against.", choices=run_groups.AGAINST)
     define("label", "", "Names of the RUN arguments in the picture, separated by commas; the same name joins them.")

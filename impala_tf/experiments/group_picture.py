@@ -23,8 +23,9 @@ RETURN = "mean_return_100"
 _COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
 _ACROSS = 4
 _CHARACTERS = 13  # Of the title and the legend, per inch.
-_LONG = 60  # Characters of a label in one line.
-_NO_LABEL = "all runs"
+_MANY = 8  # Labels for which the legend has columns, if they are long.
+_LONG, _SHORT = 60, 44  # Characters in a line of the legend, and in one of its columns.
+_NO_LABEL = "all"
 
 
 def draw(groups: Sequence[Group], column: str, against: str) -> Any:
@@ -49,8 +50,9 @@ def draw(groups: Sequence[Group], column: str, against: str) -> Any:
     colors = dict(zip(labels, _colors(len(labels))))
     across = min(len(panels), _ACROSS if len(panels) > 4 else 2)
     down = math.ceil(len(panels) / across)
-    size = (7.0, 4.2) if len(panels) == 1 else (4.4 * across, 2.9 * down)
-    entries = [textwrap.fill(_entry(label, groups), _LONG) for label in labels]
+    many = len(labels) > _MANY
+    size = (9.0 if many else 7.0, 4.2) if len(panels) == 1 else (4.4 * across, 2.9 * down)
+    entries = [textwrap.fill(_entry(label, groups), _SHORT if many else _LONG) for label in labels]
     longest = max(len(line) for entry in entries for line in entry.splitlines())
     columns = max(1, min(len(labels), int(size[0] * _CHARACTERS / (longest + 8))))
     below = 0.19 * math.ceil(sum(entry.count("\n") + 1 for entry in entries) / columns)
@@ -83,6 +85,8 @@ def _colors(count: int) -> list[Any]:
 
 def _entry(label: str, groups: Sequence[Group]) -> str:
     """A label with the number of runs, or their range over the panels."""
+    if all(len(group.curves) == 1 for group in groups):
+        return label or _NO_LABEL
     counts = sorted({len(group.curves) for group in groups if group.label == label})
     number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{label or _NO_LABEL} ({number} run{'s' * (counts[-1] > 1)})"
@@ -91,23 +95,24 @@ def _entry(label: str, groups: Sequence[Group]) -> str:
 def _about(groups: Sequence[Group]) -> str:
     sizes = [len(group.curves) for group in groups]
     if max(sizes) >= FEWEST:
-        return "mean over the runs and its 95% interval"
+        return "mean over the runs and its 95% interval; thin lines: single runs"
     return "mean and each run" if max(sizes) > 1 else ""
 
 
 def _draw_panel(ax: Any, groups: Sequence[Group], column: str, against: str, colors: dict[str, Any]) -> None:
-    unit, name = 1.0, "hours of training"
+    furthest = max(curve.x[-1] for group in groups for curve in group.curves)
     if against == FRAMES:
-        furthest = max(curve.x[-1] for group in groups for curve in group.curves)
         unit, name = (1e6, "millions") if furthest >= 1e6 else (1e3, "thousands")
         name = f"environment frames ({name})"
+    else:
+        unit, name = (1, "hours of training") if furthest >= 1 else (1 / 60, "minutes of training")
     for group in groups:
         _draw_group(ax, group, band(group.curves), unit, colors[group.label])
     ax.set_xlabel(name)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     if column == RETURN and (levels := suites.reference_scores(groups[0].panel)):
-        draw_levels(ax, np.concatenate([curve.y for group in groups for curve in group.curves]), *levels)
+        draw_levels(ax, np.array(ax.dataLim.intervaly), *levels)
 
 
 def _draw_group(ax: Any, group: Group, mean: Band | None, unit: float, color: Any) -> None:

@@ -20,6 +20,8 @@ FEWEST = 3
 """Runs of which an interval is drawn: that of two would be 9 times as wide as the distance between them."""
 
 _POINTS = 200
+_SHORT = 8  # Characters of a number that is shown as it is.
+_DIGITS = (3, 6, 17)  # Of longer ones: as many as tell all groups apart.
 _NORMAL = 1.959964
 _STUDENT = {2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 6: 2.4469, 7: 2.3646, 8: 2.3060, 9: 2.2622}
 
@@ -182,11 +184,14 @@ def _labeled(curves: dict[tuple[str, str, tuple], list[Curve]]) -> list[Group]:
         values = [dict(key).get(setting) for setting in differing[name]]
         return panels.index(panel), names.index(name), [_sortable(value) for value in values]
 
-    groups = []
-    for name, panel, key in sorted(curves, key=order):
-        settings = [f"{setting}={_shown(dict(key).get(setting))}" for setting in differing[name]]
-        label = ", ".join(part for part in (name, *settings) if part)
-        groups.append(Group(panel, label, curves[name, panel, key]))
+    for digits in _DIGITS:
+        groups = []
+        for name, panel, key in sorted(curves, key=order):
+            settings = [f"{setting}={_shown(dict(key).get(setting), digits)}" for setting in differing[name]]
+            label = ", ".join(part for part in (name, *settings) if part)
+            groups.append(Group(panel, label, curves[name, panel, key]))
+        if len({(group.panel, group.label) for group in groups}) == len(groups):
+            break
     return groups
 
 
@@ -194,10 +199,11 @@ def _sortable(value: Any) -> tuple:
     return (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, digits: int) -> str:
+    """A value as it could be given as a flag; digits of longer numbers, such as samples, are left out."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) and len(str(value)) > _SHORT else str(value)
 
 
 def band(curves: Sequence[Curve]) -> Band | None:
