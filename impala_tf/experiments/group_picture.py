@@ -25,6 +25,7 @@ _ACROSS = 4
 _CHARACTERS = 13  # Of the title and the legend, per inch.
 _MANY = 8  # Labels for which the legend has columns, if they are long.
 _LONG, _SHORT = 60, 44  # Characters in a line of the legend, and in one of its columns.
+_THIN = 0.7
 _NO_LABEL = "all"
 
 
@@ -52,7 +53,9 @@ def draw(groups: Sequence[Group], column: str, against: str) -> Any:
     down = math.ceil(len(panels) / across)
     many = len(labels) > _MANY
     size = (9.0 if many else 7.0, 4.2) if len(panels) == 1 else (4.4 * across, 2.9 * down)
-    entries = [textwrap.fill(_entry(label, groups), _SHORT if many else _LONG) for label in labels]
+    entries = [
+        textwrap.fill(_entry(label, groups), _SHORT if many else _LONG, break_on_hyphens=False) for label in labels
+    ]
     longest = max(len(line) for entry in entries for line in entry.splitlines())
     columns = max(1, min(len(labels), int(size[0] * _CHARACTERS / (longest + 8))))
     below = 0.19 * math.ceil(sum(entry.count("\n") + 1 for entry in entries) / columns)
@@ -70,7 +73,8 @@ def draw(groups: Sequence[Group], column: str, against: str) -> Any:
         matplotlib.lines.Line2D([], [], color=colors[label], label=entry) for label, entry in zip(labels, entries)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
-    if about := _about(groups):
+    thin = any(line.get_linewidth() == _THIN for ax in axes.flat for line in ax.lines)
+    if about := _about(groups, thin):
         figure.suptitle(about, fontsize="small", color="#555555")
     return figure
 
@@ -92,11 +96,11 @@ def _entry(label: str, groups: Sequence[Group]) -> str:
     return f"{label or _NO_LABEL} ({number} run{'s' * (counts[-1] > 1)})"
 
 
-def _about(groups: Sequence[Group]) -> str:
-    sizes = [len(group.curves) for group in groups]
-    if max(sizes) >= FEWEST:
-        return "mean over the runs and its 95% interval; thin lines: single runs"
-    return "mean and each run" if max(sizes) > 1 else ""
+def _about(groups: Sequence[Group], thin: bool) -> str:
+    most = max(len(group.curves) for group in groups)
+    if most == 1:
+        return ""
+    return "mean over the runs" + " and its 95% interval" * (most >= FEWEST) + "; thin lines: single runs" * thin
 
 
 def _draw_panel(ax: Any, groups: Sequence[Group], column: str, against: str, colors: dict[str, Any]) -> None:
@@ -116,7 +120,7 @@ def _draw_panel(ax: Any, groups: Sequence[Group], column: str, against: str, col
 
 
 def _draw_group(ax: Any, group: Group, mean: Band | None, unit: float, color: Any) -> None:
-    thin = {"color": color, "linewidth": 0.7, "alpha": 0.6}
+    thin = {"color": color, "linewidth": _THIN, "alpha": 0.6}
     single = mean is None or (mean.half is None and len(group.curves) > 1)
     for curve in group.curves:
         start = -np.inf if single or mean is None else mean.x[-1]

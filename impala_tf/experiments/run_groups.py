@@ -17,7 +17,7 @@ from impala_tf.records.logdir import LogDir
 
 FRAMES, HOURS = AGAINST = ("frames", "hours")
 FEWEST = 3
-"""Runs of which an interval is drawn: that of two would be 9 times as wide as the distance between them."""
+"""Runs of which an interval is drawn: that of two would be 13 times as wide as their distance."""
 
 _POINTS = 200
 _SHORT = 8  # Characters of a number that is shown as it is.
@@ -187,8 +187,8 @@ def _labeled(curves: dict[tuple[str, str, tuple], list[Curve]]) -> list[Group]:
     for digits in _DIGITS:
         groups = []
         for name, panel, key in sorted(curves, key=order):
-            settings = [f"{setting}={_shown(dict(key).get(setting), digits)}" for setting in differing[name]]
-            label = ", ".join(part for part in (name, *settings) if part)
+            values = [f"{setting}={_shown(dict(key).get(setting), digits)}" for setting in differing[name]]
+            label = ", ".join(part for part in (name, *values) if part)
             groups.append(Group(panel, label, curves[name, panel, key]))
         if len({(group.panel, group.label) for group in groups}) == len(groups):
             break
