@@ -22,7 +22,7 @@ _HELP = ("-h", "--h", "-help", "--help", "-?", "--helpshort", "--helpfull")
 _INTERRUPTED = 130  # 128 + SIGINT.
 
 
-def run(command: Callable[[], int], about: str | None, hint: str = "") -> None:
+def run(command: Callable[..., int], about: str | None, hint: str = "", arguments: str = "") -> None:
     """Parses the flags, runs a command, and exits with its status.
 
     Args:
@@ -30,11 +30,14 @@ def run(command: Callable[[], int], about: str | None, hint: str = "") -> None:
         the status is 2.
       about: what the command does, for --help.
       hint: what else somebody may want who gives a flag that does not exist.
+      arguments: what the command takes besides flags, for --help; it is called with a list of them then.
     """
 
     def main(argv: list[str]) -> int:
         console.show()
         try:
+            if arguments:
+                return command(argv[1:])
             if len(argv) > 1:
                 raise UserError(
                     f"Unknown argument {argv[1]!r}: flags are given as --name=value, for example --env=catch "
@@ -47,18 +50,18 @@ def run(command: Callable[[], int], about: str | None, hint: str = "") -> None:
             return _INTERRUPTED
 
     logging.set_verbosity(logging.WARNING)
-    _answer(about or "")
+    _answer(about or "", arguments)
     app.run(main, flags_parser=functools.partial(_parse_flags, hint=hint))
 
 
-def _answer(about: str) -> None:
+def _answer(about: str, arguments: str) -> None:
     """Prints what --help or --version ask for, and exits with status 0; returns if there is none of them."""
     for argument in sys.argv[1:]:
         if argument == "--":
             return
         if argument in _HELP or argument == "--version":
             version = f"impala_tf {impala_tf.__version__}\n"
-            _print(version if argument == "--version" else usage.text(_program(), about))
+            _print(version if argument == "--version" else usage.text(_program(), about, arguments))
             sys.exit(0)
 
 

@@ -48,6 +48,7 @@ _MEANT = {
     "lam": "vtrace_lambda",
     "lambda": "vtrace_lambda",
     "learner_address": "address",
+    "legend": "label",
     "level": "env",
     "level_name": "env",
     "load": "logdir saved_model",
@@ -56,6 +57,7 @@ _MEANT = {
     "lstm": "core=lstm",
     "max_frames": "total_frames max_frames_per_episode",
     "max_grad_norm": "max_gradient_norm",
+    "metric": "column",
     "mode": "role",
     "model": "saved_model torso",
     "momentum": "rmsprop_momentum",
@@ -111,6 +113,9 @@ _MEANT = {
     "vf_coef": "baseline_cost",
     "vtrace": "correction vtrace_lambda",
     "workers": "num_actors",
+    "x": "against",
+    "xaxis": "against",
+    "y": "column",
 }
 """What other programs call something: our flags for it, the likeliest first."""
 

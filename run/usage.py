@@ -25,15 +25,17 @@ Every command
 _ABOUT_STARS = "* shapes what is learned: a run that has begun can only be resumed with the value that it has."
 
 
-def text(program: str, about: str) -> str:
+def text(program: str, about: str, arguments: str = "") -> str:
     """Returns the help of a command: how it is called, and all flags that have been defined, by group.
 
     Args:
       program: name of the command.
       about: what it does, with an example.
+      arguments: what it takes besides flags.
     """
     width = min(max(shutil.get_terminal_size((_WIDEST, 0)).columns, _NARROWEST), _WIDEST)
-    parts = [f"Usage: {program} --name=value ...", *(_filled(part, width) for part in about.strip().split("\n\n"))]
+    called = " ".join(part for part in (program, arguments, "--name=value ...") if part)
+    parts = [f"Usage: {called}", *(_filled(part, width) for part in about.strip().split("\n\n"))]
     for group, settings in flags.GROUPS.items():
         parts.append("\n".join([*textwrap.wrap(group, width), *(_flag(setting, width) for setting in settings)]))
     parts.append(_EVERY_COMMAND)

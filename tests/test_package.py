@@ -210,7 +210,7 @@ def test_editable_install_takes_no_other_name(tmp_path):
     assert not [line for line in found.splitlines() if line.startswith("/")]  # In a .pth: a folder for sys.path.
     scripts = wheel.read(next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))).decode()
     modules = re.findall(r"^impala-\w+ = (.*):main$", scripts, re.MULTILINE)
-    assert len(modules) == 8 and all(module.startswith("impala_tf.run.") for module in modules)
+    assert len(modules) == 9 and all(module.startswith("impala_tf.run.") for module in modules)
     assert all((ROOT / f"{module.replace('.', '/')}.py").exists() for module in modules)
 
 

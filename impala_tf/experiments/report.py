@@ -28,7 +28,7 @@ def overview(experiments: Sequence[Experiment], root: pathlib.Path) -> str:
     for each in experiments:
         lines.append((each.name, *(_there(each, scale, root / scale) for scale in SCALES), each.title))
         lines += [("", *("" for _ in SCALES), f"  {each.otherwise}")] * bool(each.otherwise)
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def command_lines(grid: Grid, chosen: Sequence[Planned], root: pathlib.Path) -> str:
@@ -62,7 +62,7 @@ def outcome(experiment: Experiment, scale: str, table: pd.DataFrame) -> str:
             scores = results.scores(table, agent.folder, grid)
             cells.append(str(results.estimate(scores)) if len(scores) > 1 else "-")
         lines.append((", ".join(part for part in (agent.label, agent.group) if part), *cells))
-    text = [_aligned(lines)]
+    text = [aligned(lines)]
     if grid.scored:
         text += ["", *(f"{verdict.claim.text} {verdict}." for verdict in results.judge(experiment, scale, table))]
     return "\n".join(text)
@@ -92,6 +92,7 @@ def _spread(returns: pd.Series) -> str:
     return f"{values.mean():.2f}{inside}"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Returns a table as text, with its columns below each other."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

@@ -83,13 +83,19 @@ def _curve(ax: Any, rows: Any, label: str, env_id: str) -> None:
     if "task" not in rows:
         ax.set_xlabel("environment frames (millions)")
     if len(points) and (levels := suites.reference_scores(env_id)):
-        _levels(ax, points["mean_return_100"], *levels)
+        draw_levels(ax, points["mean_return_100"], *levels)
 
 
-def _levels(ax: Any, returns: Any, random: float, human: float) -> None:
+def draw_levels(ax: Any, returns: Any, random: float, human: float) -> None:
     """Draws the levels of a random player and of a human as lines, or says where they are if they are far away.
 
     A line that would leave the curve less than a third of the height is not drawn.
+
+    Args:
+      ax: matplotlib axes with the curve; their limits are set.
+      returns: an array of everything drawn there.
+      random: return of a random player.
+      human: return of a human.
     """
     low, high = float(returns.min()), float(returns.max())
     height = max(high - low, abs(human - random) / 200)  # The curve may be flat.

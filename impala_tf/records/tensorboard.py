@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from impala_tf import config as config_lib
+from impala_tf.records import differences
 from impala_tf.records.logdir import LogDir
 
 _LOSS = "Summed over time and batch, mean over the learner steps of the interval. "
@@ -88,15 +88,24 @@ class TensorBoard:
                 self._described.add(tag)
 
     def _write_settings(self, step: int) -> None:
+        """Writes the settings as text, those that are not the defaults first, and as hyperparameters.
+
+        The HPARAMS tab puts the hyperparameters in which runs differ first. To notice them, it needs their values from
+        every run, so that those at their defaults are written, too. It would take any list of hyperparameters and
+        metrics (`hparams_config`) from one run for all, and no longer look at which differ.
+        """
         settings = self._logdir.read_settings()
         started = self._logdir.read_started()
         versions = [f"{name} {version}" for name, version in started.pop("versions", {}).items()]
-        facts = {**started, "versions": ", ".join(versions)}
-        rows = [f"| {name} | `{value}` |" for name, value in (settings | facts).items() if value not in (None, "")]
-        shaping = {name: value for name, value in settings.items() if name in config_lib.FIXED}
-        with self._writer.as_default(step=step):
-            tf.summary.text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]))
-            hparams.hparams(shaping)
+        tables = {
+            "Not the defaults": differences.from_defaults(settings),
+            "Last start": {**started, "versions": ", ".join(versions)},
+            "All settings": settings,
+        }
+        text = "\n\n".join(f"### {title}\n\n{_table(values)}" for title, values in tables.items() if values)
+        with self._writer.as_default(step=np.int64(step)):
+            tf.summary.text("settings", text)
+            hparams.hparams(differences.compared(settings))
 
     def flush(self) -> None:
         """Writes what is buffered to the file; raises as `write` does."""
@@ -105,3 +114,8 @@ class TensorBoard:
     def close(self) -> None:
         """Closes the event file; raises as `write` does."""
         self._writer.close()
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | `{value}` |" for name, value in values.items() if value not in (None, "")]
+    return "\n".join(["| name | value |", "|---|---|", *rows])

@@ -276,8 +276,15 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
     assert {"speed/fps_10s", "policy_lag/policy_lag_max"} <= scalars.keys()
     assert sorted(descriptions) == sorted(scalars)
     assert len(text) == len(shaping) == 1
-    assert "| learning_rate | `0.5` |" in text[0] and "| command | `" in text[0] and "impala_tf " in text[0]
-    assert shaping[0]["learning_rate"].number_value == 0.5 and shaping[0]["env"].string_value == "catch"
+    changed, last_start, everything = text[0].split("\n\n### ")
+    assert changed.splitlines()[4:] == ["| env | `catch` |", "| learning_rate | `0.5` |"]
+    assert "| command | `" in last_start and "impala_tf " in last_start
+    assert "| learning_rate | `0.5` |" in everything and "| discount | `0.99` |" in everything
+    assert (
+        "logdir" not in shaping[0]
+        and shaping[0]["learning_rate"].number_value == 0.5
+        and shaping[0]["env"].string_value == "catch"
+    )
 
 
 def test_tasks_are_counted_separately(tmp_path, caplog):

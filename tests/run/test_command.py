@@ -14,7 +14,7 @@ from impala_tf.errors import UserError
 from impala_tf.records.logdir import LogDir
 from impala_tf.run import command, near, setups, train
 
-COMMANDS = ("train", "evaluate", "export", "sweep", "pbt", "benchmark", "scaling", "experiment")
+COMMANDS = ("train", "evaluate", "export", "sweep", "pbt", "benchmark", "scaling", "experiment", "plot")
 OF_A_RUN = ("train", "pbt", "benchmark", "scaling")
 OWN = {
     "train": ["setup"],
@@ -28,6 +28,7 @@ OWN = {
     "benchmark": ["seconds", "output", "repeats", "setup"],
     "scaling": ["seconds", "output", "setup"],
     "experiment": ["scale", "runs", "only", "output", "parallel", "cluster", "address"],
+    "plot": ["output", "column", "against", "label"],
 }
 
 
@@ -70,7 +71,9 @@ def test_help_lists_all_flags(start):
     """In groups, on standard output, with status 0."""
     for name, started in [(name, start(command=("-c", HELP.replace("NAME", name)))) for name in COMMANDS]:
         assert started.finish(20) == 0 and started.err == "", started.describe()
-        assert started.out.startswith(f"Usage: impala-{name} --name=value ...\n") and f"impala-{name} --" in started.out
+        called = f"impala-{name}" + " RUN..." * (name == "plot")
+        assert started.out.startswith(f"Usage: {called} --name=value ...\n")
+        assert f"impala-{name} " in started.out.partition("\n")[2], "no example"
         listed = re.findall(r"^  --(?:\[no\])?(\w+)", started.out, re.MULTILINE)
         settings = [setting.name for _, setting in config_lib.settings()] if name in OF_A_RUN else []
         assert set(listed) >= {*settings, *OWN[name], "flagfile", "version"}, name
