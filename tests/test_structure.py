@@ -30,7 +30,7 @@ LAYERS = (
     {"architectures"},
     {"launch"},
     {"experiments"},
-    {"benchmark"},
+    {"api", "benchmark"},
 )
 """Folders and modules of the package, the lowest first. Each may import itself and the layers below its own."""
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from impala_tf.experiments import results
+from impala_tf.experiments import results, runs
 from impala_tf.experiments.catalogue.grid import SCALES, Experiment, Grid, Planned
 from impala_tf.records import csv_file
 
@@ -39,10 +38,9 @@ def command_lines(grid: Grid, chosen: Sequence[Planned], root: pathlib.Path) -> 
       chosen: the runs.
       root: folder of the scale.
     """
-    setup = [f"--setup={grid.setup}"] if grid.setup else []
-    return "\n".join(
-        shlex.join(["impala-train", *setup, *_flags(run.settings), f"--logdir={root / run.folder}"]) for run in chosen
-    )
+    setup = {"setup": grid.setup} if grid.setup else {}
+    settings = ({**setup, **run.settings, "logdir": root / run.folder} for run in chosen)
+    return "\n".join(shlex.join(["impala-train", *(runs.flag(*each) for each in of.items())]) for of in settings)
 
 
 def outcome(experiment: Experiment, scale: str, table: pd.DataFrame) -> str:
@@ -71,16 +69,12 @@ def outcome(experiment: Experiment, scale: str, table: pd.DataFrame) -> str:
 def _there(experiment: Experiment, scale: str, root: pathlib.Path) -> str:
     if scale not in experiment.grids:
         return "-"
-    runs = list(experiment.grids[scale].runs())
+    planned = list(experiment.grids[scale].runs())
     trained = sum(
         float(csv_file.last(root / run.folder / "progress.csv").get("frames") or 0) >= run.settings["total_frames"]
-        for run in runs
+        for run in planned
     )
-    return f"{trained} of {len(runs)}"
-
-
-def _flags(settings: Mapping[str, Any]) -> list[str]:
-    return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in settings.items()]
+    return f"{trained} of {len(planned)}"
 
 
 def _spread(returns: pd.Series) -> str:

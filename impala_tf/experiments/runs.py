@@ -41,7 +41,12 @@ def start(config: Config) -> Command:
 def flags(config: Config) -> list[str]:
     """Returns the flags that give these settings. The environment is always named: all settings are those given."""
     defaults, values = config_lib.to_values(Config()), config_lib.to_values(config)
-    return [f"--{name}={_text(value)}" for name, value in values.items() if name == "env" or value != defaults[name]]
+    return [flag(name, value) for name, value in values.items() if name == "env" or value != defaults[name]]
+
+
+def flag(name: str, value: Any) -> str:
+    """Returns the flag that gives a setting a value."""
+    return f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
 def shared(config: Config, at_once: int) -> Config:
@@ -87,7 +92,3 @@ def check_alone(config: Config, command: str) -> None:
         raise UserError(f"--role={config.launch.role}: {command} starts whole runs; remove it.")
     if config.launch.port:
         raise UserError(f"--port={config.launch.port}: {command} starts several runs, which cannot share a port.")
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,90 @@
+"""impala_tf from Python: the notebook of first steps, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from impala_tf import api
+from impala_tf.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "library.md").read_text()
+NOTEBOOK = json.loads((ROOT / "docs" / "first_steps.ipynb").read_text())["cells"]
+CODE = ["".join(cell["source"]) for cell in NOTEBOOK if cell["cell_type"] == "code"]
+
+
+def test_the_page_shows_what_the_notebook_does():
+    blocks = re.findall(r"```python\n(.*?)\n```", PAGE, re.DOTALL)
+    parts = [part for block in blocks for part in block.split("\n\n") if not part.startswith("from ")]
+    assert len(parts) >= 4 and [part for part in parts if part not in "\n\n".join(CODE)] == []
+    assert all(cell["outputs"] == [] for cell in NOTEBOOK if cell["cell_type"] == "code")
+
+
+@pytest.fixture(scope="module")
+def first_steps(tmp_path_factory):
+    """The folder in which the notebook's cells have been run, and what they printed."""
+    folder = tmp_path_factory.mktemp("first_steps")
+    program = "\n".join(CODE).replace("%matplotlib inline", "import matplotlib; matplotlib.use('agg')")
+    program += "\nprint('tensorflow' in __import__('sys').modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+@pytest.mark.slow(20)
+def test_the_notebook_trains_evaluates_exports_and_acts(first_steps):
+    folder, out = first_steps
+    assert "first update done" in out and "To evaluate and film the agent" in out  # What the command prints.
+    *_, mean, loaded = out.splitlines()
+    assert float(mean) > 0.9 and loaded == "True"
+    run = api.Run(str(folder / "runs" / "catch"))
+    assert run.frames >= 300_000 and run.settings["env"] == "catch"
+    assert run.progress()["mean_return_100"].iloc[-1] > 0.9
+    results = list((folder / "runs" / "catch" / "evaluation").iterdir())
+    assert sorted(path.suffix for path in results) == [".json", ".mp4"]
+    assert json.loads(results[0].with_suffix(".json").read_text())["tasks"]["catch"]["mean"] > 0.9
+    assert (folder / "models" / "catch" / "saved_model.pb").exists()
+    with pytest.raises(UserError, match=r"There is no .*tasks\.csv yet"):
+        run.progress(tasks=True)
+    with pytest.raises(UserError, match="models/catch exists already"):
+        run.export(str(folder / "models" / "catch"), show=False)
+    with pytest.raises(UserError, match="--episodes"):
+        run.evaluate(episodes=-1, show=False)
+
+
+@pytest.mark.slow(1)
+def test_one_environment_and_several_have_the_same_policy(first_steps):
+    model = str(first_steps[0] / "models" / "catch")
+    one, several = api.SavedAgent(model), api.SavedAgent(model, num_envs=3)
+    boards = np.zeros((3, 10, 5), np.float32)
+    boards[:, 3, [0, 2, 4]] = boards[:, 9, 2] = 1
+    actions = several.act(boards, greedy=True)
+    assert actions.dtype == np.int32 and actions.shape == (3,)
+    singles = []
+    for board in boards:
+        one.reset()
+        singles += one.act(board, greedy=True).tolist()
+    assert singles == actions.tolist()
+    drawn = {int(api.SavedAgent(model, seed=seed).act(boards[0])[0]) for seed in (1, 1)}
+    assert len(drawn) == 1
+    for wrong in (boards, boards[0, :5], boards[0].astype(complex)):
+        with pytest.raises(UserError, match=r"takes observations float32 \[1, 10, 5\]"):
+            one.act(wrong)
+
+
+def test_mistakes_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match="--learning_rate"):
+        api.train(str(tmp_path / "a"), setup="catch", learning_rate=-1, show=False)
+    with pytest.raises(UserError, match="no such setup"):
+        api.train(str(tmp_path / "b"), setup="cach", show=False)
+    with pytest.raises(UserError, match="Unknown flag --learning_rat"):
+        api.train(str(tmp_path / "c"), learning_rat=1, show=False)
+    with pytest.raises(UserError, match="none holds no run"):
+        api.Run(str(tmp_path / "none"))
