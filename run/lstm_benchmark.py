@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pathlib
 import time
 
 from absl import app, flags
@@ -12,6 +14,7 @@ flags.DEFINE_integer("unroll_length", 20, "T, agent steps per unroll.", lower_bo
 flags.DEFINE_integer("batch_size", 32, "B, unrolls per batch.", lower_bound=1)
 flags.DEFINE_integer("features", 256, "F, features from torso and instruction.", lower_bound=1)
 flags.DEFINE_integer("repeats", 15, "Runs of each implementation; reports the median.", lower_bound=1)
+flags.DEFINE_string("output", "", "JSON file to write the times to; empty: none.")
 
 _NUM_ACTIONS = 9
 _P_EPISODE_START = 0.01
@@ -52,6 +55,13 @@ def _main(argv: list[str]) -> None:
     print(f"{os.cpu_count()} cores, {gpus} GPUs, {options.threads} threads; [T + 1, B] = {list(shape)}")
     for name, (first, *rest) in milliseconds.items():
         print(f"{name:12s} {np.median(rest):7.1f} ms (fastest {min(rest):.1f}; first call {first / 1e3:.1f} s)")
+    if options.output:
+        times = {
+            name: {"median_ms": float(np.median(rest)), "fastest_ms": min(rest), "first_call_ms": first}
+            for name, (first, *rest) in milliseconds.items()
+        }
+        sizes = {"entries": shape[0], "batch_size": shape[1], "threads": options.threads, "gpus": gpus}
+        pathlib.Path(options.output).write_text(json.dumps({**sizes, "times": times}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

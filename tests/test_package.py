@@ -103,6 +103,12 @@ def test_version_is_the_distribution_s():
     assert importlib.metadata.version("impala-tf") == impala_tf.__version__
 
 
+@pytest.mark.parametrize(("given", "found"), [({}, "true"), ({"TF_FORCE_GPU_ALLOW_GROWTH": "false"}, "false")])
+def test_processes_share_a_gpu_unless_the_user_says_otherwise(given, found):
+    done = run_python("import impala_tf, os; print(os.environ['TF_FORCE_GPU_ALLOW_GROWTH'])", **given)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{found}\n", "")
+
+
 # impala_tf.quiet
 
 

@@ -50,6 +50,8 @@ def inference(setup: Setup, threads: int) -> Step:
     """Runs the policy on the same observations: one actor's, or those of all actors if it is in the learner."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    if not setup.policy_in_learner:
+        tf.config.set_visible_devices([], "GPU")  # As in an actor.
     spec, agent = setup.tasks.spec, make_agent(setup.tasks.spec, setup.config)
     num_envs = setup.policy_batch
     entries = tree.map_structure(lambda x: x.numpy(), _random_unrolls(setup, agent, num_envs))
@@ -82,6 +84,7 @@ def learner(setup: Setup, threads: int, group: Group = ALONE) -> Step:
 
 def transport(setup: Setup, address: str) -> Step:
     """Writes recorded unrolls as fast as the server accepts them; needs a `learner_host` without updates to run."""
+    tf.config.set_visible_devices([], "GPU")  # As in an actor.
     unrolls, agent = recorded(setup)
     tables = wait_for_server(address, 60)
     signature = unroll_signature(setup.tasks.spec, agent.core_state_spec, setup.config.data.unroll_length)

@@ -33,11 +33,15 @@ class Setup:
         return self.config.data.unroll_length * self.tasks.spec.frames_per_step
 
     @property
+    def policy_in_learner(self) -> bool:
+        """Whether the learner's process acts for all environments, on its device; otherwise actors do, on the CPU."""
+        launch = self.config.launch
+        return launch.inference == "central" or launch.architecture == "batched_a2c_sync_step"
+
+    @property
     def policy_batch(self) -> int:
         """Environments for which the policy acts at once: one actor's, or at most all where it is in the learner."""
-        launch = self.config.launch
-        central = launch.inference == "central" or launch.architecture == "batched_a2c_sync_step"
-        return self.topology.envs_per_actor * (self.topology.num_actors if central else 1)
+        return self.topology.envs_per_actor * (self.topology.num_actors if self.policy_in_learner else 1)
 
     def with_run(self, **values: Any) -> Setup:
         """Returns a copy with other settings in `config.run`."""
