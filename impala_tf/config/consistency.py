@@ -19,6 +19,8 @@ def check(config: Config) -> None:
     _check_learners(config)
     _check_cluster(config)
     _check_relay(config.launch)
+    if config.run.evaluate_video and not config.run.evaluate_every:
+        raise UserError("--evaluate_video films evaluations: give --evaluate_every, too.")
     if config.launch.architecture == "a3c":
         _check_a3c(config)
     elif 0 < config.data.queue_size <= config.data.fresh_batch_size:

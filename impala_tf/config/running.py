@@ -33,6 +33,9 @@ class RunConfig:
         at_least=0,
     )
     evaluate_episodes: int = setting(20, "Episodes per task in an evaluation; 0: the paper's number.", at_least=0)
+    evaluate_video: bool = setting(
+        False, "With --evaluate_every: film the first episodes of each evaluation, of the first task."
+    )
     log_interval: float = setting(10.0, "Seconds between progress lines and log rows.", at_least=0.1, at_most=LONGEST)
 
 

@@ -11,7 +11,8 @@ from impala_tf.records.logdir import OF_ONE_PROCESS
 _WITHOUT_EFFECT = frozenset(
     (
         *OF_ONE_PROCESS,
-        *("checkpoint_interval", "checkpoints_kept", "export_every", "evaluate_every", "evaluate_episodes"),
+        *("checkpoint_interval", "checkpoints_kept", "export_every", "evaluate_every"),
+        *("evaluate_episodes", "evaluate_video"),
         *("log_interval", "connect_timeout", "stall_timeout", "env_deadline", "dmlab_level_cache", "relay"),
     )
 )

@@ -33,7 +33,7 @@ class Exports:
     """Writes <logdir>/exports/<frames> after some of the checkpoints, and evaluates the newest, one at a time.
 
     Results are in evaluations.csv and TensorBoard, against the frames of the export, and with all their episodes in
-    <logdir>/evaluations/<frames>.json.
+    <logdir>/evaluations/<frames>.json; films, if the run wants them, are beside those.
     """
 
     def __init__(self, config: Config, tasks: TaskSet, logdir: LogDir, frames: int):
@@ -136,9 +136,11 @@ class Exports:
         if self._process:
             return
         environment, run = self._config.environment, self._config.run
+        output = self._logdir.evaluation_results / f"{self._exported:012d}.json"
         self._evaluation = Evaluation(
             str(self._logdir.exports / f"{self._exported:012d}"),
-            str(self._logdir.evaluation_results / f"{self._exported:012d}.json"),
+            str(output),
+            video=str(output.with_suffix(".mp4")) if run.evaluate_video else "",
             episodes=run.evaluate_episodes,
             seed=run.seed,
             purpose=IN_TRAINING,
@@ -147,8 +149,9 @@ class Exports:
         )
         self._evaluated = self._exported
         try:
+            output.parent.mkdir(exist_ok=True)  # Before a film is begun there.
             self._process = Child("evaluation", _evaluate, self._evaluation)
-        except UserError as error:  # Too many processes, no memory, ...
+        except (UserError, OSError) as error:  # Too many processes, no memory, a full disk, ...
             self._has_failed(error)
 
     def _has_failed(self, error: Exception) -> None:

@@ -32,6 +32,7 @@ def trained(start_shared, tmp_path_factory):
         "--checkpoint_interval=0.1",
         "--export_every=300",
         "--evaluate_every=900",
+        "--evaluate_video",
         "--evaluate_episodes=30",
         f"--logdir={logdir}",
     )
@@ -67,6 +68,7 @@ def test_training_exports_and_evaluates(trained):
     for frames in rows["frames"]:
         result = json.loads((trained.logdir / "evaluations" / f"{frames:012d}.json").read_text())
         assert result["model"]["frames"] == frames and len(result["tasks"]["catch"]["episodes"]) == 30
+        assert (trained.logdir / "evaluations" / f"{frames:012d}.mp4").stat().st_size > 1000
     assert "evaluated at 2,000 frames: catch" in trained.out
     trained.wait_until_gone()
 
