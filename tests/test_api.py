@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -89,3 +90,19 @@ def test_mistakes_are_user_errors(tmp_path):
         api.train(str(tmp_path / "c"), learning_rat=1, show=False)
     with pytest.raises(UserError, match="none holds no run"):
         api.Run(str(tmp_path / "none"))
+
+
+@pytest.mark.slow(6)
+def test_an_interrupted_run_is_saved(tmp_path):
+    call = (
+        "from impala_tf import api; api.train('run', setup='catch', num_actors=0, total_frames=10**9, log_interval=0.1)"
+    )
+    with subprocess.Popen([sys.executable, "-c", call], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if " frames/s " in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode != 0  # KeyboardInterrupt, so that a notebook does not go on with its next cell.
+    assert "Ended early by SIGTERM; the last checkpoint is at" in (tmp_path / "run" / "logs" / "output.txt").read_text()
+    assert api.Run(str(tmp_path / "run")).frames > 0
