@@ -194,3 +194,9 @@ def test_intervals_and_timeouts_end():
     assert len(seconds) >= 5
     for setting in seconds:
         assert config_lib.problem(setting, 0.0) and config_lib.problem(setting, 1e9), setting.name
+
+
+def test_films_need_evaluations():
+    with pytest.raises(UserError, match="--evaluate_video films evaluations: give --evaluate_every, too"):
+        config_lib.from_values({"evaluate_video": True})
+    assert config_lib.from_values({"evaluate_video": True, "evaluate_every": 1}).run.evaluate_video
