@@ -8,7 +8,7 @@
     agent = run.agent()
 
 Training and evaluation are `impala-train` and `impala-evaluate` in processes of their own, so that the settings, files
-and messages are those of the commands, and this process stays as it is. They end when it ends.
+and messages are those of the commands. They end when this process ends.
 """
 
 from __future__ import annotations
@@ -208,6 +208,8 @@ class SavedAgent:
 
     def _batched(self, observation: Any, spec: dict[str, Any]) -> Any:
         if "shape" not in spec:
+            if not isinstance(observation, dict) or observation.keys() != spec.keys():
+                raise UserError(f"The agent takes observations as a dict of {' and '.join(spec)}.")
             return {name: self._batched(observation[name], part) for name, part in spec.items()}
         array, shape = np.asarray(observation), (self._num_envs, *spec["shape"])
         if self._num_envs == 1 and array.ndim < len(shape):

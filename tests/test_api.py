@@ -76,6 +76,8 @@ def test_one_environment_and_several_have_the_same_policy(first_steps):
     assert singles == actions.tolist()
     drawn = {int(api.SavedAgent(model, seed=seed).act(boards[0])[0]) for seed in (1, 1)}
     assert len(drawn) == 1
+    with pytest.raises(UserError, match="a dict of image and instruction"):
+        one._batched(boards[0], {"image": {}, "instruction": {}})
     for wrong in (boards, boards[0, :5], boards[0].astype(complex)):
         with pytest.raises(UserError, match=r"takes observations float32 \[1, 10, 5\]"):
             one.act(wrong)

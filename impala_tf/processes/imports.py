@@ -1,4 +1,4 @@
-"""Imports of large libraries, without what takes a third of their time and is of no use.
+"""Imports of large libraries, without what takes much of their time and is of no use.
 
 Nearly all objects that libraries make when they are imported stay, and each full garbage collection would look at all
 of them. And TensorFlow and TF-Agents import libraries for features that nothing here uses, if they are installed.
