@@ -14,6 +14,9 @@ from tensorflow.python.eager import cancellation
 from impala_tf.structures import Batch, Trajectory
 from impala_tf.transport import REPLAY, TRAJECTORIES, frame_stacks, rows
 
+# Dataset.map has AutoGraph rewrite functions and all that they call, which takes longer than tracing them.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 
 def make_dataset(address: str, signature: Trajectory, fresh: int, replayed: int = 0) -> tf.data.Dataset:
     """Returns a dataset of `Batch`es: unrolls time-major [T + 1, B, ...], their `core_state` and `task_id` [B, ...].
@@ -33,13 +36,13 @@ def make_dataset(address: str, signature: Trajectory, fresh: int, replayed: int 
     unrolls = items(address, TRAJECTORIES, row, fresh).batch(fresh, drop_remainder=True)
     if replayed:
         old = items(address, REPLAY, row, replayed).batch(replayed, drop_remainder=True)
-        unrolls = tf.data.Dataset.zip((unrolls, old)).map(lambda *parts: tf.concat(parts, axis=0))
+        unrolls = tf.data.Dataset.zip((unrolls, old)).map(_as_it_is(lambda *parts: tf.concat(parts, axis=0)))
     is_fresh = [True] * fresh + [False] * replayed
 
     def make_batch(batch: tf.Tensor) -> Batch:
         return Batch(_time_major(rows.unpack(batch, signature)), fresh=tf.constant(is_fresh))
 
-    return in_one_thread(unrolls.map(make_batch))
+    return in_one_thread(unrolls.map(_as_it_is(make_batch)))
 
 
 def in_one_thread(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -68,7 +71,7 @@ def items(address: str, table: str, signature: Any, in_flight: int) -> tf.data.D
         max_in_flight_samples_per_worker=in_flight,
         rate_limiter_timeout_ms=-1,
     )
-    return samples.map(lambda sample: sample.data)
+    return samples.map(_as_it_is(lambda sample: sample.data))
 
 
 def _time_major(batch: Trajectory) -> Trajectory:

@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+sys.path.append(str(pathlib.Path(__file__).parent))
+
+from warm import MARK, Command, Warm
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -33,23 +37,31 @@ class Started:
         environment: dict[str, str],
         command: list,
         group: bool = False,
+        warm: Warm | None = None,
     ):
         self._output = [folder / "stdout", folder / "stderr"]
         # Identifies the command's descendants, which inherit its environment.
-        self._mark = f"IMPALA_TF_TEST={uuid.uuid4()}"
+        mark = str(uuid.uuid4())
+        self._mark = f"{MARK}={mark}"
         self._start = time.monotonic()
         self.logdir = next((pathlib.Path(a.split("=", 1)[1]) for a in arguments if a.startswith("--logdir=")), None)
         path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(ROOT), os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, **environment, "PYTHONPATH": path, MARK: mark}
         with open(self._output[0], "wb") as out, open(self._output[1], "wb") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, *command, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                cwd=folder,
-                env={**os.environ, **environment, "PYTHONPATH": path, **dict([self._mark.split("=")])},
-                start_new_session=group,
-            )
+            self.process: subprocess.Popen | Command
+            if warm is not None and command[0] == "-m":
+                output = out.fileno(), err.fileno()
+                self.process = warm.start(command[1], [*command[2:], *arguments], output, folder, env, group)
+            else:
+                self.process = subprocess.Popen(
+                    [sys.executable, *command, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    cwd=folder,
+                    env=env,
+                    start_new_session=group,
+                )
 
     @property
     def out(self) -> str:
@@ -131,7 +143,15 @@ def one_error(started: Started) -> str:
     return lines[0].removeprefix("ERROR: ")
 
 
-def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Started]]:
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Runs commands in forks of one process."""
+    process = Warm()
+    yield process
+    process.close()
+
+
+def _starter(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Callable[..., Started]]:
     runs: list[Started] = []
 
     def start(
@@ -139,8 +159,10 @@ def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
         environment: dict[str, str] | None = None,
         command: tuple = ("-m", "run.train"),
         group: bool = False,  # Leads a process group, which can be signaled as a whole.
+        cold: bool = False,  # Is started as by users, for tests of how it starts.
     ):
-        runs.append(Started(tmp_path_factory.mktemp("output"), arguments, environment or {}, list(command), group))
+        folder, where = tmp_path_factory.mktemp("output"), environment or {}
+        runs.append(Started(folder, arguments, where, list(command), group, None if cold else warm))
         return runs[-1]
 
     yield start
@@ -149,15 +171,15 @@ def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
 
 @pytest.fixture
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Started]]:
+def start(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Callable[..., Started]]:
     """`start(*flags)` runs a command; whatever still runs at the end of the test is killed."""
-    yield from _starter(tmp_path_factory)
+    yield from _starter(tmp_path_factory, warm)
 
 
 @pytest.fixture(scope="module")
-def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Started]]:
+def start_shared(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Callable[..., Started]]:
     """Like `start`, for runs shared by the tests of a module."""
-    yield from _starter(tmp_path_factory)
+    yield from _starter(tmp_path_factory, warm)
 
 
 @pytest.fixture

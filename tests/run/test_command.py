@@ -49,6 +49,11 @@ sys.exit(status)
 """
 
 
+@pytest.fixture(scope="module")
+def warm():
+    """The commands start as users start them: it takes no imports to find a mistake."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def defined():
     if "total_frames" not in absl_flags.FLAGS:

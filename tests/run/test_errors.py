@@ -17,6 +17,11 @@ AT_ONCE = 10
 AFTER_A_WAIT = 60
 
 
+@pytest.fixture(scope="module")
+def warm():
+    """The commands start as users start them: it takes no imports to find a mistake."""
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -118,7 +118,7 @@ def test_a_signal_to_the_group_after_the_reader_of_the_output_has_died(start, tm
 
 @pytest.mark.parametrize("moment", ["importing", "the learner"])
 def test_ctrl_c_during_the_start(start, tmp_path, moment):
-    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", FOR_EVER)
+    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", FOR_EVER, cold=True)
     run.wait_until(lambda: run.children("learner") if moment == "the learner" else "importing" in run.out, timeout=60)
     run.process.send_signal(signal.SIGINT)
     assert run.finish(SHUTDOWN) == 128 + signal.SIGINT, run.describe()

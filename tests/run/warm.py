@@ -1,0 +1,209 @@
+"""Runs commands in forks of a process that has imported TensorFlow, which takes half of the time of a short run.
+
+Such a command is a process like any other, with arguments, environment, folder and output of its own; so is the fork
+server that it starts. Tests of what happens while a command starts have it started as users do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import multiprocessing.forkserver
+import multiprocessing.util
+import os
+import pathlib
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import NoReturn
+
+from impala_tf.processes import imports, signals
+
+MARK = "IMPALA_TF_TEST"
+"""The variable of the environment by whose value, 36 characters, `conftest.running` finds a command's processes."""
+_MODULES = ("impala_tf.roles.learner", "impala_tf.roles.actor", "impala_tf.roles.a3c_worker")
+
+
+class Warm:
+    """The process that is forked."""
+
+    def __init__(self) -> None:
+        self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with other:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(other.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # No terminal, so that commands write to files as they do otherwise.
+                env={**os.environ, MARK: 36 * "-"},
+                pass_fds=[other.fileno()],
+            )
+
+    def start(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        output: Sequence[int],
+        cwd: pathlib.Path,
+        env: dict[str, str],
+        group: bool,
+    ) -> Command:
+        """Runs `python -m module`.
+
+        Args:
+          module, arguments: its name and its arguments.
+          output: the files that become standard output and standard error.
+          cwd, env: its working directory and environment.
+          group: whether it leads a session.
+        """
+        reader, writer = os.pipe()
+        request = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": env, "group": group}
+        socket.send_fds(self._channel, [json.dumps(request).encode()], [*output, writer])
+        os.close(writer)
+        return Command(reader)
+
+    def close(self) -> None:
+        """Ends the process; the commands go on."""
+        self._channel.close()
+        self._process.wait(10)
+
+
+class Command:
+    """A command that runs in a fork: what tests need of `subprocess.Popen`."""
+
+    def __init__(self, reader: int):
+        """
+        Args:
+          reader: a pipe from which come the process id and, at the end, the exit status, a line each.
+        """
+        self._lines = open(reader, "rb", buffering=0)  # noqa: SIM115 - open until the command has ended
+        self.pid = int(self._lines.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._lines], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            self.returncode = int(self._lines.readline())
+            self._lines.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+def _serve(channel: socket.socket) -> tuple[dict, list[int]]:
+    """Forks for every request, and reports how the forks end; returns the request and its files in a fork only."""
+    running: dict[int, tuple[int, int]] = {}
+    while True:
+        for ready in select.select([channel, *running], [], [])[0]:
+            if ready in running:
+                pid, writer = running.pop(ready)
+                os.close(ready)
+                _report(writer, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                os.close(writer)
+                continue
+            message, files, *_ = socket.recv_fds(channel, 1 << 16, 3)
+            if not message:
+                os._exit(0)
+            pid = os.fork()
+            if not pid:
+                return json.loads(message), files
+            running[os.pidfd_open(pid)] = pid, files[2]
+            _report(files[2], pid)
+            os.close(files[0])
+            os.close(files[1])
+
+
+def _report(writer: int, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # The test has ended.
+        os.write(writer, b"%d\n" % number)
+
+
+def _become(request: dict, files: list[int]) -> None:
+    """Makes this fork a process that has just been started as `python -m module`."""
+    os.dup2(files[0], 1)
+    os.dup2(files[1], 2)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    if request["group"]:
+        os.setsid()
+    os.chdir(request["cwd"])
+    # The kernel shows the variables with which a process was started: the mark is changed in their place.
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_void_p
+    ctypes.memmove(getenv(MARK.encode()), request["env"][MARK].encode(), 36)
+    _set_environment(request["env"])
+    sys.path[:1] = [request["cwd"], *filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv[1:] = request["arguments"]
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+    tempfile.tempdir = None  # Is found again, from TMPDIR.
+
+
+def _keep_spare() -> None:
+    """Has this command's first fork server be a fork of what the process is now; others are started as usual."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with signals.blocked():
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            _become_fork_server(its)
+    its.close()
+    spawn, spare = multiprocessing.util.spawnv_passfds, [ours]
+
+    def spawnv_passfds(path: bytes, arguments: list[str], files: Sequence[int]) -> int:
+        if not spare or "multiprocessing.forkserver" not in arguments[-1]:
+            return spawn(path, arguments, files)
+        with spare.pop() as channel:
+            socket.send_fds(channel, [json.dumps(dict(os.environ)).encode()], files)
+        return pid
+
+    multiprocessing.util.spawnv_passfds = spawnv_passfds
+
+
+def _become_fork_server(channel: socket.socket) -> NoReturn:
+    """Waits until the command needs a fork server, or has ended."""
+    message, files, *_ = socket.recv_fds(channel, 1 << 16, 2)
+    if message:
+        channel.close()
+        _set_environment(json.loads(message))
+        multiprocessing.forkserver.main(*files, preload=[])
+    os._exit(0)
+
+
+def main() -> None:
+    """Serves; in a fork, runs the command."""
+    sys.path[0] = str(pathlib.Path(__file__).parents[2])
+    imports.begin()
+    for module in _MODULES:
+        importlib.import_module(module)
+    request, files = _serve(socket.socket(fileno=int(sys.argv[1])))
+    _become(request, files)
+    _keep_spare()
+    imports.done()
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
