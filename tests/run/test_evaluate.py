@@ -143,7 +143,7 @@ def signal_group(started, number):
 def test_ends_while_tensorflow_is_imported(start, model, tmp_path, number):
     """Also if the whole process group gets the signal: at once, in one line, and nothing is left."""
     arguments = (f"--saved_model={model}", f"--output={tmp_path / 'r.json'}")
-    run = start(*arguments, command=EVALUATE, group=True)
+    run = start(*arguments, command=EVALUATE, group=True, cold=True)
     run.wait_until(lambda: "importing TensorFlow" in run.out, 30, every=0.001)
     signal_group(run, number)
     assert run.finish(10) == 128 + number, run.describe()

@@ -146,16 +146,17 @@ def _become(request: dict, files: list[int]) -> None:
     if request["group"]:
         os.setsid()
     os.chdir(request["cwd"])
-    # The kernel shows the variables with which a process was started: the mark is changed in their place.
-    getenv = ctypes.CDLL(None).getenv
-    getenv.restype = ctypes.c_void_p
-    ctypes.memmove(getenv(MARK.encode()), request["env"][MARK].encode(), 36)
+    _keep_spare()
     _set_environment(request["env"])
     sys.path[:1] = [request["cwd"], *filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv[1:] = request["arguments"]
 
 
 def _set_environment(variables: dict[str, str]) -> None:
+    # The kernel shows the variables with which a process was started: the mark is changed in their place.
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_void_p
+    ctypes.memmove(getenv(MARK.encode()), variables[MARK].encode(), 36)
     os.environ.clear()
     os.environ.update(variables)
     tempfile.tempdir = None  # Is found again, from TMPDIR.
@@ -188,7 +189,8 @@ def _become_fork_server(channel: socket.socket) -> NoReturn:
     if message:
         channel.close()
         _set_environment(json.loads(message))
-        multiprocessing.forkserver.main(*files, preload=[])
+        with contextlib.suppress(SystemExit):
+            multiprocessing.forkserver.main(*files, preload=[])
     os._exit(0)
 
 
@@ -200,7 +202,6 @@ def main() -> None:
         importlib.import_module(module)
     request, files = _serve(socket.socket(fileno=int(sys.argv[1])))
     _become(request, files)
-    _keep_spare()
     imports.done()
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
