@@ -70,7 +70,12 @@ class Topology:
 
 
 def resolve(
-    config: Config, num_tasks: int, learners: Sequence[LearnerAddress], *, told: dict[str, Any] | None = None
+    config: Config,
+    num_tasks: int,
+    learners: Sequence[LearnerAddress],
+    *,
+    own_processes: bool = False,
+    told: dict[str, Any] | None = None,
 ) -> Topology:
     """Fills in what the flags leave open: from what the learner told, or else from this machine's cores.
 
@@ -78,6 +83,7 @@ def resolve(
       config: settings of the run.
       num_tasks: number of tasks of the run.
       learners: the learners' addresses; of an actor started by hand, its own learner's.
+      own_processes: whether every environment is in a process of its own, with memory of its own.
       told: the learner's `Topology.told`, for an actor that was started by hand, since its own machine's cores say
         nothing about the run. None on the machine that starts the run.
 
@@ -92,7 +98,7 @@ def resolve(
     # All tasks have the same number of environments if each actor has a multiple of `share` of them.
     share = num_tasks // math.gcd(num_tasks, max(num_actors, 1))
     envs_per_actor = launch.envs_per_actor or told.get("envs_per_actor") or together // max(num_actors, 1)
-    envs_per_actor = envs_per_actor or _envs_per_actor(launch, num_actors, share)
+    envs_per_actor = envs_per_actor or _envs_per_actor(config, num_actors, own_processes, share)
     if together:
         _check_together(config, num_tasks, num_actors, envs_per_actor)
     elif launch.role == "all" and envs_per_actor % share:
@@ -158,11 +164,18 @@ def _env_threads(launch: LaunchConfig, num_actors: int, told: dict[str, Any]) ->
     return max(1, cores() // max(num_actors, 1))
 
 
-def _envs_per_actor(launch: LaunchConfig, num_actors: int, share: int) -> int:
-    """Returns 12, or less with many actors, but 1 in A3C; rounded up to a multiple of `share`.
+def _envs_per_actor(config: Config, num_actors: int, own_processes: bool, share: int) -> int:
+    """Returns 12 to 24, or less with very many actors, but 1 in A3C; rounded up to a multiple of `share`.
 
-    Every environment adds policy lag. More of them would make a policy step cheaper per environment but the start
-    slower: every instance of an Atari game loads its ROM twice, which costs far more than a step.
+    More environments make a policy step cheaper for each, but add policy lag: there are more than 12 only while all of
+    them together have no more unrolls than one and a half batches. Environments in processes take much more memory.
     """
-    wanted = 1 if launch.architecture == "a3c" else max(8, min(12, 512 // max(num_actors, 1)))
+    if config.launch.architecture == "a3c":
+        wanted = 1
+    elif num_actors == 0:
+        wanted = 12
+    else:
+        batch_size = config.data.fresh_batch_size * config.launch.num_learners
+        most = 12 if own_processes else max(12, min(24, 3 * batch_size // (2 * num_actors)))
+        wanted = max(8, min(most, 512 // num_actors))
     return -(-wanted // share) * share

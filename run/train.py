@@ -46,7 +46,8 @@ def _resolve(config: Config, learners: Sequence[LearnerAddress]) -> tuple[TaskSe
       learners: the learners' addresses; port 0: a free one, chosen when the learner's server starts.
     """
     tasks = _tasks(config)
-    return tasks, topology.resolve(config, len(tasks.names), learners), _logdir(config)
+    resolved = topology.resolve(config, len(tasks.names), learners, own_processes=tasks.own_processes)
+    return tasks, resolved, _logdir(config)
 
 
 def _tasks(config: Config) -> TaskSet:
@@ -171,7 +172,8 @@ def _run_actor(config: Config) -> int:
     from impala_tf.architectures import table
 
     def resolve(told: dict[str, Any]) -> Topology:
-        return topology.resolve(config, len(tasks.names), topology.alone(launch.address), told=told)
+        alone = topology.alone(launch.address)
+        return topology.resolve(config, len(tasks.names), alone, own_processes=tasks.own_processes, told=told)
 
     sent = "gradients" if launch.architecture == "a3c" else "unrolls"
     ready = functools.partial(print, f"ready: the learner has taken the first {sent}", flush=True)

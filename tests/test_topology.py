@@ -21,8 +21,9 @@ from impala_tf.topology import Topology
 CORES = machine.cores()
 
 
-def _resolve(num_tasks=1, *, told=None, **values) -> Topology:
-    return topology.resolve(config_lib.from_values(values), num_tasks, topology.alone("localhost:1"), told=told)
+def _resolve(num_tasks=1, *, own_processes=False, told=None, **values) -> Topology:
+    config, alone = config_lib.from_values(values), topology.alone("localhost:1")
+    return topology.resolve(config, num_tasks, alone, own_processes=own_processes, told=told)
 
 
 def test_flags_come_first():
@@ -37,7 +38,12 @@ def test_there_is_an_actor_for_every_core_by_default():
 
 
 def test_many_actors_get_fewer_environments_each():
-    assert [_resolve(num_actors=n).envs_per_actor for n in (0, 1, 32, 50, 1000)] == [12, 12, 12, 10, 8]
+    actors = (0, 1, 2, 3, 4, 32, 50, 1000)
+    assert [_resolve(num_actors=n).envs_per_actor for n in actors] == [12, 24, 24, 16, 12, 12, 10, 8]
+    assert [_resolve(num_actors=2, batch_size=size).envs_per_actor for size in (8, 16, 24, 64)] == [12, 12, 18, 24]
+    assert _resolve(num_actors=4, num_learners=2).envs_per_actor == 24
+    assert _resolve(num_actors=2, replay_fraction=0.5).envs_per_actor == 12  # 16 fresh unrolls.
+    assert _resolve(num_actors=2, own_processes=True).envs_per_actor == 12
 
 
 def test_a_worker_of_a3c_has_one_environment():
@@ -56,7 +62,7 @@ def test_it_is_a_value():
     assert pickle.loads(pickle.dumps(found)) == found
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.num_actors = 3
-    assert json.loads(json.dumps(found.told())) == {"num_actors": 2, "envs_per_actor": 12}
+    assert json.loads(json.dumps(found.told())) == {"num_actors": 2, "envs_per_actor": 24}
 
 
 def _shares(found: Topology) -> np.ndarray:

@@ -72,4 +72,4 @@ def resolve(config: Config, tasks: TaskSet | None = None) -> Setup:
         tasks = task_set.resolve(config.environment)
         task_set.check(tasks)
     learners = ports.on_this_machine(config.launch)
-    return Setup(config, tasks, topology.resolve(config, len(tasks.names), learners))
+    return Setup(config, tasks, topology.resolve(config, len(tasks.names), learners, own_processes=tasks.own_processes))

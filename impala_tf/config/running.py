@@ -80,9 +80,9 @@ class LaunchConfig:
     )
     envs_per_actor: int = setting(
         0,
-        "Environments per actor, stepped as a batch; 0: 12, or fewer with very many actors (an actor started by hand "
-        "asks its learner); 1 in a3c, where a gradient is that of one unroll of each; where all wait for an update on "
-        "one unroll of each, a batch's unrolls divided among the actors.",
+        "Environments per actor, stepped as a batch; 0: 12, up to 24 with few actors, or less with very many (an actor "
+        "started by hand asks its learner); 1 in a3c, where a gradient is that of one unroll of each; where all wait "
+        "for an update on one unroll of each, a batch's unrolls divided among the actors.",
         at_least=0,
     )
     inference: str = setting(

@@ -44,7 +44,9 @@ def run(config: Config, tasks: TaskSet, logdir: LogDir, stop: threading.Event) -
     actors = launch.num_actors if launch.num_actors > 0 else max(room, learners)
 
     def describe(addresses: Sequence[LearnerAddress], cores: int) -> Program:
-        resolved = topology.resolve(config, len(tasks.names), addresses, told={"num_actors": actors})
+        resolved = topology.resolve(
+            config, len(tasks.names), addresses, own_processes=tasks.own_processes, told={"num_actors": actors}
+        )
         return table.program(
             config,
             tasks,
