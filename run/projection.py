@@ -3,7 +3,7 @@
   python -m run.projection --costs=docs/benchmarks/parameters_atari_shallow.json --frames_per_second=250000
 
 Prints one column for each number of learners without relays and one with them. Extrapolates far beyond what was
-measured; docs/performance.md discusses results.
+measured; docs/scaling.md discusses results.
 """
 
 from __future__ import annotations

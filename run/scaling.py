@@ -3,8 +3,8 @@
 Measures 1, 2, 4 and 8 actors on this machine, up to 256 simulated actors that replay recorded unrolls at a set rate,
 and memory against queue size. With --parameters, measures instead what unrolls, updates and parameters cost each
 process, also with a relay; `python -m run.projection` computes from that what a cluster needs. With --updates, measures
-instead what an update costs each of 1, 2 and 3 learners. Takes the flags of `impala-train`. docs/performance.md
-discusses results.
+instead what an update costs each of 1, 2 and 3 learners. Takes the flags of `impala-train`. docs/scaling.md discusses
+results.
 """
 
 from __future__ import annotations
