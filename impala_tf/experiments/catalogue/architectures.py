@@ -149,7 +149,7 @@ _SHALLOW_WITH_LAG = dataclasses.replace(
     _EXPERTS_ON_ATARI[2],
     label="IMPALA, shallow, lag 7",
     folder="table_4/impala_shallow_lag",
-    settings={**_EXPERTS_ON_ATARI[2].settings, "policy_lag": 7},
+    settings={**_EXPERTS_ON_ATARI[2].settings, "policy_lag": 7, "envs_per_actor": 16},  # A batch of unrolls at once.
 )
 
 TABLE_4 = Experiment(
