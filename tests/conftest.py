@@ -5,11 +5,13 @@ import gc
 import os
 import pathlib
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
+from absl import flags as absl_flags
 
+from impala_tf import config
 from impala_tf.processes import imports
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # A busy one takes longer now and then.
@@ -47,3 +49,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for number, path in enumerate(slow_files):
         place[path] = number * len(fast) / len(slow_files) - 0.5
     items.sort(key=lambda item: place[item.path])
+
+
+@pytest.fixture(autouse=True)
+def flags_at_their_defaults() -> Iterator[None]:
+    """What a test has made of the flags, which are the process's, is not there for the next."""
+    yield
+    absl_flags.FLAGS.unparse_flags()
+    if "total_frames" in absl_flags.FLAGS:
+        for _, setting in config.settings():
+            absl_flags.FLAGS[setting.name].unparse()

@@ -58,8 +58,8 @@ def defined():
 
 def parse(*arguments):
     absl_flags.FLAGS.unparse_flags()
-    for _, setting in config_lib.settings():
-        absl_flags.FLAGS[setting.name].value = setting.default
+    for _, setting in config_lib.settings():  # Also within a test.
+        absl_flags.FLAGS[setting.name].unparse()
     absl_flags.FLAGS(["impala-train", *arguments])
     return flags.to_config()
 
