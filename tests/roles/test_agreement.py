@@ -34,7 +34,7 @@ def _check(learner, actor):
 def test_what_is_told():
     told = _told({"env": "catch,counting", "num_actors": 3, "core": "lstm", "unroll_length": 7, "torso": "mlp"})
     assert told["tasks"] == ["catch", "counting"]
-    assert told["topology"] == {"num_actors": 3, "envs_per_actor": 12}
+    assert told["topology"] == {"num_actors": 3, "envs_per_actor": 16}
     assert told["settings"] == {
         "full_action_set": False,
         "sticky_actions": 0.0,
