@@ -40,7 +40,7 @@ def test_numbers_are_consistent(start, tmp_path):
     assert results["ratio_to_environment"] == pytest.approx(whole / results["environment_frames_per_second"])
     assert set(result["whole"]["cpu_seconds_per_1000_frames"]) == {"learner", "actor 0"}
     assert {"variables", "inference", "environment", "writer", "queue"} <= set(result["whole"]["actor_shares"])
-    assert 5 < results["bytes_per_frame"] < 2 * 10 * 5 * 4  # An observation of Catch has 10 x 5 numbers of 4 bytes.
+    assert results["bytes_per_frame"] > 5  # No upper bound: the loopback device also carries the other tests' traffic.
     assert "efficiency (whole / limit)" in run.out
     assert (
         "learner" in run.out and "learner ready" not in run.out and "importing" not in run.out
