@@ -83,7 +83,9 @@ class Command:
           reader: a pipe from which come the process id and, at the end, the exit status, a line each.
         """
         self._lines = open(reader, "rb", buffering=0)  # noqa: SIM115 - open until the command has ended
-        self.pid = int(self._lines.readline())
+        line = self._lines.readline()
+        assert line, "the process that is forked has ended; its error is on pytest's standard error"
+        self.pid = int(line)
         self.returncode: int | None = None
 
     def poll(self) -> int | None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import reverb
 import tensorflow as tf
+from tensorflow.python.autograph.impl import api
 
 from impala_tf import environments, machine
 from impala_tf.config import DataConfig
@@ -58,6 +59,16 @@ def ends(data, spec=SPEC):
         learner.publish(0)
         with ActorEnd(learner.address, spec, LSTM, T, variables, timeout=10) as actor:
             yield learner, actor.writer, lambda: reverb.Client(learner.address).server_info(5)[REPLAY]
+
+
+def test_autograph_rewrites_nothing(monkeypatch):
+    """That would slow the learner's start down."""
+    rewritten = []
+    monkeypatch.setattr(
+        api.PyToTF, "transform", lambda _, function, context: rewritten.append(function) or (function, None, None)
+    )
+    with ends(DataConfig(unroll_length=T, batch_size=BATCH, replay_fraction=0.5, replay_size=SIZE), STACKS):
+        assert rewritten == []
 
 
 def taken(learner, batches):
