@@ -189,7 +189,8 @@ class _Life:
     def _let_save(self) -> None:
         """Asks the learners that still run to save and end, and waits for them; only once.
 
-        They save nothing before their first update, and then need not be waited for.
+        They save nothing before their first update. Somebody who ends the run then does not wait; after an error, the
+        learners have 2 s to say what they know of it.
         """
         running = [learner for learner in self._learners if learner.status is None]
         if self._asked or not running:
@@ -197,7 +198,11 @@ class _Life:
         self._asked = True
         for learner in running:
             learner.terminate()
-        if _end_within(running, _QUIET_SECONDS) or not any(learner.ready for learner in running):
+            learner.poll()
+        nothing_to_save = not any(learner.ready for learner in running)
+        if nothing_to_save and self._stop.is_set():
+            return
+        if _end_within(running, _QUIET_SECONDS) or nothing_to_save:
             return
         _LOGGER.info("waiting for the learner to write its last checkpoint, at most %g s", _SAVE_SECONDS)
         if not _end_within(running, _SAVE_SECONDS - _QUIET_SECONDS):

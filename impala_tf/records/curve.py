@@ -29,12 +29,12 @@ def draw(logdir: LogDir, title: str) -> bool:
       UserError: a CSV file is damaged; names the line.
       OSError: the picture cannot be written; an earlier one is untouched.
     """
-    with imports.quickly():
-        import matplotlib.figure  # Takes a second to import; only needed at the end of a run.
-
     run, tasks = csv_file.read(logdir.progress), csv_file.read(logdir.tasks)
     if run is None or run["mean_return_100"].isna().all():
         return False
+    with imports.quickly():
+        import matplotlib.figure  # Takes a second to import; only needed at the end of a run.
+
     if tasks is None:
         figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
         env_id = logdir.read_settings()["env"] if logdir.config.exists() else ""

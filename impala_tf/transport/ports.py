@@ -12,6 +12,7 @@ from impala_tf.topology import LearnerAddress
 
 _PORTS = (20_000, 32_768)  # Linux gives 32768 to 60999 to connections.
 _TRIES = 100
+_returned: set[int] = set()
 
 
 def check_free(port: int) -> None:
@@ -52,13 +53,17 @@ def check_address(address: str, flag: str = "address", whose: str = "learner") -
 def free_port() -> int:
     """Returns a port that nothing listens on at this moment.
 
-    It is below those that systems give to outgoing connections, one of which could take it before the server does.
+    It is below those that systems give to outgoing connections, one of which could take it before the server does. A
+    process gets each port only once: gRPC keeps connections to earlier servers, and first calls through them fail.
     """
     generator = random.SystemRandom()  # Processes that are forked must not draw the same.
     for _ in range(_TRIES):
         port = generator.randrange(*_PORTS)
+        if port in _returned:
+            continue
         with contextlib.suppress(UserError):
             check_free(port)
+            _returned.add(port)
             return port
     with socket.socket() as probe:
         probe.bind(("", 0))

@@ -53,6 +53,7 @@ def learn_and_save(folder: pathlib.Path, _starts: int) -> bool:
     """Saves when it gets SIGTERM."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    parent.send(parent.Ready())
     note(folder, "learner")
     while not stop.wait(0.02):
         pass
@@ -61,10 +62,11 @@ def learn_and_save(folder: pathlib.Path, _starts: int) -> bool:
     return True
 
 
-def learn_and_ignore(folder: pathlib.Path, _starts: int) -> None:
+def learn_and_ignore(folder: pathlib.Path, _starts: int, ready: bool = True) -> None:
     """Cannot be asked to end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    parent.send(parent.Ready())
+    if ready:
+        parent.send(parent.Ready())
     note(folder, "learner", engine())
     time.sleep(600)
 

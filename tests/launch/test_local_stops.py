@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -31,6 +32,14 @@ def test_a_learner_that_does_not_stop_is_killed(folder, logs, caplog, monkeypatc
     run(Program((learner_node(fake.learn_and_ignore, folder),), actor_nodes(folder)), logs, stop)
     assert caplog.messages == ["the learner did not end within 0.5 s and is killed; its last checkpoint is kept"]
     assert len(pids(folder / "learner")) == 2
+
+
+def test_a_learner_without_an_update_is_not_waited_for(folder, logs, monkeypatch):
+    monkeypatch.setattr(local, "_QUIET_SECONDS", 60.0)
+    learner = functools.partial(fake.learn_and_ignore, ready=False)
+    start = time.monotonic()
+    run(Program((learner_node(learner, folder),), ()), logs, stop_when(folder / "learner"))
+    assert time.monotonic() - start < 30
 
 
 def test_a_learner_that_is_stopped_before_it_has_begun_is_no_error(folder, logs, caplog):

@@ -67,19 +67,24 @@ def test_the_learner_is_killed_and_then_the_launcher(start, tmp_path, frames_sav
     guest = start(*CATCH, *as_guest, "--log_interval=1000")
     guest.wait_until(lambda: "ready" in guest.out and len(frames_saved(tmp_path)) == 3, timeout=120)
     (learner,) = run.children("learner")
+
+    def must_be_saved() -> pd.DataFrame:
+        rows = pd.read_csv(tmp_path / "progress.csv")
+        return rows[rows["time"] < time.time() - interval - 1]  # 1 s for writing.
+
+    run.wait_until(lambda: len(must_be_saved()), timeout=60)
+    rows = must_be_saved()
     os.kill(learner, signal.SIGKILL)
-    killed = time.time()
     error = error_of(run, SHUTDOWN)
     assert "learner was ended by SIGKILL" in error and "same command" in error
     run.wait_until_gone()
     assert "The learner at localhost" in error_of(guest, 2 + 10)  # Its --connect_timeout plus a margin.
 
-    rows = pd.read_csv(tmp_path / "progress.csv")
     again = start(*flags, "--checkpoint_interval=600")
     again.wait_until(lambda: again.out.count(" frames/s ") > 3, timeout=90)
     frames, learner_step = resumed_at(again)
     assert frames == learner_step * 8 * 10
-    assert frames >= rows["frames"][rows["time"] < killed - interval - 1].max()  # 1 s for writing.
+    assert frames >= rows["frames"].max()
     assert frames_saved(tmp_path)[-1] == frames
 
     again.process.kill()

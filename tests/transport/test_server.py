@@ -184,6 +184,12 @@ def test_addresses_are_checked(address):
     ports.check_address("localhost:8000")
 
 
+def test_a_process_gets_each_free_port_once(monkeypatch):
+    monkeypatch.setattr(ports, "_PORTS", (20_000, 20_020))
+    found = [ports.free_port() for _ in range(10)]
+    assert len(set(found)) == 10
+
+
 def test_the_folder_that_reverb_makes_is_removed_at_once_and_the_port_is_free_again():
     port = ports.free_port()
     running = server.Server(server.load_config(DataConfig()), UNROLL, [], port=port)
