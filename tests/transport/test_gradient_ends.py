@@ -14,6 +14,7 @@ from impala_tf import environments
 from impala_tf.config import DataConfig
 from impala_tf.errors import UserError
 from impala_tf.structures import Trajectory
+from impala_tf.transport import connection
 from impala_tf.transport.gradient_ends import Applied, GradientLearnerEnd, GradientWorkerEnd, contribution_signature
 from impala_tf.transport.signatures import trajectory_signature
 
@@ -107,6 +108,7 @@ def test_each_of_2000_contributions_is_applied_once_and_in_order(learner):
     found, tickets = collections.defaultdict(list), collections.defaultdict(list)
     for _ in range(WORKERS * each):
         one = learner.end.next_contribution(30)
+        assert one, connection.ask(learner.end.address)
         values = [np.ravel(x) for x in (one.gradients.loss, *one.gradients.gradients, one.gradients.metrics["entropy"])]
         (value,) = set(np.concatenate(values).tolist())  # Nothing of one is in another.
         worker, i = divmod(int(value), each)
