@@ -90,7 +90,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """RMSProp as in TensorFlow 1: epsilon inside the square root, mean squares start at one."""
+    """RMSProp as in TensorFlow 1: epsilon inside the square root."""
 
     learning_rate: float = setting(6e-4, "Learning rate at frame 0.", at_least=0, tunable=True)
     annealing_frames: int = setting(
@@ -104,6 +104,12 @@ class OptimizerConfig:
     )
     rmsprop_epsilon: float = setting(0.01, "RMSProp epsilon.", at_least=0, tunable=True)
     rmsprop_momentum: float = setting(0.0, "RMSProp momentum.", at_least=0, at_most=1, fixed=True)
+    rmsprop_initial: float = setting(
+        0.0,
+        "What RMSProp's mean squares start at. 1, as in TensorFlow 1, makes the first few hundred updates smaller.",
+        at_least=0,
+        fixed=True,
+    )
     max_gradient_norm: float = setting(
         40.0, "Clip gradients to this global norm; 0: no clipping.", at_least=0, fixed=True
     )

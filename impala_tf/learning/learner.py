@@ -47,6 +47,7 @@ class Learner(tf.Module):
             momentum=config.optimizer.rmsprop_momentum,
             epsilon=config.optimizer.rmsprop_epsilon,
             clip_norm=config.optimizer.max_gradient_norm,
+            initial=config.optimizer.rmsprop_initial,
         )
         self.step_count = tf.Variable(0, dtype=tf.int64, trainable=False, name="step_count")
         self.frames = tf.Variable(0, dtype=tf.int64, trainable=False, name="frames")

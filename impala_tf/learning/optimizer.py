@@ -8,15 +8,15 @@ import tensorflow as tf
 
 
 class Optimizer(tf.Module):
-    """RMSProp with epsilon inside the square root and mean squares that start at one, as in TensorFlow 1 and the paper.
+    """RMSProp with epsilon inside the square root, as in TensorFlow 1 and the paper.
 
         mean_square <- decay mean_square + (1 - decay) g^2
         step        <- momentum step + learning_rate g / sqrt(mean_square + epsilon)
         variable    <- variable - step
 
-    The RMSProp of Keras and PyTorch puts epsilon outside the root and starts at zero, which makes the first steps far
-    larger. TensorFlow 1's optimizer creates its slots during the first update; here they exist from the start, so that
-    checkpoints can be restored and updates can run under `tf.cond` and `jit_compile`.
+    The RMSProp of Keras and PyTorch puts epsilon outside the root. TensorFlow 1's optimizer creates its slots during
+    the first update; here they exist from the start, so that checkpoints can be restored and updates can run under
+    `tf.cond` and `jit_compile`.
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class Optimizer(tf.Module):
         momentum: float = 0.0,
         epsilon: float = 0.01,
         clip_norm: float | None = 40.0,
+        initial: float = 0.0,
     ):
         """Creates the slots of every variable.
 
@@ -35,11 +36,15 @@ class Optimizer(tf.Module):
           momentum: 0 in the paper (Tables D.3, G.1).
           epsilon: 0.01 for Atari (Table G.1), swept from 1e-7 to 0.1 for DMLab (Table D.1).
           clip_norm: global norm to which larger gradients are scaled down (40 in Table G.1); 0 or None does not clip.
+          initial: what the mean squares start at. TensorFlow 1 has 1, which makes the first few hundred steps up to ten
+            times smaller, with a decay of 0.99 and an epsilon of 0.01.
         """
         super().__init__()
         self._hyperparameters = {"rho": decay, "momentum": momentum, "epsilon": epsilon}
         self._clip_norm = clip_norm
-        self._mean_squares = [tf.Variable(tf.ones(v.shape, v.dtype), trainable=False) for v in variables]
+        self._mean_squares = [
+            tf.Variable(tf.fill(v.shape, tf.cast(initial, v.dtype)), trainable=False) for v in variables
+        ]
         self._steps = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in variables]
 
     def apply(self, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable], learning_rate) -> tf.Tensor:

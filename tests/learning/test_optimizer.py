@@ -29,11 +29,11 @@ def run(optimizer, variables, jit_compile=False):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("epsilon", [0.01, 1e-5])
-def test_equals_numpy(momentum, epsilon, jit_compile):
+@pytest.mark.parametrize(("epsilon", "initial"), [(0.01, 0.0), (0.01, 1.0), (1e-5, 1.0)])
+def test_equals_numpy(momentum, epsilon, initial, jit_compile):
     variables = new_variables()
     expected = [v.numpy().astype(np.float64) for v in variables]
-    mean_squares, steps = [np.ones_like(x) for x in expected], [np.zeros_like(x) for x in expected]
+    mean_squares, steps = [np.full_like(x, initial) for x in expected], [np.zeros_like(x) for x in expected]
     norms = []
     for i in range(STEPS):
         gradients = [g.astype(np.float64) for g in gradients_of(i)]
@@ -44,7 +44,7 @@ def test_equals_numpy(momentum, epsilon, jit_compile):
             steps[k] = momentum * steps[k] + 0.1 / (i + 1) * g / np.sqrt(mean_squares[k] + epsilon)
             expected[k] -= steps[k]
     assert min(norms) < 4.0 < max(norms)  # The clip bites in some steps and not in others.
-    optimizer = Optimizer(variables, decay=0.95, momentum=momentum, epsilon=epsilon, clip_norm=4.0)
+    optimizer = Optimizer(variables, decay=0.95, momentum=momentum, epsilon=epsilon, clip_norm=4.0, initial=initial)
     np.testing.assert_allclose(run(optimizer, variables, jit_compile), norms, rtol=1e-5)
     for variable, x in zip(variables, expected):
         np.testing.assert_allclose(variable, x, rtol=1e-5, atol=1e-6)
@@ -60,7 +60,7 @@ def test_equals_tensorflow_1(momentum, clip_norm):
     for i in range(STEPS):
         learning_rate = 0.1 / (i + 1)
         tensorflow_1.apply_gradients(zip(map(tf.constant, gradients_of(i)), theirs))
-    run(Optimizer(variables, momentum=momentum, clip_norm=clip_norm), variables)
+    run(Optimizer(variables, momentum=momentum, clip_norm=clip_norm, initial=1.0), variables)
     for variable, x in zip(variables, theirs):
         np.testing.assert_allclose(variable, x, rtol=1e-6, atol=1e-7)
 
