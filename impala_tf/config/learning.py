@@ -105,8 +105,9 @@ class OptimizerConfig:
     rmsprop_epsilon: float = setting(0.01, "RMSProp epsilon.", at_least=0, tunable=True)
     rmsprop_momentum: float = setting(0.0, "RMSProp momentum.", at_least=0, at_most=1, fixed=True)
     rmsprop_initial: float = setting(
-        0.0,
-        "What RMSProp's mean squares start at. 1, as in TensorFlow 1, makes the first few hundred updates smaller.",
+        1.0,
+        "What RMSProp's mean squares start at. TensorFlow 1 has 1; 0 makes the first few hundred updates larger, with "
+        "which some games are learned sooner and others later.",
         at_least=0,
         fixed=True,
     )

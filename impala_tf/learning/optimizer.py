@@ -26,7 +26,7 @@ class Optimizer(tf.Module):
         momentum: float = 0.0,
         epsilon: float = 0.01,
         clip_norm: float | None = 40.0,
-        initial: float = 0.0,
+        initial: float = 1.0,
     ):
         """Creates the slots of every variable.
 
@@ -36,8 +36,8 @@ class Optimizer(tf.Module):
           momentum: 0 in the paper (Tables D.3, G.1).
           epsilon: 0.01 for Atari (Table G.1), swept from 1e-7 to 0.1 for DMLab (Table D.1).
           clip_norm: global norm to which larger gradients are scaled down (40 in Table G.1); 0 or None does not clip.
-          initial: what the mean squares start at. TensorFlow 1 has 1, which makes the first few hundred steps up to ten
-            times smaller, with a decay of 0.99 and an epsilon of 0.01.
+          initial: what the mean squares start at; 1 in TensorFlow 1. With 0, the first few hundred steps are up to ten
+            times larger, if decay and epsilon are the defaults.
         """
         super().__init__()
         self._hyperparameters = {"rho": decay, "momentum": momentum, "epsilon": epsilon}

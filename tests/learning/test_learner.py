@@ -67,7 +67,7 @@ class _NumpyLearner:
         # Kernel and bias of the policy head, the value head and the two hidden layers, in the agent's order.
         pairs = list(zip(self.values[::2], self.values[1::2]))
         self.heads, self.hidden = pairs[:2], pairs[2:]
-        self.mean_squares = [np.zeros_like(v) for v in self.values]
+        self.mean_squares = [np.ones_like(v) for v in self.values]
 
     def forward(self, observation):
         """The mlp torso and the two heads: dense layers, ReLU after all but the heads."""

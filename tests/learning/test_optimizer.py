@@ -60,7 +60,7 @@ def test_equals_tensorflow_1(momentum, clip_norm):
     for i in range(STEPS):
         learning_rate = 0.1 / (i + 1)
         tensorflow_1.apply_gradients(zip(map(tf.constant, gradients_of(i)), theirs))
-    run(Optimizer(variables, momentum=momentum, clip_norm=clip_norm, initial=1.0), variables)
+    run(Optimizer(variables, momentum=momentum, clip_norm=clip_norm), variables)
     for variable, x in zip(variables, theirs):
         np.testing.assert_allclose(variable, x, rtol=1e-6, atol=1e-7)
 

@@ -17,7 +17,6 @@ SETTINGS = {
     "unroll_length": 20,
     "batch_size": 16,
     "learning_rate": 0.005,
-    "rmsprop_initial": 1.0,
     # As behind a cluster's queue. The paper does not say what its own lag was.
     "policy_lag": 10,
     "log_interval": 1.0,
@@ -45,13 +44,7 @@ def atari(games: int, frames: int) -> tuple[Task, ...]:
     )
 
 
-ATARI_SETTINGS = {
-    "num_actors": 2,
-    "envs_per_actor": 12,
-    "full_action_set": True,
-    "rmsprop_initial": 1.0,
-    "log_interval": 5.0,
-}
+ATARI_SETTINGS = {"num_actors": 2, "envs_per_actor": 12, "full_action_set": True, "log_interval": 5.0}
 """With the paper's Atari settings; all actions, as an agent for several games has them."""
 
 SEEDS = {f"seed_{seed}": {"seed": seed} for seed in range(1, 6)}
