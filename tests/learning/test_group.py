@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import group_work as work
@@ -24,6 +22,14 @@ def _start(function, size, ranks=None) -> list[Child]:
     addresses = [f"localhost:{ports.free_port()}" for _ in range(size)]
     ranks = range(size) if ranks is None else ranks
     return [Child(f"learner {rank}", function, addresses, rank, context=FORK_SERVER) for rank in ranks]
+
+
+def _wait_until_ready(children: list[Child]) -> None:
+    deadline = time.monotonic() + 60
+    while not all(each.ready for each in children) and time.monotonic() < deadline:
+        for each in children:
+            each.poll()
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module", params=SIZES)
@@ -128,6 +134,8 @@ def test_learners_are_still_asked_to_end_by_sigterm():
 def test_a_learner_can_leave_although_another_has_died():
     children = _start(work.leave_alone, 2)
     try:
+        _wait_until_ready(children)  # A learner that dies earlier cuts off the other's exchange before that.
+        children[1].process.kill()
         assert children[0].answer(60) is None
     finally:
         child.kill_all(children)
@@ -137,12 +145,8 @@ def test_a_learner_can_leave_although_another_has_died():
 def test_the_others_notice_that_a_learner_has_died(lost):
     children = _start(work.stay, 2)
     try:
-        deadline = time.monotonic() + 60
-        while not all(each.ready for each in children) and time.monotonic() < deadline:
-            for each in children:
-                each.poll()
-            time.sleep(0.05)
-        os.kill(children[lost].process.pid, signal.SIGKILL)
+        _wait_until_ready(children)
+        children[lost].process.kill()
         with pytest.raises(LearnerLost, match=f"Learner {1 - lost} has lost the others: one of the 2 learners"):
             children[1 - lost].answer(30)
     finally:
