@@ -53,16 +53,17 @@ def run(
     multiprocessing.current_process().daemon = False
     _set_name(name)
     imports.done()  # The fork server's, which has turned collections off for them.
+    has_log = False
     try:
-        _start_logging(log, forward)
+        has_log = _start_logging(log, forward)
         parent.finish(Outcome(work(*args), None))
         return
     except UserError as error:
-        if log is not None:
+        if has_log:
             print(f"ERROR: {error}", file=sys.stderr, flush=True)
         failure: Exception = type(error)(str(error))
     except (Exception, SystemExit) as error:  # An environment may call sys.exit.
-        if log is not None:
+        if has_log:
             traceback.print_exc()
         failure = ChildFailed(one_line(error))
     outcome = Outcome(None, failure)
@@ -101,19 +102,30 @@ def end_with_parent(lifeline: Connection, orderly: bool) -> None:
 _kept: list[Connection] = []  # Files that stay open until the process ends.
 
 
-def _start_logging(log: pathlib.Path | None, forward: int) -> None:
-    """Sends the package's log lines to the parent from level `forward` on and, where there is one, to the log file."""
+def _start_logging(log: pathlib.Path | None, forward: int) -> bool:
+    """Sends the package's log lines to the parent from level `forward` on and, where there is one, to the log file.
+
+    Returns:
+      Whether standard error is a log file now.
+
+    Raises:
+      UserError: the log file cannot be opened: its folder has been removed, for example.
+    """
     logger = logging.getLogger("impala_tf")
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.handlers = [parent.ToParent(forward)]
     if log is not None:
-        with open(log, "ab") as file:
-            os.dup2(file.fileno(), 2)
+        try:
+            with open(log, "ab") as file:
+                os.dup2(file.fileno(), 2)
+        except OSError as error:
+            raise UserError(f"The log file {log} cannot be opened: {error.strerror}.") from None
         to_file = logging.StreamHandler(sys.stderr)
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.handlers.append(to_file)
     faulthandler.enable()
+    return log is not None
 
 
 def _set_name(name: str) -> None:
