@@ -49,7 +49,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip check; \
 	touch $@
 
-train: setup  ## train for 3 to 4 minutes on 2 cores, or resume; evaluate and film the agent (ENV=, FRAMES=, LOGDIR=, ARGS=)
+train: setup  ## train for 2 to 3 minutes on 2 cores, or resume; evaluate and film the agent (ENV=, FRAMES=, LOGDIR=, ARGS=)
 	@$(BIN)/impala-train --env=$(ENV) --logdir=$(LOGDIR) --total_frames=$(FRAMES) $(ARGS)
 	@$(BIN)/impala-evaluate --logdir=$(LOGDIR) --episodes=10 --random_policy --video
 
