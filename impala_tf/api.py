@@ -196,8 +196,9 @@ class SavedAgent:
         start = self._start | np.broadcast_to(episode_start, self._num_envs)
         inputs = AgentInput(
             observation=self._batched(observation, self._policy.metadata["observation"]),
-            last_reward=np.where(start, 0, reward).astype(np.float32),
-            last_action=np.where(start, 0, self._action).astype(np.int32),
+            # As in training: zero only where nothing came before.
+            last_reward=np.where(self._start, 0, reward).astype(np.float32),
+            last_action=np.where(self._start, 0, self._action).astype(np.int32),
             episode_start=start,
         )
         step = self._policy.step(inputs, self._core_state)

@@ -62,6 +62,19 @@ def test_the_notebook_trains_evaluates_exports_and_acts(first_steps):
 
 
 @pytest.mark.slow(1)
+def test_an_agent_sees_what_led_to_an_episode_as_in_training(first_steps, monkeypatch):
+    agent = api.SavedAgent(str(first_steps[0] / "models" / "catch"), num_envs=2)
+    step, seen = agent._policy.step, []
+    monkeypatch.setattr(agent._policy, "step", lambda inputs, state: seen.append(inputs) or step(inputs, state))
+    boards = np.zeros((2, 10, 5), np.float32)
+    first = agent.act(boards, reward=5.0)
+    agent.act(boards, reward=[1.0, -1.0], episode_start=[True, False])
+    assert seen[0].last_reward.tolist() == seen[0].last_action.tolist() == [0, 0] and seen[0].episode_start.all()
+    assert seen[1].last_reward.tolist() == [1, -1] and seen[1].last_action.tolist() == first.tolist()
+    assert seen[1].episode_start.tolist() == [True, False]
+
+
+@pytest.mark.slow(1)
 def test_one_environment_and_several_have_the_same_policy(first_steps):
     model = str(first_steps[0] / "models" / "catch")
     one, several = api.SavedAgent(model), api.SavedAgent(model, num_envs=3)

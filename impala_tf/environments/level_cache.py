@@ -43,7 +43,7 @@ class LevelCache:
             _copy(self._folder / key, Path(pk3_path))
             with zipfile.ZipFile(pk3_path) as pk3:  # A pk3 is a zip file, with a checksum for each of its members.
                 whole = pk3.testzip() is None
-        except (OSError, zipfile.BadZipFile):
+        except Exception:  # Damage has many names: BadZipFile, zlib.error, EOFError, NotImplementedError, ...
             whole = False
         if not whole:
             Path(pk3_path).unlink(missing_ok=True)

@@ -27,8 +27,9 @@ def run(config: Config, tasks: TaskSet, topology: Topology, stop: threading.Even
     with Training(config, tasks, topology) as training:
         agent, end = actor_role.connect(config, tasks, training.end.address)
         with end:
-            actor = actor_role.make_actor(config, tasks, topology, 0, agent, end)
+            beat = in_turns.Beat(config, stop)
+            actor = actor_role.make_actor(config, tasks, topology, 0, agent, end, beat=beat)
             try:
-                in_turns.run(config, training, actor, end, stop)
+                in_turns.run(config, training, actor, end, stop, beat)
             finally:
                 actor.environment.close()

@@ -136,8 +136,9 @@ class _Life:
                 if learner.hangs(self._stall_timeout):  # Before the actors, which may be waiting for it.
                     self._has_hung(learner)
             self.ever_ready = self.ever_ready or learners[0].ready
-            for actor in self._actors:
-                actor.watch(_ACTORS_SHARE * self._stall_timeout)
+            if all(learner.status is None for learner in learners):  # Otherwise one has finished, and its actors may.
+                for actor in self._actors:
+                    actor.watch(_ACTORS_SHARE * self._stall_timeout)
             self._report()
         self._let_save()
         for learner in learners:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from impala_tf.config import LossConfig
+from impala_tf.errors import UserError
 from impala_tf.learning import losses
 from impala_tf.networks.agent import Agent
 from impala_tf.structures import AgentInput, Trajectory
@@ -79,6 +80,11 @@ class LossGradients:
             outputs, _ = self._agent.unroll_core(features, inputs, unrolls.core_state)
         outputs_gradient, head_gradients, metrics = self._from_outputs(outputs, unrolls)
         other_gradients = tape.gradient(outputs, self._agent.other_variables, outputs_gradient)
+        unused = [v.name for v, gradient in zip(self._agent.other_variables, other_gradients) if gradient is None]
+        if unused:
+            raise UserError(
+                f"The loss does not depend on {', '.join(unused)}: leave out the layers that --torso does not use."
+            )
         # The gradient of an embedding is sparse and may repeat rows. Dense, their sum has the right norm.
         gradients = tuple(tf.convert_to_tensor(gradient) for gradient in (*head_gradients, *other_gradients))
         return Gradients(metrics["total_loss"], gradients, metrics)

@@ -160,8 +160,9 @@ class Child:
             self._line.close()
 
     def hangs(self, seconds: float) -> bool:
-        """Whether it has been silent for `seconds`; before it is ready, for ten minutes, if that is longer."""
-        return self.silence > (seconds if self.ready else max(seconds, _STARTING_SECONDS))
+        """Whether it runs and has been silent for `seconds`; before it is ready, for ten minutes, if that is longer."""
+        longest = seconds if self.ready else max(seconds, _STARTING_SECONDS)
+        return self.silence > longest and self.status is None
 
     def answer(self, seconds: float) -> Any:
         """Waits for the work's return value.

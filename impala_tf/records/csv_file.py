@@ -91,6 +91,8 @@ def last(path: pathlib.Path) -> dict[str, str]:
         start = max(len(header), os.fstat(file.fileno()).st_size - _LONGEST_ROW)
         file.seek(start)
         rows = file.read().split(b"\n")[:-1]
+    if not rows:  # The first one was not written whole.
+        return {}
     fields, row = (next(csv.reader([line.decode(errors="replace")])) for line in (header, rows[-1]))
     return dict(zip(fields, row)) if len(row) == len(fields) else {}
 

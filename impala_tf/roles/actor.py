@@ -141,6 +141,7 @@ def make_actor(
     agent: Agent,
     end: ActorEnd,
     spans: pathlib.Path | None = None,
+    beat: Callable[[], None] = parent.beat,
 ) -> Actor:
     """Makes an actor that steps all its environments together. The caller closes `Actor.environment`.
 
@@ -152,13 +153,14 @@ def make_actor(
       agent: the agent that `connect` returned.
       end: the end that `connect` returned.
       spans: CSV file for the spans of its activities; None: no file.
+      beat: called at every step.
 
     Raises:
       UserError: the environments cannot be made.
     """
     environment_seed, action_seed = seeds(config, number, end.learner_step)
     task_ids = topology.task_ids(number)
-    timings = Timings(acting.ACTIVITIES, spans, on_lap=parent.beat)
+    timings = Timings(acting.ACTIVITIES, spans, on_lap=beat)
     environment = task_set.make_batch(tasks, task_ids, environment_seed, topology.env_threads)
     try:
         return Actor(

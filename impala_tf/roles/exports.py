@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import pathlib
@@ -21,6 +22,7 @@ from impala_tf.export.exporter import Exporter
 from impala_tf.networks.agent import Agent
 from impala_tf.processes import parent
 from impala_tf.processes.child import Child, ChildFailed
+from impala_tf.records import csv_file
 from impala_tf.records.csv_file import CSVFile
 from impala_tf.records.logdir import LogDir
 
@@ -39,6 +41,8 @@ class Exports:
     def __init__(self, config: Config, tasks: TaskSet, logdir: LogDir, frames: int):
         """Finds the exports and evaluations that there are already, and opens the logs.
 
+        Those of later frames, which the run will reach with another agent, are renamed to lost-<frames>.
+
         Args:
           config: settings of the run.
           tasks: tasks of the run.
@@ -49,12 +53,15 @@ class Exports:
         self._exporter: Exporter | None = None
         self._export_every = config.run.export_every or config.run.evaluate_every
         self._evaluate_every = config.run.evaluate_every
-        self._exported = _newest(logdir.exports, frames)
-        self._evaluated = _newest(logdir.evaluation_results, frames)
+        _set_aside(logdir.exports, frames)
+        _set_aside(logdir.evaluation_results, frames)
+        self._exported = _newest(logdir.exports)
+        self._evaluated = 0
         self._evaluation: Evaluation | None = None  # The one in progress.
         self._process: Child | None = None
         if self._evaluate_every:
             self._csv = CSVFile(logdir.evaluations, keep_up_to=frames)
+            self._evaluated = int(csv_file.last(logdir.evaluations).get("frames", 0))
             self._tensorboard = tf.summary.create_file_writer(str(logdir.tensorboard))
 
     def add(self, agent: Agent, frames: int, learner_step: int, final: bool) -> None:
@@ -188,10 +195,25 @@ class Exports:
             )
 
 
-def _newest(folder: pathlib.Path, frames: int) -> int:
-    """Returns the largest frame count, up to `frames`, that names an entry of the folder; 0 if there is none."""
-    found = [int(path.stem) for path in folder.glob("*") if path.stem.isdecimal()]
-    return max((number for number in found if number <= frames), default=0)
+def _newest(folder: pathlib.Path) -> int:
+    """Returns the largest frame count that names an entry of the folder; 0 if there is none."""
+    return max((int(path.stem) for path in folder.glob("*") if path.stem.isdecimal()), default=0)
+
+
+def _set_aside(folder: pathlib.Path, frames: int) -> None:
+    """Renames the entries of later frames than `frames`."""
+    for path in [path for path in folder.glob("*") if path.stem.isdecimal() and int(path.stem) > frames]:
+        aside = path.with_name(f"lost-{path.name}")
+        while aside.exists():
+            aside = aside.with_name(f"lost-{aside.name}")
+        with contextlib.suppress(OSError):
+            path.rename(aside)
+            _LOGGER.warning(
+                "%s is of %s frames, to which the run was not saved; it is now called %s",
+                path,
+                f"{int(path.stem):,}",
+                aside.name,
+            )
 
 
 def _evaluate(evaluation: Evaluation) -> None:

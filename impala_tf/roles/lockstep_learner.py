@@ -14,7 +14,6 @@ from impala_tf.config import Config
 from impala_tf.environments.remote.lockstep import Lockstep
 from impala_tf.environments.remote.mailbox import PolicyMailbox
 from impala_tf.environments.task_set import TaskSet
-from impala_tf.processes import parent
 from impala_tf.processes.timings import Timings
 from impala_tf.roles import actor as actor_role
 from impala_tf.roles import in_turns
@@ -55,7 +54,8 @@ def run(
             _, action_seed = actor_role.seeds(config, 0, end.learner_step)
             # Long enough for a process to hang, to be restarted, and to start slowly.
             deadline = 2 * tasks.deadline + _RESTART_SECONDS
-            timings = Timings(acting.ACTIVITIES, spans[1], on_lap=parent.beat)
+            beat = in_turns.Beat(config, stop)
+            timings = Timings(acting.ACTIVITIES, spans[1], on_lap=beat)
             task_ids = [topology.task_ids(number) for number in range(topology.num_actors)]
             unroll_length, write = config.data.unroll_length, end.writer.write
             actor: in_turns.Acts
@@ -64,7 +64,7 @@ def run(
                     mailbox, deadline, agent, write, end.refresh, unroll_length, action_seed, task_ids, timings
                 )
             else:
-                environment = Lockstep(mailbox, deadline)
+                environment = Lockstep(mailbox, deadline, beat=beat)
                 ids = np.concatenate(task_ids)
                 actor = Actor(environment, agent, write, end.refresh, unroll_length, action_seed, ids, timings)
-            in_turns.run(config, training, actor, end, stop)
+            in_turns.run(config, training, actor, end, stop, beat)

@@ -39,6 +39,12 @@ def test_a_damaged_copy_is_never_offered(tmp_path: Path):
     data = content.index(b"a" * 200)
     (tmp_path / "maps" / "key").write_bytes(content[:data] + b"b" + content[data + 1 :])
     assert cache.fetch("key", str(target)) is False and not target.exists()
+    with zipfile.ZipFile(tmp_path / "compressed.pk3", "w", zipfile.ZIP_DEFLATED) as pk3:
+        pk3.writestr("maps/maze.bsp", bytes(range(256)) * 8)
+    compressed = (tmp_path / "compressed.pk3").read_bytes()
+    data = 30 + len("maps/maze.bsp")  # After the member's header.
+    (tmp_path / "maps" / "key").write_bytes(compressed[:data] + b"\xff" * 20 + compressed[data + 20 :])
+    assert cache.fetch("key", str(target)) is False and not target.exists()
     cache.write("key", str(tmp_path / "maze.pk3"))  # What Lab then does.
     assert cache.fetch("key", str(target)) is True
 

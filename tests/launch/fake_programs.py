@@ -156,3 +156,18 @@ def is_running(pid: int) -> bool:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def learn_for(folder: pathlib.Path, seconds: float, _starts: int) -> None:
+    """Works, and shows it, for some time."""
+    parent.send(parent.Ready())
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        parent.beat()
+        time.sleep(0.02)
+
+
+def miss_the_learner(folder: pathlib.Path, _starts: int) -> None:
+    """Finds after a second that there is no learner."""
+    time.sleep(1.0)
+    raise UserError("no learner answers")

@@ -60,7 +60,7 @@ def starve(logdir: pathlib.Path) -> str:
     from impala_tf.launch import in_turns
     from impala_tf.roles import in_turns as alternation
 
-    alternation.run = lambda config, training, actor, end, stop: _learn_once(training, actor, end, stop)
+    alternation.run = lambda config, training, actor, end, stop, beat: _learn_once(training, actor, end, stop)
     try:
         in_turns.run(*resolve(logdir, num_actors=0, envs_per_actor=6, stall_timeout=1.0), threading.Event())
     except UserError as error:
@@ -82,6 +82,31 @@ def in_turns_again(logdir: pathlib.Path) -> tuple[str, tuple[list[str], list[str
     except UserError as error:
         return str(error), in_turns(logdir, False, values)
     raise AssertionError("a queue of 3 is not enough")
+
+
+def never_an_unroll_again(logdir: pathlib.Path) -> str:
+    """Returns the error of a run whose environments fail in every round from the third on."""
+    import itertools
+    import time
+
+    from impala_tf.acting.actor import Actor
+    from impala_tf.launch import in_turns
+
+    run_unroll, rounds = Actor.run_unroll, itertools.count()
+
+    def fail_later(actor, *at_most):
+        if next(rounds) < 2:
+            return run_unroll(actor, *at_most)
+        time.sleep(0.02)
+        actor.timings.lap("environment")
+        return 0
+
+    Actor.run_unroll = fail_later
+    try:
+        in_turns.run(*resolve(logdir, num_actors=0, envs_per_actor=6, stall_timeout=1.0), threading.Event())
+    except UserError as error:
+        return str(error)
+    raise AssertionError("it has ended well")
 
 
 LEARNS = {

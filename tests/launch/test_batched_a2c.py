@@ -220,3 +220,17 @@ def test_a_run_whose_learner_is_killed_resumes_with_the_lag_of_a_start(tmp_path)
     later = updates > 0
     assert (rows["policy_lag_max"][later] == (updates[later] - 1).clip(upper=100)).all()
     assert rows["policy_lag_max"][~later].max() == 100
+
+
+@pytest.mark.parametrize("name", ["sync_step", "dynamic_batches"])
+def test_it_saves_although_an_environment_does_not_answer(tmp_path, caplog, name):
+    """Within the 8 s that it has when it is asked to end."""
+    with _started(table.program, tmp_path, **WAITING[name]) as run:
+        run.wait_until(lambda: _rows(tmp_path) is not None)
+        (pid,) = _children("actor 1")
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(1.0)  # The round that is played now does not end.
+        run.stop.set()
+        run.join(30)
+    assert run.error is None and "killed" not in caplog.text
+    assert LogDir(str(tmp_path)).frames == _rows(tmp_path)["frames"].iloc[-1] > 0

@@ -62,3 +62,11 @@ def test_a_fork_server_that_hangs_does_not_hold_up_the_end(folder, logs):
     start = time.monotonic()
     run(Program((learner_node(fake.sleep, folder),), actor_nodes(folder)), logs, stop)
     assert time.monotonic() - start < 5
+
+
+def test_a_learner_that_has_finished_does_not_hang_and_its_actors_may_end(folder, logs, caplog):
+    """Another one may evaluate for long after the last update."""
+    learners = learner_node(fake.learn_for, folder, 5.0), learner_node(fake.learn_for, folder, 0.0)
+    actors = (actor_node(fake.miss_the_learner, folder),)
+    run(Program(learners, actors), logs, stall_timeout=3.0)  # There is a beat a second.
+    assert caplog.messages == []

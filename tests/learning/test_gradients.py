@@ -9,6 +9,7 @@ import tensorflow as tf
 from impala_tf import config as config_lib
 from impala_tf.config import LossConfig
 from impala_tf.environments import instructions
+from impala_tf.errors import UserError
 from impala_tf.learning import losses
 from impala_tf.learning.corrections import CORRECTIONS
 from impala_tf.learning.gradients import LossGradients
@@ -109,3 +110,10 @@ def test_every_correction_and_estimate_of_q_reaches_the_loss():
         np.testing.assert_allclose(found[names], expected, rtol=1e-5)
     for one, other in itertools.combinations(found, 2):
         assert not np.isclose(found[one], found[other], rtol=1e-4), (one, other)
+
+
+def test_layers_that_the_loss_does_not_depend_on_are_named():
+    agent = Agent(SPEC, torso="mlp", seed=1)
+    agent.torso.unused = tf.Variable([1.0], name="unused/kernel")
+    with pytest.raises(UserError, match="The loss does not depend on unused/kernel:0: leave out the layers"):
+        LossGradients(agent, LossConfig(), False)(random_unrolls(SPEC, ()))

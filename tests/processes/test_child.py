@@ -82,7 +82,7 @@ def test_without_a_log_an_error_is_only_told_to_the_parent(how: str, capfd: pyte
 
 def test_a_log_that_cannot_be_opened_is_told_in_one_line(tmp_path: pathlib.Path, capfd: pytest.CaptureFixture):
     child = Child("failing", works.fail, "error", log=tmp_path / "removed" / "log", context=FORK_SERVER)
-    with pytest.raises(UserError, match="The log file .*/removed/log cannot be opened: No such file or directory"):
+    with pytest.raises(UserError, match=r"The log file .*/removed/log cannot be opened: No such file or directory"):
         child.answer(60)
     child.end(10)
     assert capfd.readouterr().err == ""

@@ -100,3 +100,36 @@ def test_the_last_evaluation_is_not_waited_for_if_it_hangs(exports, caplog):
     assert caplog.messages == [
         "The evaluation at 0 frames failed: ChildFailed: there was no sign of life for 301 s, and it is ended"
     ]
+
+
+def test_models_and_results_that_the_run_was_not_saved_with_are_set_aside(exports, tmp_path, caplog):
+    """The run reaches their frames again, with another agent."""
+    exports._csv.write({"frames": 10, "task": "catch"}, {"frames": 20, "task": "catch"})
+    exports.close()
+    for folder, names in (
+        ("exports", ["0010", "0020", "0030"]),
+        ("evaluations", ["0020.json", "0030.json", "0030.mp4"]),
+    ):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    config = config_lib.from_values({"env": "catch", "evaluate_every": 10})
+    resumed = Exports(config, task_set.resolve(config.environment), LogDir(str(tmp_path)), 20)
+    assert (resumed._exported, resumed._evaluated) == (20, 20)
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == ["0010", "0020", "lost-0030"]
+    left = sorted(path.name for path in (tmp_path / "evaluations").iterdir())
+    assert left == ["0020.json", "lost-0030.json", "lost-0030.mp4"]
+    assert len(caplog.messages) == 3 and "0030 is of 30 frames, to which the run was not saved" in caplog.messages[0]
+    resumed.close()
+
+
+def test_an_evaluation_that_was_not_logged_is_made_again(exports, tmp_path):
+    exports._csv.write({"frames": 10, "task": "catch"})
+    exports.close()
+    for folder, name in (("exports", "0020"), ("evaluations", "0020.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+    config = config_lib.from_values({"env": "catch", "evaluate_every": 10})
+    resumed = Exports(config, task_set.resolve(config.environment), LogDir(str(tmp_path)), 20)
+    assert (resumed._exported, resumed._evaluated) == (20, 10)
+    resumed.close()

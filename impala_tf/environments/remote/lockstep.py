@@ -24,15 +24,22 @@ class Lockstep(BatchedEnvironment):
     entries are marked by an `episode_length` of -1, as in `EnvironmentOutput`, until it answers again.
     """
 
-    def __init__(self, mailbox: Mailbox, deadline: float, close: Callable[[], None] = lambda: None):
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        deadline: float,
+        close: Callable[[], None] = lambda: None,
+        beat: Callable[[], None] = parent.beat,
+    ):
         """
         Args:
           mailbox: of the workers.
           deadline: seconds in which all workers must have answered; ignored if the mailbox watches them itself.
           close: called by `close`; ends the workers, if they belong to this environment.
+          beat: called while a step is waited for; may raise to end the wait.
         """
         self.spec, self.num_envs = mailbox.environment, mailbox.num_workers * mailbox.num_envs
-        self._mailbox, self._deadline, self._close = mailbox, deadline, close
+        self._mailbox, self._deadline, self._close, self._beat = mailbox, deadline, close, beat
         self._starts = [0] * mailbox.num_workers
         self._absent: set[int] = set()  # Workers that have not answered the last actions.
         self._is_open = False
@@ -70,7 +77,7 @@ class Lockstep(BatchedEnvironment):
         while missing := set(workers) - outputs.keys() - self._mailbox.down:
             if time.monotonic() > end:
                 raise EnvironmentFailed(f"environment worker {min(missing)} did not answer within {self._deadline:g} s")
-            parent.beat()  # This wait has a deadline of its own.
+            (parent.beat if first else self._beat)()  # This wait has a deadline of its own.
             self._take(outputs, first, _WAIT_SECONDS)
         if len(outputs) < len(workers):  # Those that are down may be back; only if all are is there time to wait.
             self._take(outputs, first, 0.0 if outputs else _WAIT_SECONDS)
