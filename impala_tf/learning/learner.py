@@ -117,8 +117,9 @@ class Learner(tf.Module):
         initial = self._config.optimizer.learning_rate
         learning_rate = linear_schedule(initial, self.frames, self._config.annealing_frames)
         gradient_norm = self._update_if_finite(gradients.loss, gradients.gradients, learning_rate)
-        self.step_count.assign_add(1)
-        self.frames.assign_add(frames)
+        with tf.control_dependencies([gradient_norm]):  # Nothing is counted if the sum over the learners fails.
+            self.step_count.assign_add(1)
+            self.frames.assign_add(frames)
         return {"gradient_norm": gradient_norm, "learning_rate": learning_rate, **gradients.metrics}
 
     def _summed(self, gradients: Gradients, frames: tf.Tensor) -> tuple[Gradients, tf.Tensor]:

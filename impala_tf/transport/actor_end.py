@@ -74,9 +74,13 @@ class LearnerLink:
 
             def reach(server: str, whose: str) -> tuple[dict, dict[str, Any]]:
                 found = wait_for_server(server, timeout, whose)
-                if on_end:
-                    stack.callback(ServerWatch(server, timeout, on_end, whose).stop)
-                return found, read_told(server)
+                watch = ServerWatch(server, timeout, on_end, whose) if on_end else None
+                if watch:
+                    stack.callback(watch.stop)
+                told = read_told(server)
+                if watch:
+                    watch.expect(told)
+                return found, told
 
             tables, self.told = reach(address, "learner")
             check(self.told)

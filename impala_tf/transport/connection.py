@@ -101,25 +101,42 @@ def read_told(address: str) -> dict[str, Any]:
 class ServerWatch:
     """Calls `on_end(message, finished)` from a thread, when the run has ended as far as its server tells.
 
-    It has finished if the server says so, and has not if the server has not answered for `timeout` seconds.
+    It has finished if the server says so, and has not if the server has not answered for `timeout` seconds, or if,
+    after a pause, it tells something else than what was `expect`ed: then it is another run's.
     """
 
     def __init__(self, address: str, timeout: float, on_end: Callable[[str, bool], None], whose: str = "learner"):
         """Starts the thread; `whose` server it is, is for messages."""
         self._address, self._timeout, self._on_end, self._whose = address, timeout, on_end, whose
+        self._told: dict[str, Any] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="server-watch", daemon=True)
         self._thread.start()
 
+    def expect(self, told: dict[str, Any]) -> None:
+        """Says what `read_told` has returned, and must return after a pause, too."""
+        self._told = told
+
     def _watch(self) -> None:
-        heard = time.monotonic()
+        heard, paused = time.monotonic(), False
         while not self._stop.wait(min(_LOOK_SECONDS, self._timeout / 4)):
             if (tables := ask(self._address)) is not None:
                 heard = time.monotonic()
                 if tables[FINISHED].current_size and not self._stop.is_set():
                     self._on_end(f"The {self._whose} at {self._address} has finished its run.", True)
                     return
-            elif time.monotonic() - heard > self._timeout and not self._stop.is_set():
+                if paused and tables[RUN].current_size:
+                    paused = False
+                    if self._told is not None and read_told(self._address) != self._told and not self._stop.is_set():
+                        self._on_end(
+                            f"The {self._whose} at {self._address} is another run's now, or has other settings than "
+                            "before.",
+                            False,
+                        )
+                        return
+                continue
+            paused = True
+            if time.monotonic() - heard > self._timeout and not self._stop.is_set():
                 self._on_end(
                     f"The {self._whose} at {self._address} has not answered for {self._timeout:g} s: it has ended or "
                     "cannot be reached.",

@@ -132,7 +132,8 @@ class GradientWorkerEnd(LearnerLink):
 
         super().__init__(address, exchange, **options)
         self._questions, self._pushes = connection.Questions(address), 0
-        self._ticket = self._before = self._last
+        self._ticket: int | None = None
+        self._before = self._last
         # Not those of an earlier process with this number, whose contribution may still be in the queue.
         self._next_ticket = _random_ticket()
         self._writer = reverb.Client(address).trajectory_writer(num_keep_alive_refs=1)
@@ -182,7 +183,7 @@ class GradientWorkerEnd(LearnerLink):
         Also true if they come from another learner than before, as after its restart: what was sent to the one before
         may be lost.
         """
-        return self._last == self._ticket or (self._last < 0 and self._last != self._before)
+        return self._ticket in (None, self._last) or (self._last < 0 and self._last != self._before)
 
     def wait_for_publication(self, timeout: float) -> bool:
         """Waits until something has been published; False if `timeout` seconds passed first.

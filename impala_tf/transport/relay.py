@@ -50,9 +50,12 @@ class Relay:
         """
         with contextlib.ExitStack() as stack:
             tables = connection.wait_for_server(address, timeout)
-            if on_end:
-                stack.callback(connection.ServerWatch(address, timeout, on_end).stop)
+            watch = connection.ServerWatch(address, timeout, on_end) if on_end else None
+            if watch:
+                stack.callback(watch.stop)
             told = connection.read_told(address)
+            if watch:
+                watch.expect(told)
             check(told)
             signature = tables[VARIABLES].signature["variables"]
             variables = [tf.Variable(tf.zeros(part.shape, part.dtype), trainable=False) for part in signature]

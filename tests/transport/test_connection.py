@@ -95,6 +95,32 @@ def test_a_server_that_goes_away_is_noticed(monkeypatch):
     assert not _watches()
 
 
+def test_a_server_that_is_another_runs_after_a_pause_is_noticed(monkeypatch):
+    """Such as one that was started at the same port. What it tells may be the same, after a restart."""
+    ask, pause, ended, messages = connection.ask, threading.Event(), threading.Event(), []
+    monkeypatch.setattr(connection, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "ask", lambda address: None if pause.is_set() else ask(address))
+
+    def pause_for(seconds):
+        pause.set()
+        time.sleep(seconds)
+        pause.clear()
+
+    with server.Server(server.load_config(DataConfig()), UNROLL, [], 0, {"tasks": ["atari/pong"]}) as running:
+        watch = ServerWatch(running.address, 60.0, lambda *told: (messages.append(told), ended.set()))
+        watch.expect(connection.read_told(running.address))
+        pause_for(0.5)
+        assert not ended.wait(1.0)
+        watch.expect({"tasks": ["atari/breakout"]})
+        assert not ended.wait(0.5)
+        pause_for(0.5)
+        assert ended.wait(20)
+        watch.stop()
+    assert messages == [
+        (f"The learner at {running.address} is another run's now, or has other settings than before.", False)
+    ]
+
+
 def test_a_watch_that_was_stopped_reports_nothing(monkeypatch):
     """Also where the server does not answer a question that is on its way."""
     asked, answer, messages = threading.Event(), threading.Event(), []
