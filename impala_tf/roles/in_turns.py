@@ -93,8 +93,8 @@ def run(config: Config, training: Training, actor: Acts, end: ActorEnd, stop: th
                 if stop.is_set():
                     break
                 raise training.stalled(
-                    f"The environments finished no unroll in {stall_timeout:g} s (--stall_timeout). "
-                    "The log says whether they fail."
+                    f"The environments finished no unroll in {stall_timeout:g} s (--stall_timeout): they fail, as the "
+                    "log then says, or need more time."
                 ) from None
             collected += written
             if written:

@@ -116,7 +116,7 @@ def test_a_learner_that_nobody_sends_unrolls_saves_what_it_has_learned(tmp_path)
 def test_environments_that_finish_no_unroll_any_more_end_the_run_which_saves(tmp_path):
     child = Child("in turns", real_runs.never_an_unroll_again, tmp_path / "run", context=FORK_SERVER)
     try:
-        assert child.answer(60).startswith("The environments finished no unroll in 1 s (--stall_timeout).")
+        assert child.answer(60).startswith("The environments finished no unroll in 1 s (--stall_timeout): they")
     finally:
         child.end()
     frames = 2 * 6 * real_runs.UNROLL_LENGTH
