@@ -1,4 +1,4 @@
-"""Tries on a GPU, step by step, what has only been run on CPUs: `python -m run.gpu_check --output=gpu_check`.
+"""Tries the package on a GPU, step by step: `python -m run.gpu_check --output=gpu_check`.
 
 Takes at most half an hour and needs no network. Every step has a time limit and a file for its output in the folder
 --output; a step that fails does not stop the next. summary.json there has all results and numbers. The exit status is 1
