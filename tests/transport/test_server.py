@@ -184,6 +184,12 @@ def test_addresses_are_checked(address):
     ports.check_address("localhost:8000")
 
 
+def test_ports_that_do_not_exist_are_refused():
+    launch = config_lib.from_values({"num_learners": 3, "port": 65_534}).launch
+    with pytest.raises(UserError, match="none above 65535; use at most 65533"):
+        ports.on_this_machine(launch)
+
+
 def test_a_process_gets_each_free_port_once(monkeypatch):
     monkeypatch.setattr(ports, "_PORTS", (20_000, 20_020))
     found = [ports.free_port() for _ in range(15)]
