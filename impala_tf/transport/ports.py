@@ -81,8 +81,8 @@ def on_this_machine(launch: LaunchConfig) -> list[LearnerAddress]:
     numbers = range(launch.num_learners)
     if launch.port + numbers[-1] > 65_535:
         raise UserError(
-            f"--port={launch.port} with --num_learners={len(numbers)}: the learners have the ports from there on, and there "
-            f"is none above 65535; use at most {65_536 - len(numbers)}."
+            f"--port={launch.port} with --num_learners={len(numbers)}: the learners have the ports from there on, and "
+            f"there is none above 65535; use at most {65_536 - len(numbers)}."
         )
     servers = [launch.port + number if launch.port else free_port() for number in numbers]
     for port in servers:
