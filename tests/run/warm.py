@@ -29,6 +29,8 @@ from impala_tf.processes import imports, signals
 MARK = "IMPALA_TF_TEST"
 """The variable of the environment by whose value, 36 characters, `conftest.running` finds a command's processes."""
 _MODULES = ("impala_tf.roles.learner", "impala_tf.roles.actor", "impala_tf.roles.a3c_worker")
+_LATER = ("pandas", "matplotlib.figure", "matplotlib.backends.backend_agg")
+"""What a command imports for its picture, when TensorFlow, from which some of it is hidden, has been imported."""
 
 
 class Warm:
@@ -202,9 +204,12 @@ def main() -> None:
     imports.begin()
     for module in _MODULES:
         importlib.import_module(module)
+    imports.done()
+    for module in _LATER:
+        importlib.import_module(module)
+    imports.done()  # Collects nothing of these, either.
     request, files = _serve(socket.socket(fileno=int(sys.argv[1])))
     _become(request, files)
-    imports.done()
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
