@@ -49,9 +49,9 @@ class Started:
         env = {**os.environ, **environment, "PYTHONPATH": path, MARK: mark}
         with open(self._output[0], "wb") as out, open(self._output[1], "wb") as err:
             self.process: subprocess.Popen | Command
-            if warm is not None and command[0] == "-m":
+            if warm is not None and command[0] in ("-m", "-c"):
                 output = out.fileno(), err.fileno()
-                self.process = warm.start(command[1], [*command[2:], *arguments], output, folder, env, group)
+                self.process = warm.start([*command, *arguments], output, folder, env, group)
             else:
                 self.process = subprocess.Popen(
                     [sys.executable, *command, *arguments],

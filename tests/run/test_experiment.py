@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
-import pathlib
 import shlex
 import signal
 
@@ -28,9 +28,9 @@ from impala_tf.experiments import catalogue
 from impala_tf.experiments.catalogue.grid import Agent, Claim, Experiment, Grid, Task
 from impala_tf.run import experiment
 
-task = Task("catch", {"env": "catch", "total_frames": 2_000}, random=-0.6)
+task = Task("catch", {"env": "gymnasium/held_catch:HeldCatch-v0", "total_frames": 2_000}, random=-0.6)
 agents = tuple(Agent(name, "", f"tiny/{name}", {"correction": name}) for name in ("v_trace", "none"))
-repeats = {"seed_1": {"seed": 1}, "long": {"seed": 2, "total_frames": 60_000}}
+repeats = {"seed_1": {"seed": 1}, "long": {"seed": 2, "total_frames": 8_000}}
 settings = {
     **{"num_actors": 0, "learner_threads": 1, "unroll_length": 20, "batch_size": int(os.environ.get("BATCH", 4))},
     **{"learning_rate": 0.003, "log_interval": 0.1},
@@ -41,19 +41,53 @@ catalogue.ALL["tiny"] = Experiment("tiny", "Tiny: two agents", {"machine": grid}
 experiment.main()
 """,
 )
+HELD_CATCH = """
+import gymnasium, numpy, os, time
+class HeldCatch(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (10, 5))
+    action_space = gymnasium.spaces.Discrete(3)
+    steps = 0
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.row = 0
+        return numpy.zeros((10, 5), numpy.float32), {}
+    def step(self, action):
+        self.row += 1
+        self.steps += 1
+        if self.steps > 600 and os.path.exists(os.environ["HELD"]):
+            time.sleep(0.03)
+        ended = self.row == 9
+        reward = float(self.np_random.choice((-1, 1))) if ended else 0.0
+        return numpy.zeros((10, 5), numpy.float32), reward, ended, False, {}
+gymnasium.register("HeldCatch-v0", HeldCatch)
+"""
+"""A world as large as catch, in which the long runs take minutes for as long as a file exists, however busy the machine
+is. A short run has at most 500 steps in each of its four instances."""
 LONG = [f"tiny/{agent}/catch/long" for agent in ("v_trace", "none")]
 SHORT = [f"tiny/{agent}/catch/seed_1" for agent in ("v_trace", "none")]
 
 
+@pytest.fixture
+def held(start, tmp_path):
+    """`start` with that world, and the file."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "held_catch.py").write_text(HELD_CATCH)
+    file = tmp_path / "held"
+    file.touch()
+    variables = {"PYTHONPATH": str(tmp_path / "package"), "HELD": str(file)}
+
+    def start_held(*arguments, **environment):
+        return start(*arguments, command=TINY, environment={**variables, **environment})
+
+    return start_held, file
+
+
 def process_of(started, folder):
-    """The id of the process that trains in a folder; None if there is none."""
+    """The id of the process that trains in a folder, known by the file of its output; None if there is none."""
     for pid in started.all_processes():
-        try:
-            arguments = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if f"--logdir={folder}" in arguments:
-            return pid
+        with contextlib.suppress(OSError):  # The process has just ended.
+            if os.readlink(f"/proc/{pid}/fd/1") == str(folder / "logs" / "output.txt"):
+                return pid
     return None
 
 
@@ -68,16 +102,17 @@ def changed(root, runs):
 
 
 @pytest.mark.slow(40)
-def test_it_trains_is_interrupted_goes_on_and_shows_what_has_come_of_it(start, error_of, frames_saved, tmp_path):
+def test_it_trains_is_interrupted_goes_on_and_shows_what_has_come_of_it(held, error_of, frames_saved, tmp_path):
+    start, file = held
     folder = tmp_path / "the runs"
     root, where = folder / "machine", f"--runs={folder}"
-    assert "None of tiny's runs in" in error_of(start("show", "tiny", where, command=TINY), 30)
+    assert "None of tiny's runs in" in error_of(start("show", "tiny", where), 30)
     assert not folder.exists()
 
     # Ctrl-C while the last two train; meanwhile, the folder is locked.
-    first = start("run", "tiny", where, "--parallel=2", command=TINY)
+    first = start("run", "tiny", where, "--parallel=2")
     first.wait_until(lambda: "Tiny: two agents: 4 of 4 runs to train, up to 2 at once, in " in first.out, 60)
-    second = start("run", "tiny", where, command=TINY)
+    second = start("run", "tiny", where)
     assert error_of(second, 60) == f"--runs={root} is in use: wait until that command has ended, or give another."
     first.wait_until(lambda: all(csv_file.has_rows(root / run / "progress.csv") for run in LONG), 120)
     assert [first.out.count(f"{run} finished: return ") for run in SHORT] == [1, 1], first.describe()
@@ -87,26 +122,27 @@ def test_it_trains_is_interrupted_goes_on_and_shows_what_has_come_of_it(start, e
     assert "ending; runs that save: 2" in first.out and "Ended early by SIGINT. To resume: " in first.out
     assert shlex.split(first.out.splitlines()[-1])[-4:] == ["run", "tiny", where, "--parallel=2"]
     saved = [frames_saved(root / run)[-1] for run in LONG]
-    assert all(0 < frames < 60_000 for frames in saved)
+    assert all(0 < frames < 8_000 for frames in saved)
 
     # Other settings are refused.
-    other = start("run", "tiny", where, command=TINY, environment={"BATCH": "8"})
+    other = start("run", "tiny", where, BATCH="8")
     assert f"--runs={folder} holds runs with other settings: --batch_size: 4 there, 8 now" in error_of(other, 60)
 
     # A run that is killed is named, and the other goes on. Those that have finished are left alone.
     before = changed(root, SHORT)
-    again = start("run", "tiny", where, "--parallel=2", command=TINY)
+    again = start("run", "tiny", where, "--parallel=2")
     again.wait_until(lambda: process_of(again, root / LONG[0]), 60)
     os.kill(process_of(again, root / LONG[0]), signal.SIGKILL)
+    file.unlink()
     assert again.finish(120) == 1 and again.err == "", again.describe()
     assert "2 of 4 runs to train" in again.out and f"{LONG[1]} finished: return " in again.out
     assert f"{LONG[0]} failed: it ended with SIGKILL" in again.out and "To see the result" not in again.out
-    assert changed(root, SHORT) == before and frames_saved(root / LONG[1])[-1] >= 60_000
+    assert changed(root, SHORT) == before and frames_saved(root / LONG[1])[-1] >= 8_000
     assert frames_saved(root / LONG[0])[-1] == saved[0]
 
     # Three of four can be shown, and the next start makes the fourth.
-    listed, shown = start("list", where, command=TINY), start("show", "tiny", where, command=TINY)
-    last = start("run", "tiny", where, "--only=*v_trace*", command=TINY)
+    listed, shown = start("list", where), start("show", "tiny", where)
+    last = start("run", "tiny", where, "--only=*v_trace*")
     assert listed.finish(60) == 0 and shown.finish(60) == 0, shown.describe()
     assert "tiny           3 of 4" in listed.out
     assert [line[-1] for line in agents_of(shown)] == ["-", ")"]
@@ -114,14 +150,14 @@ def test_it_trains_is_interrupted_goes_on_and_shows_what_has_come_of_it(start, e
     assert "1 of 2 runs to train" in last.out and "resuming" in (root / LONG[0] / "logs" / "output.txt").read_text()
     assert shlex.split(last.out.splitlines()[-1])[-3:] == ["show", "tiny", where]
 
-    shown = start("show", "tiny", where, f"--output={tmp_path / 'shown'}", command=TINY)
+    shown = start("show", "tiny", where, f"--output={tmp_path / 'shown'}")
     assert shown.finish(60) == 0 and shown.err == "", shown.describe()
     assert [line[-1] for line in agents_of(shown)] == [")", ")"]  # Both have two runs, and so an interval.
     assert "V-trace scores higher. undecided: not enough runs." in shown.out
     table = pd.read_csv(tmp_path / "shown" / "tiny.csv")
     ends = table.groupby(["agent", "repeat"])["frames"].max()
     for agent in ("tiny/v_trace", "tiny/none"):
-        assert ends[agent, "seed_1"] >= 2_000 and ends[agent, "long"] >= 60_000
+        assert ends[agent, "seed_1"] >= 2_000 and ends[agent, "long"] >= 8_000
         for repeat in ("seed_1", "long"):
             log = pd.read_csv(root / agent / "catch" / repeat / "progress.csv")
             own = table[(table["agent"] == agent) & (table["repeat"] == repeat)]

@@ -95,20 +95,19 @@ def test_the_learner_is_killed_and_then_the_launcher(start, tmp_path, frames_sav
 
 
 IN_A_PIPE = """
-import os, subprocess, sys
-os.setsid()
+import os, runpy, subprocess
 reader, writer = os.pipe()
 subprocess.Popen(["head", "-n", "1"], stdin=reader, stdout=subprocess.DEVNULL)
 os.dup2(writer, 1)
 os.close(reader)
-os.execv(sys.executable, [sys.executable, "-m", "run.train", *sys.argv[1:]])
+runpy.run_module("run.train", run_name="__main__", alter_sys=True)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_group_after_the_reader_of_the_output_has_died(start, tmp_path, frames_saved, number):
     """`timeout 60 impala-train ... | tee log`, or a terminal that is closed."""
-    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", FOR_EVER, command=("-c", IN_A_PIPE))
+    run = start(*CATCH, "--num_actors=2", f"--logdir={tmp_path}", FOR_EVER, command=("-c", IN_A_PIPE), group=True)
     rows = tmp_path / "progress.csv"
     run.wait_until(lambda: rows.exists() and rows.read_text().count("\n") > 3, timeout=90)
     assert frames_saved(tmp_path) == []

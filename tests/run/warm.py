@@ -1,7 +1,8 @@
 """Runs commands in forks of a process that has imported TensorFlow, which takes half of the time of a short run.
 
-Such a command is a process like any other, with arguments, environment, folder and output of its own; so is the fork
-server that it starts. Tests of what happens while a command starts have it started as users do.
+Such a command is a process like any other, with arguments, environment, folder and output of its own; so are the fork
+server and the commands (`impala_tf.processes.command`) that it starts. Only /proc/<pid>/cmdline is not theirs. Tests of
+what happens while a command starts have it started as users do.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from impala_tf.processes import imports, signals
+from impala_tf.processes import command, imports, signals
 
 MARK = "IMPALA_TF_TEST"
 """The variable of the environment by whose value, 36 characters, `conftest.running` finds a command's processes."""
@@ -49,26 +51,21 @@ class Warm:
 
     def start(
         self,
-        module: str,
-        arguments: Sequence[str],
+        line: Sequence[str],
         output: Sequence[int],
         cwd: pathlib.Path,
         env: dict[str, str],
         group: bool,
     ) -> Command:
-        """Runs `python -m module`.
+        """Runs `python -m module` or `python -c code`.
 
         Args:
-          module, arguments: its name and its arguments.
+          line: "-m" and the module's name, or "-c" and the code; then its arguments.
           output: the files that become standard output and standard error.
           cwd, env: its working directory and environment.
           group: whether it leads a session.
         """
-        reader, writer = os.pipe()
-        request = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": env, "group": group}
-        socket.send_fds(self._channel, [json.dumps(request).encode()], [*output, writer])
-        os.close(writer)
-        return Command(reader)
+        return _ask(self._channel, line, output, str(cwd), env, group)
 
     def close(self) -> None:
         """Ends the process; the commands go on."""
@@ -114,27 +111,47 @@ class Command:
         self.send_signal(signal.SIGTERM)
 
 
-def _serve(channel: socket.socket) -> tuple[dict, list[int]]:
-    """Forks for every request, and reports how the forks end; returns the request and its files in a fork only."""
+def _ask(
+    channel: socket.socket, line: Sequence[str], files: Sequence[int], cwd: str, env: dict[str, str], group: bool
+) -> Command:
+    """Sends a request. After the two files of its output, the command may get one that it keeps open."""
+    reader, writer = os.pipe()
+    request = {"line": list(line), "cwd": cwd, "env": env, "group": group}
+    socket.send_fds(channel, [json.dumps(request).encode()], [*files[:2], writer, *files[2:]])
+    os.close(writer)
+    return Command(reader)
+
+
+def _serve(channel: socket.socket, others: socket.socket) -> tuple[dict, list[int]]:
+    """Forks for every request, and reports how the forks end; returns the request and its files in a fork only.
+
+    Args:
+      channel: the requests of tests; the process ends with it.
+      others: listens for forks that start commands, one with each connection.
+    """
     running: dict[int, tuple[int, int]] = {}
     while True:
-        for ready in select.select([channel, *running], [], [])[0]:
+        for ready in select.select([channel, others, *running], [], [])[0]:
             if ready in running:
                 pid, writer = running.pop(ready)
                 os.close(ready)
                 _report(writer, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
                 os.close(writer)
                 continue
-            message, files, *_ = socket.recv_fds(channel, 1 << 16, 3)
+            with others.accept()[0] if ready is others else contextlib.nullcontext(channel) as asked:
+                message, files, *_ = socket.recv_fds(asked, 1 << 16, 4)
             if not message:
-                os._exit(0)
+                if ready is channel:
+                    os._exit(0)
+                continue  # A fork has ended before it has said what to start.
             pid = os.fork()
             if not pid:
                 return json.loads(message), files
-            running[os.pidfd_open(pid)] = pid, files[2]
-            _report(files[2], pid)
-            os.close(files[0])
-            os.close(files[1])
+            writer = files.pop(2)
+            running[os.pidfd_open(pid)] = pid, writer
+            _report(writer, pid)
+            for file in files:
+                os.close(file)
 
 
 def _report(writer: int, number: int) -> None:
@@ -142,18 +159,21 @@ def _report(writer: int, number: int) -> None:
         os.write(writer, b"%d\n" % number)
 
 
-def _become(request: dict, files: list[int]) -> None:
-    """Makes this fork a process that has just been started as `python -m module`."""
+def _become(request: dict, files: list[int], address: str) -> None:
+    """Makes this fork a process that has just been started with a line; at the address, it can start commands."""
     os.dup2(files[0], 1)
     os.dup2(files[1], 2)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    kept = files[3] if files[3:] else 2
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
     if request["group"]:
         os.setsid()
     os.chdir(request["cwd"])
     _keep_spare()
     _set_environment(request["env"])
     sys.path[:1] = [request["cwd"], *filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv[1:] = request["arguments"]
+    sys.argv[1:] = request["line"][2:]
+    _start_commands_at(address)
 
 
 def _set_environment(variables: dict[str, str]) -> None:
@@ -164,6 +184,21 @@ def _set_environment(variables: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(variables)
     tempfile.tempdir = None  # Is found again, from TMPDIR.
+
+
+def _start_commands_at(address: str) -> None:
+    """Has the package's commands that this command starts run in forks, too; other programs are started as usual."""
+
+    def popen(line: list[str], **options: Any) -> Command | subprocess.Popen:
+        if line[:2] != [sys.executable, "-m"]:
+            return subprocess.Popen(line, **options)
+        output = options["stdout"].fileno()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+            channel.connect(address)
+            files = [output, output, *options["pass_fds"]]
+            return _ask(channel, line[1:], files, os.getcwd(), dict(os.environ), options["start_new_session"])
+
+    command.subprocess = types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})  # type: ignore[attr-defined]
 
 
 def _keep_spare() -> None:
@@ -208,9 +243,17 @@ def main() -> None:
     for module in _LATER:
         importlib.import_module(module)
     imports.done()  # Collects nothing of these, either.
-    request, files = _serve(socket.socket(fileno=int(sys.argv[1])))
-    _become(request, files)
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    others, address = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), f"\0impala_tf_warm_{os.getpid()}"
+    others.bind(address)
+    others.listen()
+    request, files = _serve(socket.socket(fileno=int(sys.argv[1])), others)
+    _become(request, files, address)
+    how, what, *_ = request["line"]
+    if how == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[0], sys.modules["__main__"] = how, types.ModuleType("__main__")
+        exec(what, vars(sys.modules["__main__"]))
 
 
 if __name__ == "__main__":
