@@ -89,17 +89,31 @@ def commands():
 COMMANDS = commands()
 
 
+IN_FORKS = """
+import importlib, json, os, sys
+main = importlib.import_module(sys.argv[1]).main
+for arguments in json.load(sys.stdin):
+    if not os.fork():
+        sys.argv[1:] = arguments
+        main()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+"""Runs a program once with each list of arguments; it is imported once for all."""
+
+
 @pytest.mark.parametrize("program", COMMANDS)
 def test_commands_have_valid_flags(program, tmp_path):
     scripts = re.findall(r'^(impala-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     (tmp_path / "run").symlink_to(ROOT / "run")
     # Names of experiments are no flags; see below.
-    different = {re.sub(r"(impala-experiment \w+) \w+", r"\1 table_2", line) for line in COMMANDS[program]}
-    for line in different:
-        arguments = shlex.split(line)[1:]
-        command = [sys.executable, "-m", dict(scripts)[program], *arguments, "--only_check_args"]
-        done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, ""), line
+    different = sorted({re.sub(r"(impala-experiment \w+) \w+", r"\1 table_2", line) for line in COMMANDS[program]})
+    lines = json.dumps([[*shlex.split(line)[1:], "--only_check_args"] for line in different])
+    command = [sys.executable, "-c", IN_FORKS, dict(scripts)[program]]
+    options = {"cwd": tmp_path, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 100}
+    done = subprocess.run(command, input=lines, **options)
+    assert (done.returncode, done.stderr) == (0, ""), list(zip(different, done.stdout.split()))
+    assert done.stdout.split() == ["0"] * len(different), list(zip(different, done.stdout.split()))
 
 
 def test_experiments_of_the_commands_exist():
