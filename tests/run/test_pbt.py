@@ -45,7 +45,8 @@ def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, 
         return pd.read_csv(csv) if csv.exists() and csv.stat().st_size else []
 
     with tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp") as ray:  # Sockets need short paths.
-        environment = {"RAY_TMPDIR": ray}
+        # No workers that nobody needs: members have an environment of their own, and so others.
+        environment = {"RAY_TMPDIR": ray, "RAY_prestart_worker_first_driver": "0"}
         started = start(*flags, "--total_frames=1e8", command=PBT, environment=environment)
         started.wait_until(lambda: len(evaluations()), 200, every=0.1)
         # The process of a member is killed, and with it, in order, its run.
