@@ -58,7 +58,7 @@ figures: setup  ## draw the paper's figures and tables, with the runs found in R
 
 test: setup  ## run all tests (ARGS= for pytest)
 	@# With bytecode, wherever it is turned off: the tests start the commands more than a hundred times.
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup  ## run ruff and mypy
 	@$(BIN)/ruff check .
