@@ -11,7 +11,7 @@ import tensorflow as tf
 from impala_tf.errors import UserError
 from impala_tf.structures import EnvironmentSpec
 from impala_tf.transport import FIELDS, REPLAY, TRAJECTORIES, VARIABLES, rows
-from impala_tf.transport.connection import ServerWatch, ask, read_told, wait_for_server
+from impala_tf.transport.connection import ask, reach
 from impala_tf.transport.signatures import check_same, unroll_signature, variables_signature
 from impala_tf.transport.variables import VariableClient
 from impala_tf.transport.writer import UnrollWriter
@@ -71,22 +71,11 @@ class LearnerLink:
           UserError: nothing answers in time, or the learner expects something else, or the relay is another run's.
         """
         with contextlib.ExitStack() as stack:
-
-            def reach(server: str, whose: str) -> tuple[dict, dict[str, Any]]:
-                found = wait_for_server(server, timeout, whose)
-                watch = ServerWatch(server, timeout, on_end, whose) if on_end else None
-                if watch:
-                    stack.callback(watch.stop)
-                told = read_told(server)
-                if watch:
-                    watch.expect(told)
-                return found, told
-
-            tables, self.told = reach(address, "learner")
+            tables, self.told = reach(address, timeout, stack, on_end)
             check(self.told)
             pulled_from, parameters = address, tables
             if relay:
-                pulled_from, (parameters, relays) = relay, reach(relay, "relay")
+                pulled_from, (parameters, relays) = relay, reach(relay, timeout, stack, on_end, "relay")
                 try:
                     check(relays)  # Not whether both tell the same: of several learners, any may be relayed.
                 except UserError:

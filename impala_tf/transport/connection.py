@@ -7,6 +7,7 @@ reports it, whatever native call the main thread waits in.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -26,6 +27,8 @@ _LOOK_SECONDS = 2.0
 TELL_SECONDS = 3.0
 """Time in which a watched server's news reaches the actors."""
 _REMIND_SECONDS = 10.0
+_FAILURES = (reverb.errors.ReverbError, RuntimeError, ValueError)
+"""What Reverb's clients raise when a server does not answer."""
 
 
 def ask(address: str) -> dict[str, reverb_types.TableInfo] | None:
@@ -49,7 +52,7 @@ class Questions:
         try:
             self._client = self._client or reverb.Client(self._address)
             return self._client.server_info(timeout=_PING_SECONDS)
-        except (reverb.errors.ReverbError, RuntimeError, ValueError):
+        except _FAILURES:
             self._client = None
             return None
 
@@ -98,6 +101,28 @@ def read_told(address: str) -> dict[str, Any]:
     return json.loads(sample.data[0].tobytes())
 
 
+def reach(
+    address: str,
+    timeout: float,
+    stack: contextlib.ExitStack,
+    on_end: Callable[[str, bool], None] | None,
+    whose: str = "learner",
+) -> tuple[dict[str, reverb_types.TableInfo], dict[str, Any]]:
+    """Waits for a server; returns its tables and what it tells about the run.
+
+    From then on, until the stack is closed, a `ServerWatch` calls `on_end`, if there is one. The other arguments and
+    the errors raised are those of `wait_for_server`.
+    """
+    tables = wait_for_server(address, timeout, whose)
+    if on_end is None:
+        return tables, read_told(address)
+    watch = ServerWatch(address, timeout, on_end, whose)  # Already: a server that goes away now would never tell.
+    stack.callback(watch.stop)
+    told = read_told(address)
+    watch.expect(told)
+    return tables, told
+
+
 class ServerWatch:
     """Calls `on_end(message, finished)` from a thread, when the run has ended as far as its server tells.
 
@@ -126,8 +151,12 @@ class ServerWatch:
                     self._on_end(f"The {self._whose} at {self._address} has finished its run.", True)
                     return
                 if paused and tables[RUN].current_size:
+                    try:
+                        told = read_told(self._address)
+                    except _FAILURES:
+                        continue  # It has gone again.
                     paused = False
-                    if self._told is not None and read_told(self._address) != self._told and not self._stop.is_set():
+                    if self._told is not None and told != self._told and not self._stop.is_set():
                         self._on_end(
                             f"The {self._whose} at {self._address} is another run's now, or has other settings than "
                             "before.",

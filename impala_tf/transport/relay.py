@@ -49,13 +49,7 @@ class Relay:
           UserError: nothing answers in time, the run cannot be relayed, or the port cannot be used.
         """
         with contextlib.ExitStack() as stack:
-            tables = connection.wait_for_server(address, timeout)
-            watch = connection.ServerWatch(address, timeout, on_end) if on_end else None
-            if watch:
-                stack.callback(watch.stop)
-            told = connection.read_told(address)
-            if watch:
-                watch.expect(told)
+            tables, told = connection.reach(address, timeout, stack, on_end)
             check(told)
             signature = tables[VARIABLES].signature["variables"]
             variables = [tf.Variable(tf.zeros(part.shape, part.dtype), trainable=False) for part in signature]

@@ -21,7 +21,7 @@ from impala_tf.records.progress import Progress
 from impala_tf.roles import a3c_worker
 from impala_tf.roles.a3c_learner import GradientIntake
 from impala_tf.structures import Batch
-from impala_tf.transport import actor_end, connection
+from impala_tf.transport import connection
 from impala_tf.transport.variables import VariablePublisher
 
 UNROLL_LENGTH, ENVS = 5, 2
@@ -301,8 +301,7 @@ def test_a_worker_asks_the_learner_for_nothing_before_it_watches_it(start, monke
     def look():
         watched.append("server-watch" in {thread.name for thread in threading.enumerate()})
 
-    for module in (connection, actor_end):
-        monkeypatch.setattr(module, "read_told", lambda address: (look(), read_told(address))[1])
+    monkeypatch.setattr(connection, "read_told", lambda address: (look(), read_told(address))[1])
     topology = lambda told: (look(), run.topology)[1]  # noqa: E731
     connected = a3c_worker.connect(run.config, run.tasks, topology, 0, run.intake.end.address, on_end=print)
     connected.end.stop()

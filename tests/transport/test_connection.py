@@ -113,6 +113,14 @@ def test_a_server_that_is_another_runs_after_a_pause_is_noticed(monkeypatch):
         assert not ended.wait(1.0)
         watch.expect({"tasks": ["atari/breakout"]})
         assert not ended.wait(0.5)
+        read_told, failures = connection.read_told, iter([RuntimeError("it has gone again")])
+
+        def fail_once(address):
+            for failure in failures:
+                raise failure
+            return read_told(address)
+
+        monkeypatch.setattr(connection, "read_told", fail_once)
         pause_for(0.5)
         assert ended.wait(20)
         watch.stop()
