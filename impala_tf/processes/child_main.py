@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import fcntl
 import logging
 import multiprocessing
 import os
@@ -19,10 +18,11 @@ from typing import Any
 
 from impala_tf.errors import UserError, one_line
 from impala_tf.processes import imports, parent, signals
+from impala_tf.processes.lifeline import hold
 from impala_tf.processes.parent import ChildFailed, Outcome
 
-_F_SETSIG = 10  # Linux's; Python has no name for it before 3.13.
 _PR_SET_NAME = 15
+_kept: list[Connection] = []  # Files that stay open until the process ends.
 
 
 def run(
@@ -47,7 +47,8 @@ def run(
     os.setsid()
     # Until here they were blocked, for they may have been meant for the parent's group. SIGINT still is.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*signals.STOP} - {signal.SIGINT})
-    end_with_parent(lifeline, orderly)
+    _kept.append(lifeline)
+    hold(lifeline.fileno(), signal.SIGTERM if orderly else signal.SIGKILL, group=not orderly)
     parent.connect(line)
     # In the child only: daemons may not have children, and environments may need processes of their own.
     multiprocessing.current_process().daemon = False
@@ -76,30 +77,6 @@ def status_of(outcome: Outcome) -> int:
     if outcome.error is None:
         return 0
     return 2 if isinstance(outcome.error, UserError) else 1
-
-
-def end_with_parent(lifeline: Connection, orderly: bool) -> None:
-    """Has the kernel signal this process when the parent has ended; on Linux only.
-
-    SIGTERM to this process if `orderly`; otherwise SIGKILL to its process group, which it must lead.
-
-    The signal comes with the hang-up of the pipe. Unlike a thread that watches the parent, this needs no interpreter,
-    whose lock an environment may never release; unlike PR_SET_PDEATHSIG, it also reaches engines that are programs of
-    their own, and does not take the end of the thread that started the child for the end of the parent.
-    """
-    if sys.platform != "linux":
-        return
-    fd, sig = lifeline.fileno(), signal.SIGTERM if orderly else signal.SIGKILL
-    target = os.getpid() if orderly else -os.getpid()
-    fcntl.fcntl(fd, fcntl.F_SETOWN, target)
-    fcntl.fcntl(fd, _F_SETSIG, sig)
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
-    if lifeline.poll(0):  # It ended before this.
-        os.kill(target, sig)
-    _kept.append(lifeline)
-
-
-_kept: list[Connection] = []  # Files that stay open until the process ends.
 
 
 def _start_logging(log: pathlib.Path | None, forward: int) -> bool:

@@ -96,16 +96,16 @@ def test_ctrl_c_reaches_no_child_nor_the_fork_server(context: str, tmp_path: pat
 
 LATE = """
 import multiprocessing, os, signal, time
-from impala_tf.processes.child_main import end_with_parent
+from impala_tf.processes.lifeline import hold
 reader, writer = multiprocessing.Pipe(duplex=False)
 writer.close()
 os.setsid()
-end_with_parent(reader, orderly={orderly})
+hold(reader.fileno(), {sig}, group={group})
 time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("orderly, status", [(True, -signal.SIGTERM), (False, -signal.SIGKILL)])
-def test_the_parent_ended_before_the_child_could_ask_for_the_signal(orderly: bool, status: int):
-    code = LATE.format(orderly=orderly)
-    assert subprocess.run([sys.executable, "-c", code], cwd=HERE.parents[1], timeout=60).returncode == status
+@pytest.mark.parametrize("sig, group", [(signal.SIGTERM, False), (signal.SIGKILL, True)])
+def test_the_parent_ended_before_the_child_could_ask_for_the_signal(sig: int, group: bool):
+    code = LATE.format(sig=int(sig), group=group)
+    assert subprocess.run([sys.executable, "-c", code], cwd=HERE.parents[1], timeout=60).returncode == -sig

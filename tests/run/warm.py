@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from impala_tf.processes import command, imports, signals
+from impala_tf.processes.lifeline import hold
 
 MARK = "IMPALA_TF_TEST"
 """The variable of the environment by whose value, 36 characters, `conftest.running` finds a command's processes."""
@@ -114,7 +115,7 @@ class Command:
 def _ask(
     channel: socket.socket, line: Sequence[str], files: Sequence[int], cwd: str, env: dict[str, str], group: bool
 ) -> Command:
-    """Sends a request. After the two files of its output, the command may get one that it keeps open."""
+    """Sends a request. After the two files of its output, the command may get its lifeline."""
     reader, writer = os.pipe()
     request = {"line": list(line), "cwd": cwd, "env": env, "group": group}
     socket.send_fds(channel, [json.dumps(request).encode()], [*files[:2], writer, *files[2:]])
@@ -163,11 +164,13 @@ def _become(request: dict, files: list[int], address: str) -> None:
     """Makes this fork a process that has just been started with a line; at the address, it can start commands."""
     os.dup2(files[0], 1)
     os.dup2(files[1], 2)
-    kept = files[3] if files[3:] else 2
-    os.closerange(3, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+    lifeline = files[3] if files[3:] else 2
+    os.closerange(3, lifeline)
+    os.closerange(lifeline + 1, os.sysconf("SC_OPEN_MAX"))
     if request["group"]:
         os.setsid()
+    if files[3:]:
+        hold(lifeline, signal.SIGTERM)
     os.chdir(request["cwd"])
     _keep_spare()
     _set_environment(request["env"])
@@ -190,13 +193,14 @@ def _start_commands_at(address: str) -> None:
     """Has the package's commands that this command starts run in forks, too; other programs are started as usual."""
 
     def popen(line: list[str], **options: Any) -> Command | subprocess.Popen:
-        if line[:2] != [sys.executable, "-m"]:
+        program = line[len(command.HELD) + 1 :]
+        if program[:2] != [sys.executable, "-m"]:
             return subprocess.Popen(line, **options)
         output = options["stdout"].fileno()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
             channel.connect(address)
             files = [output, output, *options["pass_fds"]]
-            return _ask(channel, line[1:], files, os.getcwd(), dict(os.environ), options["start_new_session"])
+            return _ask(channel, program[1:], files, os.getcwd(), dict(os.environ), options["start_new_session"])
 
     command.subprocess = types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})  # type: ignore[attr-defined]
 
