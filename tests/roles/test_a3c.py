@@ -167,7 +167,7 @@ def test_a_worker_waits_for_a_learner_that_is_busy(start, monkeypatch):
     waiting.join(0.5)
     assert waiting.is_alive()
     run.learn()
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
