@@ -18,6 +18,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 HERE = pathlib.Path(__file__).resolve().parent
+_FRESH = "import gc; gc.freeze()\n%reset -f"
+"""Removes all names; only modules stay from the notebook before. It collects garbage: not among all of their objects."""
 
 
 async def _execute(notebook: pathlib.Path, kernel: AsyncKernelManager, timeout: int) -> bool:
@@ -27,7 +29,7 @@ async def _execute(notebook: pathlib.Path, kernel: AsyncKernelManager, timeout: 
     """
     start = time.monotonic()
     nodes = nbformat.read(notebook, as_version=4)
-    nodes.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # Only modules stay from the notebook before.
+    nodes.cells.insert(0, nbformat.v4.new_code_cell(_FRESH))
     client = NotebookClient(nodes, km=kernel, timeout=timeout, resources={"metadata": {"path": str(HERE)}})
     try:
         await client.async_execute()
@@ -78,8 +80,9 @@ def main() -> int:
     parser.add_argument("--timeout", default=120, type=int, help="time limit for a cell, in seconds")
     arguments = parser.parse_args()
     notebooks = arguments.notebooks or sorted(HERE.glob("*.ipynb"))
-    # The kernels inherit these; plotting.py reads them.
+    # The kernels inherit these; plotting.py reads the first two. NumPy's own threads would wait for work by spinning.
     os.environ.update(IMPALA_RUNS=str(arguments.runs.resolve()), IMPALA_FIGURES=str(arguments.figures.resolve()))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     print(f"Executing {len(notebooks)} notebooks, {arguments.at_once} at a time ...", flush=True)
     if failed := asyncio.run(_execute_all(notebooks, arguments.at_once, arguments.timeout)):
         print(f"ERROR: {len(failed)} of {len(notebooks)} notebooks failed: {', '.join(failed)}", file=sys.stderr)
