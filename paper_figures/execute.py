@@ -19,7 +19,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 HERE = pathlib.Path(__file__).resolve().parent
 _FRESH = "import gc; gc.freeze()\n%reset -f"
-"""Removes all names; only modules stay from the notebook before. It collects garbage: not among all of their objects."""
+"""Removes all names; only modules stay from the notebook before. It collects garbage, but not among their objects."""
 
 
 async def _execute(notebook: pathlib.Path, kernel: AsyncKernelManager, timeout: int) -> bool:

@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import logging
 import os
 import pathlib
 import signal
@@ -17,6 +18,8 @@ from impala_tf.processes import imports
 hypothesis.settings.register_profile("any machine", deadline=None)  # A busy one takes longer now and then.
 hypothesis.settings.load_profile("any machine")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# It warns of many tracings, which tests of many agents need; some tests look at all that was logged.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's own threads wait for work by spinning.
 # Under nohup, or in the background of a script, these are ignored, and the commands that tests start inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -160,7 +160,7 @@ print("python's line", file=sys.stderr)
 def test_native_lines_go_to_the_log_and_python_s_to_the_terminal(tmp_path):
     log = tmp_path / "native.log"
     log.write_text("an earlier run's line\n")
-    done = run_python(NATIVE_LINES, str(log))
+    done = run_python(NATIVE_LINES, str(log), TMPDIR=str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "python's line\n")
     lines = log.read_text().splitlines()
     assert lines[0] == "an earlier run's line"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -180,7 +181,7 @@ def test_the_level_cache_is_asked_as_recorded(deepmind_lab: Any):
     assert answer(lambda: reset(object())) == recorded("cache_nomethods")["reset"]
 
 
-def in_a_process_of_its_own(code: str) -> subprocess.CompletedProcess:
+def in_a_process_of_its_own(code: str, folder: Path) -> subprocess.CompletedProcess:
     header = f"""
 import sys
 sys.path.append({str(STANDIN)!r})
@@ -190,7 +191,8 @@ class Liar:
         return True
 lab = deepmind_lab.Lab({WITH_MAPS!r}, ['INSTR'], {CONFIG!r}, level_cache=Liar())
 """
-    return subprocess.run([sys.executable, "-c", header + code], capture_output=True, text=True)
+    environment = {**os.environ, "TMPDIR": str(folder)}  # It leaves a folder there.
+    return subprocess.run([sys.executable, "-c", header + code], capture_output=True, text=True, env=environment)
 
 
 ENDS = {
@@ -202,10 +204,10 @@ ENDS = {
 
 
 @pytest.mark.parametrize("case", ENDS)
-def test_what_ended_the_process_ends_it(case: str):
+def test_what_ended_the_process_ends_it(case: str, tmp_path: Path):
     from dmlab_recordings import probe
 
-    assert in_a_process_of_its_own(ENDS[case]).returncode == probe()[case]["exit"]
+    assert in_a_process_of_its_own(ENDS[case], tmp_path).returncode == probe()[case]["exit"]
 
 
 def test_specs_are_the_recorded_ones(recording: Any, deepmind_lab: Any):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 
@@ -59,7 +60,9 @@ def test_a_server_that_starts_later_is_found():
     started[0].stop()
 
 
-def test_a_server_of_something_else_is_refused_at_once():
+def test_a_server_of_something_else_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # Reverb leaves a folder there.
+    monkeypatch.setattr(tempfile, "tempdir", None)
     port = ports.free_port()
     other = reverb.Server([reverb.Table.queue("other", 1)], port=port)
     start = time.monotonic()
