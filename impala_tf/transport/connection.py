@@ -95,10 +95,29 @@ def _is_told(address: str, tables: dict[str, reverb_types.TableInfo], whose: str
     return tables[RUN].current_size > 0
 
 
-def read_told(address: str) -> dict[str, Any]:
-    """Returns what a server tells actors about the run. Call it after `wait_for_server`."""
-    sample = next(iter(reverb.Client(address).sample(RUN, num_samples=1, emit_timesteps=False)))
-    return json.loads(sample.data[0].tobytes())
+def read_told(address: str, timeout: float) -> dict[str, Any]:
+    """Returns what a server tells actors about the run. Call it after `wait_for_server`.
+
+    Args:
+      address: address of the server, host:port.
+      timeout: seconds. Reverb's samplers have no deadline: if this one's is over, a thread of it stays.
+
+    Raises:
+      LearnerLost: it has gone, or does not answer in time.
+    """
+    told: list[dict[str, Any]] = []
+
+    def read() -> None:
+        with contextlib.suppress(*_FAILURES):
+            sample = next(iter(reverb.Client(address).sample(RUN, num_samples=1, emit_timesteps=False)))
+            told.append(json.loads(sample.data[0].tobytes()))
+
+    thread = threading.Thread(target=read, name="read-told", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not told:
+        raise LearnerLost(f"The server at {address} has answered, but does not tell what its run is. Has it ended?")
+    return told[0]
 
 
 def reach(
@@ -111,14 +130,14 @@ def reach(
     """Waits for a server; returns its tables and what it tells about the run.
 
     From then on, until the stack is closed, a `ServerWatch` calls `on_end`, if there is one. The other arguments and
-    the errors raised are those of `wait_for_server`.
+    the errors raised are those of `wait_for_server` and `read_told`.
     """
     tables = wait_for_server(address, timeout, whose)
     if on_end is None:
-        return tables, read_told(address)
+        return tables, read_told(address, timeout)
     watch = ServerWatch(address, timeout, on_end, whose)  # Already: a server that goes away now would never tell.
     stack.callback(watch.stop)
-    told = read_told(address)
+    told = read_told(address, timeout)
     watch.expect(told)
     return tables, told
 
@@ -152,8 +171,8 @@ class ServerWatch:
                     return
                 if paused and tables[RUN].current_size:
                     try:
-                        told = read_told(self._address)
-                    except _FAILURES:
+                        told = read_told(self._address, _PING_SECONDS)
+                    except LearnerLost:
                         continue  # It has gone again.
                     paused = False
                     if self._told is not None and told != self._told and not self._stop.is_set():

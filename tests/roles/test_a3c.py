@@ -301,7 +301,7 @@ def test_a_worker_asks_the_learner_for_nothing_before_it_watches_it(start, monke
     def look():
         watched.append("server-watch" in {thread.name for thread in threading.enumerate()})
 
-    monkeypatch.setattr(connection, "read_told", lambda address: (look(), read_told(address))[1])
+    monkeypatch.setattr(connection, "read_told", lambda *given: (look(), read_told(*given))[1])
     topology = lambda told: (look(), run.topology)[1]  # noqa: E731
     connected = a3c_worker.connect(run.config, run.tasks, topology, 0, run.intake.end.address, on_end=print)
     connected.end.stop()

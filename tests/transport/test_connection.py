@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 import time
@@ -14,7 +15,7 @@ from impala_tf.config import DataConfig
 from impala_tf.errors import LearnerLost, UserError
 from impala_tf.structures import ArraySpec, EnvironmentSpec
 from impala_tf.transport import FIELDS, TRAJECTORIES, connection, ports, server
-from impala_tf.transport.connection import ServerWatch, wait_for_server
+from impala_tf.transport.connection import ServerWatch, read_told, wait_for_server
 from impala_tf.transport.signatures import check_same, trajectory_signature, variables_signature
 
 UNROLL = {"x": tf.TensorSpec((), tf.int32)}
@@ -111,17 +112,17 @@ def test_a_server_that_is_another_runs_after_a_pause_is_noticed(monkeypatch):
 
     with server.Server(server.load_config(DataConfig()), UNROLL, [], 0, {"tasks": ["atari/pong"]}) as running:
         watch = ServerWatch(running.address, 60.0, lambda *told: (messages.append(told), ended.set()))
-        watch.expect(connection.read_told(running.address))
+        watch.expect(connection.read_told(running.address, 10))
         pause_for(0.5)
         assert not ended.wait(1.0)
         watch.expect({"tasks": ["atari/breakout"]})
         assert not ended.wait(0.5)
-        read_told, failures = connection.read_told, iter([RuntimeError("it has gone again")])
+        read_told, failures = connection.read_told, iter([LearnerLost("it has gone again")])
 
-        def fail_once(address):
+        def fail_once(*given):
             for failure in failures:
                 raise failure
-            return read_told(address)
+            return read_told(*given)
 
         monkeypatch.setattr(connection, "read_told", fail_once)
         pause_for(0.5)
@@ -130,6 +131,19 @@ def test_a_server_that_is_another_runs_after_a_pause_is_noticed(monkeypatch):
     assert messages == [
         (f"The learner at {running.address} is another run's now, or has other settings than before.", False)
     ]
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_server_that_does_not_tell_is_waited_for_until_the_deadline(listens):
+    """Such as one that is stopped, or whose machine is lost, right after it has answered."""
+    with socket.create_server(("localhost", 0)) as silent:
+        address = f"localhost:{silent.getsockname()[1]}"
+        if not listens:
+            silent.close()
+        start = time.monotonic()
+        with pytest.raises(LearnerLost, match=f"The server at {address} has answered, but does not tell"):
+            read_told(address, 0.5)
+    assert 0.4 < time.monotonic() - start < 10
 
 
 def test_a_watch_that_was_stopped_reports_nothing(monkeypatch):

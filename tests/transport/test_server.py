@@ -228,4 +228,4 @@ def test_what_is_told_can_be_read_as_often_as_one_likes(told):
     with server.Server(server.load_config(DataConfig()), UNROLL, [], port=0, told=told) as running:
         assert RUN in wait_for_server(running.address, 10)
         for _ in range(3):
-            assert read_told(running.address) == (told or {})
+            assert read_told(running.address, 10) == (told or {})

@@ -16,7 +16,7 @@ from impala_tf import environments
 from impala_tf.environments.base import EnvironmentFailed, check_same_spec
 from impala_tf.environments.remote import worker
 from impala_tf.environments.remote.mailbox import PolicyMailbox, WorkerMailbox
-from impala_tf.environments.remote.output import Output
+from impala_tf.environments.remote.output import Output, log_file
 from impala_tf.environments.remote.speakers import Speakers
 from impala_tf.errors import UserError, one_line
 from impala_tf.machine import cores
@@ -230,7 +230,9 @@ class _Worker:
     def _has_failed(self, cause: str) -> None:
         self.is_down = True
         level = logging.WARNING if self._speakers.may_say(self._number, self._name, cause) else logging.INFO
-        _LOGGER.log(level, "%s failed (%s); starting it again in %g s", self._name, cause, self._life.failed())
+        wait, log = self._life.failed(), log_file()
+        more = f"; see {log}" if log else ""
+        _LOGGER.log(level, "%s failed (%s); starting it again in %g s%s", self._name, cause, wait, more)
 
 
 def _work(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from impala_tf.environments.remote import output
 from impala_tf.environments.remote.output import Output
 
@@ -42,3 +44,21 @@ def test_the_file_stays_small_and_nothing_is_lost(tmp_path, capfd, monkeypatch):
             sizes.append((tmp_path / "log").stat().st_size)
     assert max(sizes) <= 110 and sizes[-1] < 110
     assert capfd.readouterr().err == "".join(f"line {number}\n" for number in range(200))
+
+
+def test_the_log_file_is_found(tmp_path):
+    before, log = os.dup(2), tmp_path / "actor_0.log"
+    found = []
+    try:
+        for path in (log, os.devnull):
+            with open(path, "ab") as file:
+                os.dup2(file.fileno(), 2)
+            found.append(output.log_file())
+        with open(log, "ab") as file:
+            os.dup2(file.fileno(), 2)
+        log.unlink()
+        found.append(output.log_file())
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+    assert found == [str(log), "", ""]
