@@ -42,8 +42,10 @@ class Command:
           line: the program and its arguments.
           output: file to which its standard output and standard error are appended; its folder exists.
 
+        A program that does not exist ends with status 1, and `error` says so.
+
         Raises:
-          UserError: it cannot be started.
+          UserError: no program can be started.
         """
         self._output = output
         its_end, self._lifeline = os.pipe()

@@ -33,7 +33,9 @@ def hold(lifeline: int, sig: int, group: bool = False) -> None:
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, target)
     fcntl.fcntl(lifeline, _F_SETSIG, sig)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([lifeline], [], [], 0)[0]:  # It ended before this.
+    hung_up = select.poll()  # Unlike `select.select`, for any number of open files.
+    hung_up.register(lifeline, select.POLLHUP)
+    if hung_up.poll(0):  # The parent ended before this.
         os.kill(target, sig)
 
 

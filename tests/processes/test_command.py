@@ -113,12 +113,11 @@ def test_its_parent_is_killed_just_when_it_has_started_it(tmp_path):
 
 
 def test_a_program_that_does_not_exist_is_named(tmp_path):
-    command = Command([str(tmp_path / "nothing")], tmp_path / "output")
+    program = str(tmp_path / "nothing")
+    command = Command([program], tmp_path / "output")
     wait_for(lambda: command.status is not None)
-    assert (
-        command.status == 1
-        and command.error() == f"{tmp_path / 'nothing'} could not be started: No such file or directory."
-    )
+    assert command.status == 1
+    assert command.error() == f"{program} could not be started: No such file or directory."
     command.close()
 
 
