@@ -36,6 +36,7 @@ def parent_of_a_run(started):
 
 
 @pytest.mark.slow(110)
+@pytest.mark.timeout(900)  # Ray starts twice, members eight times: on a busy machine that takes minutes.
 def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, flags, tmp_path):
     pytest.importorskip("ray")
     folder = tmp_path / "population"
