@@ -32,7 +32,7 @@ def _from_the_start(lag, updates):
 
 @pytest.mark.slow(40)
 def test_catch_is_learned_with_parameters_exactly_as_old_as_set(tmp_path):
-    frames, per_update = {0: 100_000, 1: 100_000, 10: 150_000}, 32 * 20
+    frames, per_update = {0: 80_000, 1: 80_000, 10: 110_000}, 32 * 20
     runs = [{**real_runs.LEARNS, "policy_lag": lag, "total_frames": total} for lag, total in frames.items()]
     resumed = {**runs[-1], "total_frames": frames[10] + 30 * per_update, "annealing_frames": 1_000_000}
     found = _in_a_process(tmp_path, real_runs.lags_of_all, [*runs, resumed])

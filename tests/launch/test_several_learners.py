@@ -38,7 +38,7 @@ def _kill_when(name: str, there: pathlib.Path, sig: signal.Signals = signal.SIGK
 
 @pytest.mark.slow(30)
 def test_catch_is_learned_although_a_learner_is_killed(tmp_path, caplog):
-    values = {**real_runs.LEARNS, "batch_size": 16, "num_learners": 2, "total_frames": 150_000}
+    values = {**real_runs.LEARNS, "batch_size": 16, "num_learners": 2, "total_frames": 110_000}
     logdir = LogDir(str(tmp_path))
     _kill_when("learner 1", logdir.checkpoints)
     with caplog.at_level("INFO", "impala_tf"):
@@ -46,7 +46,7 @@ def test_catch_is_learned_although_a_learner_is_killed(tmp_path, caplog):
     (lost,) = [message for message in caplog.messages if "start again" in message]
     assert re.match(r"The learner 1 was ended by SIGKILL .* all learners start again from the checkpoint at", lost)
     rows = pd.read_csv(logdir.progress)
-    assert rows["frames"].is_monotonic_increasing and logdir.frames >= 150_000
+    assert rows["frames"].is_monotonic_increasing and logdir.frames >= 110_000
     assert rows["mean_return_100"].max() >= 0.8
     # An update takes 16 unrolls of 20 steps of each learner.
     assert (rows["frames"] % (2 * 16 * 20) == 0).all()
