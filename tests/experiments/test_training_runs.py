@@ -63,8 +63,11 @@ def log(run, text):
 
 @pytest.fixture
 def started(monkeypatch):
-    """{name of a run: what it does}; the commands that were started are under "commands"."""
-    kinds: dict = {"commands": {}, "at once": 0}
+    """{name of a run: what it does}; the commands that were started are under "commands".
+
+    "at once" is the largest number of runs that had been started and were not yet in "ended", to which a test adds.
+    """
+    kinds: dict = {"commands": {}, "ended": [], "at once": 0}
 
     def start(config):
         folder = config.run.logdir
@@ -72,8 +75,7 @@ def started(monkeypatch):
         TrainingRun(name, config).logdir.logs.mkdir(parents=True, exist_ok=True)
         line = [sys.executable, "-I", "-S", "-c", PROGRAM, folder, kinds[name]]
         kinds["commands"][name] = Command(line, TrainingRun(name, config).logdir.logs / runs.OUTPUT)
-        running = sum(command.status is None for command in kinds["commands"].values())
-        kinds["at once"] = max(kinds["at once"], running)
+        kinds["at once"] = max(kinds["at once"], len(kinds["commands"]) - len(kinds["ended"]))
         return kinds["commands"][name]
 
     monkeypatch.setattr(runs, "start", start)
@@ -84,7 +86,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on_and_the_next_start_tries
     caplog.set_level("INFO")
     started |= {"a": "finishes", "b": "fails", "c": "is killed", "d": "finishes", "e": "finishes"}
     whole = [made(tmp_path, name) for name in "abcde"]
-    ended: list = []
+    ended = started["ended"]
     training_runs.train(whole, 2, threading.Event(), 60.0, on_end=lambda run: ended.append((run.name, run.state)))
     assert [run.state for run in whole] == [FINISHED, FAILED, FAILED, FINISHED, FINISHED]
     assert sorted(ended) == [(run.name, run.state) for run in whole]
