@@ -118,7 +118,7 @@ LEARNS = {
     "rmsprop_epsilon": 0.001,
     "annealing_frames": 1_000_000,
 }
-"""With these, catch is learned within about 65,000 frames."""
+"""With these, catch is learned within 80,000 frames, as `test_policy_lag` checks."""
 
 
 def lags(logdir: pathlib.Path, values: dict[str, Any]) -> list[tuple[int, int]]:

@@ -44,14 +44,14 @@ def evaluated(start, run):
 
 
 def test_catch_is_learned(start, tmp_path):
-    """Random play returns about -0.6; perfect play returns 1 and is reached after about 65,000 frames."""
+    """Random play returns about -0.6, perfect play 1."""
     run = start("--env=catch", *SETTINGS, f"--logdir={tmp_path}", "--total_frames=400000")
     learns(run, SECONDS)
     assert returns(run)[0] < 0.5  # It could not play from the start.
 
 
 def test_only_a_recurrent_agent_solves_memory(start, tmp_path):
-    """Perfect play returns 1 and is reached after about 65,000 frames; without memory, nothing beats chance (0.25).
+    """Perfect play returns 1; without memory, nothing beats chance (0.25).
 
     Episodes take 3 to 7 steps, so that every unroll contains several. Both agents, exported and evaluated, do as well
     as in training.
