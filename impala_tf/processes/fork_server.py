@@ -27,6 +27,7 @@ LOST = 255
 
 _SERVER: Any = multiprocessing.forkserver._forkserver
 _LOOK_SECONDS = 0.1
+_END_SECONDS = 1.0
 _LONGEST_PATH = 89  # Of a folder for a socket: 107 bytes less the socket's name, listener-12345678.
 _folders: list[Folder] = []  # For the children's files and, first, for the server's socket; may be the same.
 
@@ -81,9 +82,14 @@ def _temporary_files_in(folder: pathlib.Path) -> Iterator[None]:
 def kill() -> None:
     """Kills the fork server, which ends any wait for it; the next child that starts gets a new one."""
     pid = _SERVER._forkserver_pid
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    if pid is None:
+        return
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        # Until it has ended, multiprocessing would take it for one that works. It is left for multiprocessing to reap.
+        end = time.monotonic() + _END_SECONDS
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 @contextlib.contextmanager
