@@ -53,6 +53,7 @@ class Started:
                 output = out.fileno(), err.fileno()
                 self.process = warm.start([*command, *arguments], output, folder, env, group)
             else:
+                env.pop("TF_ENABLE_ONEDNN_OPTS", None)
                 self.process = subprocess.Popen(
                     [sys.executable, *command, *arguments],
                     stdin=subprocess.DEVNULL,
@@ -145,7 +146,7 @@ def one_error(started: Started) -> str:
 
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
-    """Runs commands in forks of one process."""
+    """Runs commands in forks of one process, the same for all workers."""
     process = Warm()
     yield process
     process.close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import re
 import signal
 import tempfile
 
 import pandas as pd
 import pytest
 
+FORKING = pathlib.Path(__file__).with_name("forking")
 PBT = ("-m", "run.pbt")
 FLAGS = (
     *("--env=catch", "--num_actors=0", "--log_interval=0.1", "--unroll_length=10", "--batch_size=8", "--at_once=2"),
@@ -25,19 +25,31 @@ def flags(tmp_path):
     return [*FLAGS, f"--values={tmp_path / 'v.csv'}", f"--output={tmp_path / 'population'}"]
 
 
+def pipes(pid):
+    """The pipes that a process has an end of."""
+    found = set()
+    with contextlib.suppress(OSError):  # The process, or a file of it, has just been closed.
+        for file in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found |= {target for target in [os.readlink(file)] if target.startswith("pipe:")}
+    return found
+
+
 def parent_of_a_run(started):
-    """The process of a member: Ray gives it a title that hides whose it is, but its run can be found."""
-    for pid in started.all_processes():
+    """The process of a member: Ray gives it a title that hides whose it is, but it has an end of its run's lifeline."""
+    for run in started.all_processes():
         with contextlib.suppress(OSError):
-            if b"impala_tf.run.train" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
-                status = pathlib.Path(f"/proc/{pid}/status").read_text()
-                return int(re.search(r"PPid:\s+(\d+)", status)[1])
+            if os.readlink(f"/proc/{run}/fd/1").endswith("/logs/output.txt"):
+                for other in pathlib.Path("/proc").glob("[0-9]*"):
+                    if (other / "comm").read_text().startswith("ray::") and pipes(other.name) & pipes(run):
+                        return int(other.name)
     return None
 
 
 @pytest.mark.slow(110)
 @pytest.mark.timeout(900)  # Ray starts twice, members eight times: on a busy machine that takes minutes.
-def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, flags, tmp_path):
+def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, warm, flags, tmp_path):
+    """Members train as commands that Ray's processes start: in forks, as they start many times."""
     pytest.importorskip("ray")
     folder = tmp_path / "population"
     csv = folder / "population.csv"
@@ -48,6 +60,7 @@ def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, 
     with tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp") as ray:  # Sockets need short paths.
         # No workers that nobody needs: members have an environment of their own, and so others.
         environment = {"RAY_TMPDIR": ray, "RAY_prestart_worker_first_driver": "0"}
+        environment |= {"PYTHONPATH": str(FORKING), "IMPALA_TF_WARM": warm.address}
         started = start(*flags, "--total_frames=1e8", command=PBT, environment=environment)
         started.wait_until(lambda: len(evaluations()), 200, every=0.1)
         # The process of a member is killed, and with it, in order, its run.

@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import types
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -34,20 +35,37 @@ MARK = "IMPALA_TF_TEST"
 _MODULES = ("impala_tf.roles.learner", "impala_tf.roles.actor", "impala_tf.roles.a3c_worker")
 _LATER = ("pandas", "matplotlib.figure", "matplotlib.backends.backend_agg")
 """What a command imports for its picture, when TensorFlow, from which some of it is hidden, has been imported."""
+_ALONE_SECONDS = 1.0
 
 
 class Warm:
-    """The process that is forked."""
+    """The process that is forked: one for all workers of pytest. It ends once nobody is connected any more.
+
+    Attributes:
+      address: its name.
+    """
 
     def __init__(self) -> None:
-        self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with other:
+        self.address = f"impala_tf_warm_{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+        self._channel = _new_socket()
+        while self._channel.connect_ex(f"\0{self.address}"):
+            self._launch()
+
+    def _launch(self) -> None:
+        """Starts the process, unless another worker is starting it."""
+        with _new_socket() as listener:
+            try:
+                listener.bind(f"\0{self.address}")
+            except OSError:
+                time.sleep(0.01)
+                return
+            listener.listen()
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(other.fileno())],
+                [sys.executable, __file__, str(listener.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # No terminal, so that commands write to files as they do otherwise.
                 env={**os.environ, MARK: 36 * "-"},
-                pass_fds=[other.fileno()],
+                pass_fds=[listener.fileno()],
             )
 
     def start(
@@ -69,9 +87,8 @@ class Warm:
         return _ask(self._channel, line, output, str(cwd), env, group)
 
     def close(self) -> None:
-        """Ends the process; the commands go on."""
+        """Disconnects; the commands go on."""
         self._channel.close()
-        self._process.wait(10)
 
 
 class Command:
@@ -112,6 +129,10 @@ class Command:
         self.send_signal(signal.SIGTERM)
 
 
+def _new_socket() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
 def _ask(
     channel: socket.socket, line: Sequence[str], files: Sequence[int], cwd: str, env: dict[str, str], group: bool
 ) -> Command:
@@ -123,28 +144,30 @@ def _ask(
     return Command(reader)
 
 
-def _serve(channel: socket.socket, others: socket.socket) -> tuple[dict, list[int]]:
-    """Forks for every request, and reports how the forks end; returns the request and its files in a fork only.
-
-    Args:
-      channel: the requests of tests; the process ends with it.
-      others: listens for forks that start commands, one with each connection.
-    """
+def _serve(listener: socket.socket) -> tuple[dict, list[int]]:
+    """Forks for every request, and reports how the forks end; returns the request and its files in a fork only."""
+    connected: list[socket.socket] = []
     running: dict[int, tuple[int, int]] = {}
     while True:
-        for ready in select.select([channel, others, *running], [], [])[0]:
-            if ready in running:
-                pid, writer = running.pop(ready)
-                os.close(ready)
+        waiting = [listener, *connected, *running]
+        ready = select.select(waiting, [], [], None if connected else _ALONE_SECONDS)[0]
+        if not ready:
+            os._exit(0)
+        for each in ready:
+            if each in running:
+                pid, writer = running.pop(each)
+                os.close(each)
                 _report(writer, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
                 os.close(writer)
                 continue
-            with others.accept()[0] if ready is others else contextlib.nullcontext(channel) as asked:
-                message, files, *_ = socket.recv_fds(asked, 1 << 16, 4)
+            if each is listener:
+                connected.append(listener.accept()[0])
+                continue
+            message, files, *_ = socket.recv_fds(each, 1 << 16, 4)
             if not message:
-                if ready is channel:
-                    os._exit(0)
-                continue  # A fork has ended before it has said what to start.
+                connected.remove(each)
+                each.close()
+                continue
             pid = os.fork()
             if not pid:
                 return json.loads(message), files
@@ -176,7 +199,7 @@ def _become(request: dict, files: list[int], address: str) -> None:
     _set_environment(request["env"])
     sys.path[:1] = [request["cwd"], *filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv[1:] = request["line"][2:]
-    _start_commands_at(address)
+    start_commands_at(address)
 
 
 def _set_environment(variables: dict[str, str]) -> None:
@@ -189,16 +212,16 @@ def _set_environment(variables: dict[str, str]) -> None:
     tempfile.tempdir = None  # Is found again, from TMPDIR.
 
 
-def _start_commands_at(address: str) -> None:
-    """Has the package's commands that this command starts run in forks, too; other programs are started as usual."""
+def start_commands_at(address: str) -> None:
+    """Has the package's commands that this process starts run in forks, too; other programs are started as usual."""
 
     def popen(line: list[str], **options: Any) -> Command | subprocess.Popen:
         program = line[len(command.HELD) + 1 :]
         if program[:2] != [sys.executable, "-m"]:
             return subprocess.Popen(line, **options)
         output = options["stdout"].fileno()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
-            channel.connect(address)
+        with _new_socket() as channel:
+            channel.connect(f"\0{address}")
             files = [output, output, *options["pass_fds"]]
             return _ask(channel, program[1:], files, os.getcwd(), dict(os.environ), options["start_new_session"])
 
@@ -247,10 +270,10 @@ def main() -> None:
     for module in _LATER:
         importlib.import_module(module)
     imports.done()  # Collects nothing of these, either.
-    others, address = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), f"\0impala_tf_warm_{os.getpid()}"
-    others.bind(address)
-    others.listen()
-    request, files = _serve(socket.socket(fileno=int(sys.argv[1])), others)
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    address = listener.getsockname()[1:].decode()
+    with listener:  # Closed in a fork, before what it becomes.
+        request, files = _serve(listener)
     _become(request, files, address)
     how, what, *_ = request["line"]
     if how == "-m":
