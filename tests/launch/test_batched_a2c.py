@@ -54,8 +54,8 @@ def _check_spans(spans, updates):
     assert (counts["update"], counts["publish"], counts["records"]) == (updates, updates, updates)
 
 
-def _activities(spans):
-    return {name: set(its["activity"]) for name, its in spans.items()}
+def _activities(spans, without=""):
+    return {name: set(its["activity"]) - {without} for name, its in spans.items()}
 
 
 def test_sync_step_learns_from_unrolls_of_the_newest_parameters(tmp_path):
@@ -94,7 +94,8 @@ def test_in_impala_the_policy_lags(tmp_path):
     rows, spans = _run(impala.actor_inference, tmp_path, total_frames=frames)
     _check_frames(rows, frames)
     assert rows["policy_lag_max"].max() > 0
-    assert _activities(spans) == {"learner": LEARNING, "actor 0": ACTING, "actor 1": ACTING}
+    acting = ACTING - {"queue"}  # Whether an actor ever finds the queue full depends on its speed.
+    assert _activities(spans, without="queue") == {"learner": LEARNING, "actor 0": acting, "actor 1": acting}
 
 
 def test_central_inference_records_the_spans_of_its_policy(tmp_path):
@@ -102,7 +103,8 @@ def test_central_inference_records_the_spans_of_its_policy(tmp_path):
     rows, spans = _run(impala.central_inference, tmp_path, total_frames=frames, inference="central")
     _check_frames(rows, frames)
     stepping = {"inference", "environment"}
-    assert _activities(spans) == {"learner": LEARNING, "policy": ACTING, "actor 0": stepping, "actor 1": stepping}
+    expected = {"learner": LEARNING, "policy": ACTING - {"queue"}, "actor 0": stepping, "actor 1": stepping}
+    assert _activities(spans, without="queue") == expected
 
 
 class _Started(threading.Thread):

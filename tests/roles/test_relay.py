@@ -65,6 +65,7 @@ def start(learner, tmp_path):
         child.kill()
 
 
+@pytest.mark.slow(20)
 def test_a_killed_relay_is_missed_and_replaced_and_ends_with_its_learner(learner, start, monkeypatch, tmp_path):
     """One process after another, as each takes seconds to start."""
     monkeypatch.setattr(connection, "_PING_SECONDS", 1)
@@ -95,7 +96,7 @@ def test_a_killed_relay_is_missed_and_replaced_and_ends_with_its_learner(learner
     learner.stop()
     _wait(child, lambda: child.status is not None)
     assert child.status == 1
-    error = (tmp_path / "relay.log").read_text().splitlines()[-1]
+    *_, error = filter(None, (tmp_path / "relay.log").read_text().splitlines())  # Native code may write a line, too.
     assert error.startswith(f"ERROR: The learner at {learner.address} has not answered for 2 s")
 
 
