@@ -129,6 +129,7 @@ def test_every_unroll_is_whole_and_they_overlap():
                 np.testing.assert_array_equal(getattr(earlier, name)[-1], getattr(later, name)[0], err_msg=name)
 
 
+@pytest.mark.slow(5)
 @pytest.mark.parametrize("core", ["none", "lstm"])
 def test_logits_are_those_of_the_recorded_parameters_and_core_state(core):
     """Recomputed from the unroll alone, step by step, with the parameters that its learner step had."""
@@ -204,6 +205,7 @@ def test_a_policy_that_is_not_finite_is_told():
                 time.sleep(0.05)
 
 
+@pytest.mark.slow(5)
 def test_the_time_is_reported_and_logged(caplog):
     """Also while the queue is full: nothing is sampled here."""
     spent, reported = [], threading.Event()

@@ -52,6 +52,7 @@ class Reference:
         return area_weights(screen.shape[0], 84) @ screen @ area_weights(screen.shape[1], 84).T
 
 
+@pytest.mark.slow(5)
 @pytest.mark.parametrize("game, lives", [("breakout", 5), ("space_invaders", 3), ("atlantis", 6), ("boxing", 0)])
 def test_a_game_is_the_same_game_as_on_ales_plain_interface(game: str, lives: int):
     environment = AtariEnvironment(game, 1, seed=3, env_threads=1)

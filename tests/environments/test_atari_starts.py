@@ -29,6 +29,7 @@ def test_no_op_starts_vary_and_are_repeatable():
     assert (noops[:4] != starts(1, 4)).mean() > 0.7
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize(
     "game, fire_on_reset, frames_before",
     # ALE starts Berzerk with a switch that it holds for 20 frames.

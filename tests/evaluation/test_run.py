@@ -89,6 +89,7 @@ def test_an_engine_that_ends_its_process(settings, games, monkeypatch, capfd):
     assert capfd.readouterr().err.count("Didn't find map 'castle'") == 3
 
 
+@pytest.mark.slow(30)
 def test_slow_environments_run_in_processes_and_are_filmed(tmp_path):
     """An untrained agent plays Doom."""
     pytest.importorskip("vizdoom")

@@ -142,6 +142,7 @@ print(sorted(answer), answer["action"].shape, answer["core_state_1"].shape)
 """
 
 
+@pytest.mark.slow(12)
 def test_loads_without_impala_tf(tmp_path):
     spec, config = SPECS["vector"], make_config(core="lstm")
     Exporter(make_tasks(spec), config).write(tmp_path / "agent", make_agent(spec, config), 0, 0)

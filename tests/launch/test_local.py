@@ -65,6 +65,7 @@ def test_a_learner_that_fails_ends_the_run(folder, logs, how, message):
         assert "Traceback" in (logs / "learner.log").read_text()
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize(
     ("how", "cause"),
     [

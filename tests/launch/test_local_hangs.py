@@ -39,6 +39,7 @@ def test_a_learner_that_hangs_is_killed_and_ends_the_run(folder, logs, monkeypat
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.slow(8)
 def test_a_run_survives_its_fork_server(folder, logs, caplog):
     """Where it is killed, processes go on, and those that end are restarted by a new one."""
 
@@ -64,6 +65,7 @@ def test_a_fork_server_that_hangs_does_not_hold_up_the_end(folder, logs):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow(13)
 def test_a_learner_that_has_finished_does_not_hang_and_its_actors_may_end(folder, logs, caplog):
     """Another one may evaluate for long after the last update."""
     learners = learner_node(fake.learn_for, folder, 5.0), learner_node(fake.learn_for, folder, 0.0)

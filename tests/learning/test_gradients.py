@@ -54,6 +54,7 @@ def random_unrolls(spec, core_state_spec):
     return tf.nest.map_structure(tf.constant, unrolls)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("xla", [False, True])
 @pytest.mark.parametrize("spec", [SPEC, READING], ids=["vector", "instruction"])
 @pytest.mark.parametrize("core", ["none", "lstm"])

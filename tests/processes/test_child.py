@@ -28,6 +28,7 @@ def context(request: pytest.FixtureRequest):
     return works.CONTEXTS[request.param]
 
 
+@pytest.mark.slow(6)
 def test_it_answers(context):
     child = Child("adder", works.add, 2, 3, context=context)
     assert child.answer(60) == child.answer(0) == 5

@@ -86,6 +86,7 @@ def state(learner):
     return [variable.numpy() for variable in learner.variables]
 
 
+@pytest.mark.slow(12)
 @pytest.mark.parametrize("core", ["none", "lstm"])
 def test_one_worker_computes_what_the_learner_would(start, monkeypatch, core):
     """Its gradients are those of the learner on the same unrolls, and so are the parameters after several."""

@@ -125,6 +125,7 @@ def test_missing_package(start, error_of, tmp_path):
     assert "ale-py" in error and "pip install" in error
 
 
+@pytest.mark.slow(11)
 def test_nobody_listens(start, error_of):
     """What the command says of one address, an actor in this process says of another."""
     actor = start("--env=catch", "--role=actor", "--connect_timeout=1", "--address=localhost:9")

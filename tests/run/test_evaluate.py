@@ -30,7 +30,7 @@ def trained(start_shared, tmp_path_factory):
         "--batch_size=4",
         "--unroll_length=10",
         "--checkpoint_interval=0.1",
-        "--export_every=300",
+        "--export_every=700",
         "--evaluate_every=900",
         "--evaluate_video",
         "--evaluate_episodes=30",

@@ -61,7 +61,9 @@ def test_a_broken_task_is_reported_by_name_and_restarted_while_the_others_contin
 
 @pytest.mark.slow(27)
 def test_all_57_games_start_and_are_logged(start, tmp_path):
-    run = start("--env=atari57", "--num_actors=1", f"--logdir={tmp_path}", "--total_frames=5000", "--log_interval=1")
+    """Started as users do it, and so with oneDNN's convolutions if the processor has TensorFlow use them."""
+    flags = ("--num_actors=1", f"--logdir={tmp_path}", "--total_frames=5000", "--log_interval=1")
+    run = start("--env=atari57", *flags, cold=True)
     assert run.finish(180) == 0, run.describe()
     rows = pd.read_csv(tmp_path / "tasks.csv")
     last = rows[rows["frames"] == rows["frames"].max()]

@@ -86,6 +86,7 @@ def test_one_client_asks_while_the_server_answers(monkeypatch):
         assert questions.ask() is None
 
 
+@pytest.mark.slow(10)
 def test_a_server_that_goes_away_is_noticed(monkeypatch):
     monkeypatch.setattr(connection, "_PING_SECONDS", 1)
     running = _server()

@@ -136,6 +136,7 @@ def test_a_learner_that_was_restarted_is_relayed_though_it_counts_anew(learner):
         assert relay.learner_step == 5
 
 
+@pytest.mark.slow(20)
 def test_a_learner_that_does_not_answer_is_waited_for(learner, monkeypatch):
     with Relay(learner[0].address, timeout=10) as relay:
         _publish(learner, 2)

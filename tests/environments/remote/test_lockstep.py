@@ -179,6 +179,7 @@ def play_until_back(environment: Lockstep) -> list[EnvironmentOutput]:
     return outputs
 
 
+@pytest.mark.slow(6)
 @pytest.mark.parametrize("how", CAUSES)
 def test_an_instance_that_is_restarted_is_marked_and_the_other_goes_on(how: str, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("INSTANCES", instances.configure(tmp_path, 1, how, "step"))

@@ -142,6 +142,7 @@ def test_a_slow_reset_does_not_stop_the_others(caplog):
     assert not caplog.messages
 
 
+@pytest.mark.slow(6)
 @pytest.mark.parametrize(
     ("env_id", "deadline", "cause"),
     [(RAISES, 60.0, "RuntimeError: the engine stopped"), (HANGS, 2.0, "it did not answer within 2 s")],

@@ -134,6 +134,7 @@ def test_a_learner_is_asked_to_end_and_then_killed(driver, folder, logs):
     assert report.status == -9 and "did not end in time" in report.error
 
 
+@pytest.mark.slow(13)
 def test_the_lease_ends_a_learner_whose_driver_is_silent(folder, logs):
     """It is first asked to save; an actor has no lease."""
     driver, other = Driver(Host("a", lease=6.0)), Driver(Host("b", lease=6.0))
