@@ -16,8 +16,6 @@ LOGDIR = runs/$(notdir $(ENV))
 # make figures RUNS=/data/runs FIGURES=other/folder
 RUNS = runs
 FIGURES = paper_figures/figures
-# For glibc; one that does not know a name ignores it.
-KEEP_MEMORY = glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=268435456:glibc.malloc.trim_threshold=268435456
 # Extra flags for `make train`, extra arguments for `make test`.
 ARGS =
 
@@ -60,9 +58,7 @@ figures: setup  ## draw the paper's figures and tables, with the runs found in R
 
 test: setup  ## run all tests (ARGS= for pytest)
 	@# With bytecode, wherever it is turned off: the tests start the commands more than a hundred times.
-	@# And with memory in large pages that is kept once it was used: the tests make and drop large things all the time.
-	@PYTHONDONTWRITEBYTECODE= GLIBC_TUNABLES=$(KEEP_MEMORY) \
-	  $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup  ## run ruff and mypy
 	@$(BIN)/ruff check .

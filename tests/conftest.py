@@ -20,8 +20,8 @@ hypothesis.settings.load_profile("any machine")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # It warns of many tracings, which tests of many agents need; some tests look at all that was logged.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
-# On some processors, TensorFlow has oneDNN rewrite every graph, which takes a tenth of the time that tracing does. It
-# is off here, so that tests compute the same on all processors, but not in commands that are started as users do it.
+# On some processors, TensorFlow has oneDNN rewrite every graph, which takes time. It is off here, so that tests compute
+# the same on all processors, but not in commands that are started as users do it.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's own threads wait for work by spinning.
 # Under nohup, or in the background of a script, these are ignored, and the commands that tests start inherit that.

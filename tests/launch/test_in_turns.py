@@ -46,9 +46,8 @@ def test_it_trains_on_unrolls_of_the_newest_parameters(tmp_path, envs_per_actor,
 @pytest.mark.slow(6)
 def test_it_learns_with_replay(tmp_path):
     """Catch, from -0.6 to at least 0.9, half of each batch replayed; counted are the fresh unrolls, without lag."""
-    values = {"envs_per_actor": 16, "batch_size": 32, "unroll_length": 20, "replay_fraction": 0.5}
-    rates = {"learning_rate": 0.006, "entropy_cost": 0.003, "rmsprop_epsilon": 0.001, "annealing_frames": 1_000_000}
-    assert _run(tmp_path / "run", **values, **rates, total_frames=80_000, log=tmp_path / "log") == ([], [])
+    values = {**real_runs.LEARNS, "envs_per_actor": 16, "replay_fraction": 0.5, "total_frames": 80_000}
+    assert _run(tmp_path / "run", **values, log=tmp_path / "log") == ([], [])
     rows = pd.read_csv(tmp_path / "run" / "progress.csv")
     assert rows["mean_return_100"].iloc[0] < 0.5 and rows["mean_return_100"].iloc[-5:].max() >= 0.9
     assert rows["frames"].iloc[-1] == 80_000 and (rows["frames"] % (16 * 20) == 0).all()

@@ -53,7 +53,7 @@ class Started:
                 output = out.fileno(), err.fileno()
                 self.process = warm.start([*command, *arguments], output, folder, env, group)
             else:
-                env.pop("TF_ENABLE_ONEDNN_OPTS", None)
+                env.pop("TF_ENABLE_ONEDNN_OPTS", None)  # Users have TensorFlow's default.
                 self.process = subprocess.Popen(
                     [sys.executable, *command, *arguments],
                     stdin=subprocess.DEVNULL,

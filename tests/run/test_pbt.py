@@ -10,6 +10,7 @@ import tempfile
 
 import pandas as pd
 import pytest
+from warm import ADDRESS
 
 FORKING = pathlib.Path(__file__).with_name("forking")
 PBT = ("-m", "run.pbt")
@@ -46,7 +47,7 @@ def parent_of_a_run(started):
     return None
 
 
-@pytest.mark.slow(110)
+@pytest.mark.slow(45)
 @pytest.mark.timeout(900)  # Ray starts twice, members eight times: on a busy machine that takes minutes.
 def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, warm, flags, tmp_path):
     """Members train as commands that Ray's processes start: in forks, as they start many times."""
@@ -60,7 +61,7 @@ def test_a_population_is_interrupted_loses_a_process_and_reaches_its_end(start, 
     with tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp") as ray:  # Sockets need short paths.
         # No workers that nobody needs: members have an environment of their own, and so others.
         environment = {"RAY_TMPDIR": ray, "RAY_prestart_worker_first_driver": "0"}
-        environment |= {"PYTHONPATH": str(FORKING), "IMPALA_TF_WARM": warm.address}
+        environment |= {"PYTHONPATH": str(FORKING), ADDRESS: warm.address}
         started = start(*flags, "--total_frames=1e8", command=PBT, environment=environment)
         started.wait_until(lambda: len(evaluations()), 200, every=0.1)
         # The process of a member is killed, and with it, in order, its run.

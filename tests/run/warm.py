@@ -35,7 +35,9 @@ MARK = "IMPALA_TF_TEST"
 _MODULES = ("impala_tf.roles.learner", "impala_tf.roles.actor", "impala_tf.roles.a3c_worker")
 _LATER = ("pandas", "matplotlib.figure", "matplotlib.backends.backend_agg")
 """What a command imports for its picture, when TensorFlow, from which some of it is hidden, has been imported."""
-_ALONE_SECONDS = 1.0
+ADDRESS = "IMPALA_TF_WARM"
+"""The variable of the environment that tells `forking/sitecustomize.py` the process's address."""
+_START_SECONDS, _ALONE_SECONDS = 20.0, 1.0
 
 
 class Warm:
@@ -48,7 +50,9 @@ class Warm:
     def __init__(self) -> None:
         self.address = f"impala_tf_warm_{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
         self._channel = _new_socket()
+        deadline = time.monotonic() + _START_SECONDS
         while self._channel.connect_ex(f"\0{self.address}"):
+            assert time.monotonic() < deadline, "the process that is forked cannot be started"
             self._launch()
 
     def _launch(self) -> None:
@@ -60,7 +64,7 @@ class Warm:
                 time.sleep(0.01)
                 return
             listener.listen()
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # Not waited for: others may still need it.
                 [sys.executable, __file__, str(listener.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # No terminal, so that commands write to files as they do otherwise.

@@ -11,4 +11,4 @@ sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 import warm
 
-warm.start_commands_at(os.environ["IMPALA_TF_WARM"])
+warm.start_commands_at(os.environ[warm.ADDRESS])
