@@ -64,12 +64,14 @@ class Warm:
                 time.sleep(0.01)
                 return
             listener.listen()
-            self._process = subprocess.Popen(  # Not waited for: others may still need it.
+            subprocess.run(
                 [sys.executable, __file__, str(listener.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # No terminal, so that commands write to files as they do otherwise.
                 env={**os.environ, MARK: 36 * "-"},
                 pass_fds=[listener.fileno()],
+                timeout=_START_SECONDS,
+                check=True,
             )
 
     def start(
@@ -266,6 +268,8 @@ def _become_fork_server(channel: socket.socket) -> NoReturn:
 
 def main() -> None:
     """Serves; in a fork, runs the command."""
+    if os.fork():
+        os._exit(0)  # No worker's tests shall find the commands of another among their own descendants.
     sys.path[0] = str(pathlib.Path(__file__).parents[2])
     imports.begin()
     for module in _MODULES:
